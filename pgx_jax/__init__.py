@@ -1,0 +1,1 @@
+"""Find which tasks should be learned together, by gradient estimation."""

@@ -1,0 +1,63 @@
+"""Task suites by name."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+
+from pgx_jax.envs import cartpole
+from pgx_jax.envs.suite import (
+    ActionSpace,
+    FamilySuite,
+    SuiteState,
+    TaskIdSuite,
+    TaskSuite,
+)
+
+__all__ = [
+    "SUITES",
+    "ActionSpace",
+    "FamilySuite",
+    "SuiteState",
+    "TaskIdSuite",
+    "TaskSuite",
+    "make_suite",
+]
+
+# name -> split -> the function that builds the suite.
+SUITES: Mapping[str, Mapping[str, Callable[[], TaskSuite]]] = {
+    "cartpole_v1": {"source": cartpole.cartpole_v1},
+    "cartpole": {
+        "source": cartpole.cartpole,
+        "target": functools.partial(cartpole.cartpole, "target"),
+    },
+    "cartpole_planted": {"source": cartpole.cartpole_planted},
+    "cartpole_planted_3": {
+        "source": functools.partial(cartpole.cartpole_planted, 3, 12)
+    },
+    "cartpole_planted_4": {
+        "source": functools.partial(cartpole.cartpole_planted, 4, 12)
+    },
+}
+
+
+def make_suite(name: str, split: str = "source") -> TaskSuite:
+    """Builds a suite by name.
+
+    Args:
+      name: one of `SUITES`.
+      split: "source", or "target" where the suite has tasks kept for adaptation.
+
+    Raises:
+      ValueError: there is no such suite, or it has no such split; the message lists
+        those that exist.
+    """
+    if name not in SUITES:
+        raise ValueError(
+            f"suite {name!r} does not exist; there are {', '.join(sorted(SUITES))}"
+        )
+    if split not in SUITES[name]:
+        raise ValueError(
+            f"suite {name!r} has no split {split!r}; it has {', '.join(SUITES[name])}"
+        )
+    return SUITES[name][split]()

@@ -1,0 +1,302 @@
+"""Task suites: n tasks of one observation and one action size, stepped inside jit.
+
+A suite is a pytree: what differs between its tasks are its leaves, so that a compiled
+program serves every suite of the same structure and the same number of tasks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from brax.envs.base import Env, State
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class ActionSpace:
+    """What a policy puts out.
+
+    Attributes:
+      size: the number of actions where they are discrete, else the length of the action
+        vector.
+      discrete: whether an action is an integer in 0..size-1 (int32, shape []) or a
+        vector (float32, shape [size]).
+    """
+
+    size: int
+    discrete: bool
+
+
+class SuiteState(NamedTuple):
+    """One step of every environment; leaves of shape [n, num_envs, ...].
+
+    Attributes:
+      env_state: the Brax `State` to step from (already reset where the episode ended).
+      observation: what the policy acts on next; float32 [..., observation_size].
+      reward: of the step just taken; float32.
+      termination: whether that step ended the episode by the task's own rules; bool.
+      truncation: whether the time limit ended it; bool, never with termination.
+      next_observation: the observation that the step led to, before any reset; what the
+        value is bootstrapped from; float32 [..., observation_size].
+      episode_return: the sum of rewards of the current episode, or of the one that has
+        just ended; float32.
+      episode_length: its number of steps; int32.
+      episode_success: whether the task reported success at any of its steps
+        (`metrics["success"]` of the environment, 0 where it has none); float32.
+      key: the key that the next reset draws from.
+    """
+
+    env_state: State
+    observation: jax.Array
+    reward: jax.Array
+    termination: jax.Array
+    truncation: jax.Array
+    next_observation: jax.Array
+    episode_return: jax.Array
+    episode_length: jax.Array
+    episode_success: jax.Array
+    key: jax.Array
+
+    @property
+    def done(self) -> jax.Array:
+        """Whether the step just taken ended the episode, either way; bool."""
+        return self.termination | self.truncation
+
+
+@runtime_checkable
+class TaskSuite(Protocol):
+    """n tasks behind one pair of functions.
+
+    `reset(key, num_envs)` gives a `SuiteState` with leaves [n, num_envs, ...];
+    `step(state, action)` takes actions [n, num_envs, ...], and resets, from a fresh
+    draw, every environment whose episode has ended. `select(tasks)` is the suite of
+    those tasks in that order, with repetition allowed. Suites are pytrees.
+    """
+
+    name: str
+    task_names: tuple[str, ...]
+    observation_size: int
+    action_space: ActionSpace
+    episode_length: int
+
+    @property
+    def num_tasks(self) -> int: ...
+
+    def reset(self, key: jax.Array, num_envs: int) -> SuiteState: ...
+
+    def step(self, state: SuiteState, action: jax.Array) -> SuiteState: ...
+
+    def select(self, tasks: Sequence[int]) -> TaskSuite: ...
+
+
+def reset_episode(env: Env, key: jax.Array) -> SuiteState:
+    """Starts one episode of one Brax environment; leaves have no leading axes."""
+    key, reset_key = jax.random.split(key)
+    env_state = env.reset(reset_key)
+    observation = env_state.obs
+    return SuiteState(
+        env_state=env_state,
+        observation=observation,
+        reward=jnp.zeros((), jnp.float32),
+        termination=jnp.zeros((), bool),
+        truncation=jnp.zeros((), bool),
+        next_observation=observation,
+        episode_return=jnp.zeros((), jnp.float32),
+        episode_length=jnp.zeros((), jnp.int32),
+        episode_success=jnp.zeros((), jnp.float32),
+        key=key,
+    )
+
+
+def step_episode(
+    env: Env, episode_length: int, state: SuiteState, action: jax.Array
+) -> SuiteState:
+    """Takes one step of one Brax environment, and resets it where the episode ends.
+
+    The new episode starts from a fresh draw of the environment's own `reset`. An
+    episode that reaches `episode_length` steps is truncated.
+    """
+    stepped = env.step(state.env_state, action)
+    # The statistics of an episode stay readable on its last step, so they are cleared
+    # on the step after it.
+    started = state.done
+    reward = stepped.reward.astype(jnp.float32)
+    length = jnp.where(started, 0, state.episode_length) + 1
+    success = stepped.metrics.get("success", jnp.zeros(())).astype(jnp.float32)
+    termination = stepped.done.astype(bool)
+    truncation = (length >= episode_length) & ~termination
+    done = termination | truncation
+
+    key, reset_key = jax.random.split(state.key)
+    fresh = env.reset(reset_key)
+    env_state = jax.tree.map(
+        lambda new, old: jnp.where(done, new, old), fresh, stepped
+    )
+    return SuiteState(
+        env_state=env_state,
+        observation=env_state.obs,
+        reward=reward,
+        termination=termination,
+        truncation=truncation,
+        next_observation=stepped.obs,
+        episode_return=jnp.where(started, 0.0, state.episode_return) + reward,
+        episode_length=length,
+        episode_success=jnp.maximum(
+            jnp.where(started, 0.0, state.episode_success), success
+        ),
+        key=key,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class FamilySuite:
+    """A suite of one environment function whose parameters differ by task.
+
+    Attributes:
+      make_env: `make_env(parameters) -> Env`; called inside jit and vmap with one
+        task's parameters.
+      parameters: pytree of arrays with a leading task axis; leaves of shape [n, ...].
+      name: the suite's name.
+      task_names: n names.
+      observation_size: length of the observation vector.
+      action_space: what a policy puts out.
+      episode_length: steps after which an episode is truncated.
+      planted_labels: the known group of each task (n integers), or None.
+    """
+
+    make_env: Callable[[PyTree], Env]
+    parameters: PyTree
+    name: str
+    task_names: tuple[str, ...]
+    observation_size: int
+    action_space: ActionSpace
+    episode_length: int
+    planted_labels: tuple[int, ...] | None = None
+
+    @property
+    def num_tasks(self) -> int:
+        return len(self.task_names)
+
+    def reset(self, key: jax.Array, num_envs: int) -> SuiteState:
+        keys = jax.random.split(key, (self.num_tasks, num_envs))
+
+        def reset_task(parameters, task_keys):
+            env = self.make_env(parameters)
+            return jax.vmap(lambda k: reset_episode(env, k))(task_keys)
+
+        return jax.vmap(reset_task)(self.parameters, keys)
+
+    def step(self, state: SuiteState, action: jax.Array) -> SuiteState:
+        def step_task(parameters, task_state, task_action):
+            env = self.make_env(parameters)
+            return jax.vmap(lambda s, a: step_episode(env, self.episode_length, s, a))(
+                task_state, task_action
+            )
+
+        return jax.vmap(step_task)(self.parameters, state, action)
+
+    def select(self, tasks: Sequence[int]) -> FamilySuite:
+        tasks = check_tasks(tasks, self.num_tasks)
+        labels = self.planted_labels
+        return dataclasses.replace(
+            self,
+            parameters=jax.tree.map(lambda x: jnp.asarray(x)[tasks], self.parameters),
+            task_names=tuple(self.task_names[i] for i in tasks),
+            planted_labels=None if labels is None else tuple(labels[i] for i in tasks),
+        )
+
+
+jax.tree_util.register_dataclass(
+    FamilySuite,
+    data_fields=["parameters"],
+    meta_fields=[
+        "make_env",
+        "name",
+        "task_names",
+        "observation_size",
+        "action_space",
+        "episode_length",
+        "planted_labels",
+    ],
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskIdSuite:
+    """A suite whose observations end in a one-hot task id.
+
+    Attributes:
+      suite: the suite underneath.
+      task_ids: the id of each of its tasks; int32 array of shape [n].
+      num_ids: length of the one-hot vector.
+    """
+
+    suite: TaskSuite
+    task_ids: jax.Array
+    num_ids: int
+
+    @classmethod
+    def create(cls, suite: TaskSuite) -> TaskIdSuite:
+        """Numbers the tasks of `suite` 0..n-1."""
+        return cls(suite, jnp.arange(suite.num_tasks), suite.num_tasks)
+
+    name = property(lambda self: self.suite.name)
+    task_names = property(lambda self: self.suite.task_names)
+    action_space = property(lambda self: self.suite.action_space)
+    episode_length = property(lambda self: self.suite.episode_length)
+    num_tasks = property(lambda self: self.suite.num_tasks)
+    planted_labels = property(lambda self: self.suite.planted_labels)
+
+    @property
+    def observation_size(self) -> int:
+        return self.suite.observation_size + self.num_ids
+
+    def reset(self, key: jax.Array, num_envs: int) -> SuiteState:
+        return self._extend(self.suite.reset(key, num_envs))
+
+    def step(self, state: SuiteState, action: jax.Array) -> SuiteState:
+        return self._extend(self.suite.step(state, action))
+
+    def select(self, tasks: Sequence[int]) -> TaskIdSuite:
+        tasks = check_tasks(tasks, self.num_tasks)
+        return TaskIdSuite(self.suite.select(tasks), self.task_ids[tasks], self.num_ids)
+
+    def _extend(self, state: SuiteState) -> SuiteState:
+        def append(observation):
+            one_hot = jax.nn.one_hot(self.task_ids, self.num_ids)[:, None]
+            shape = (*observation.shape[:-1], self.num_ids)
+            return jnp.concatenate(
+                [observation, jnp.broadcast_to(one_hot, shape)], axis=-1
+            )
+
+        return state._replace(
+            observation=append(state.observation),
+            next_observation=append(state.next_observation),
+        )
+
+
+jax.tree_util.register_dataclass(
+    TaskIdSuite, data_fields=["suite", "task_ids"], meta_fields=["num_ids"]
+)
+
+
+def check_tasks(tasks: Sequence[int], num_tasks: int) -> np.ndarray:
+    """The task indices as an int array of shape [len(tasks)].
+
+    Raises:
+      ValueError: `tasks` is empty or holds an index outside 0..num_tasks-1.
+    """
+    tasks = np.asarray(tasks)
+    if tasks.ndim != 1 or tasks.size == 0 or not np.issubdtype(tasks.dtype, np.integer):
+        raise ValueError(f"tasks must be a non-empty list of task indices, got {tasks}")
+    if tasks.min() < 0 or tasks.max() >= num_tasks:
+        raise ValueError(
+            f"tasks must be indices in 0..{num_tasks - 1}, got {tasks.tolist()}"
+        )
+    return tasks

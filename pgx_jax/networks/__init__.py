@@ -1,0 +1,1 @@
+"""Flax actor-critics and their action distributions."""

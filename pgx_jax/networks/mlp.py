@@ -1,0 +1,129 @@
+"""A multilayer-perceptron actor and critic that share no parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from pgx_jax.networks.distributions import Categorical, Distribution, Gaussian
+
+PyTree = Any
+ACTIVATIONS = {"tanh": nn.tanh, "relu": nn.relu, "swish": nn.swish}
+
+
+class MLP(nn.Module):
+    """Dense layers with an activation between them and orthogonal weights.
+
+    Attributes:
+      hidden_sizes: width of each hidden layer.
+      output_size: width of the last, linear, layer.
+      output_scale: gain of the last layer's orthogonal initialiser.
+      activation: between layers.
+    """
+
+    hidden_sizes: Sequence[int]
+    output_size: int
+    output_scale: float
+    activation: Callable[[jax.Array], jax.Array] = nn.tanh
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for size in self.hidden_sizes:
+            x = nn.Dense(size, kernel_init=nn.initializers.orthogonal(2**0.5))(x)
+            x = self.activation(x)
+        init = nn.initializers.orthogonal(self.output_scale)
+        return nn.Dense(self.output_size, kernel_init=init)(x)
+
+
+class GaussianHead(nn.Module):
+    """An MLP for the mean beside a log standard deviation that no input changes."""
+
+    mean: MLP
+    initial_log_std: float = 0.0
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        mean = self.mean(x)
+        init = nn.initializers.constant(self.initial_log_std)
+        log_std = self.param("log_std", init, (mean.shape[-1],))
+        return mean, jnp.broadcast_to(log_std, mean.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class ActorCritic:
+    """A policy and a value function as pure functions of their parameters.
+
+    Parameters are a dict `{"policy": ..., "value": ...}`; the estimator is given the
+    policy's alone, and `log_prob` as its `log_prob_fn`.
+    """
+
+    policy_network: nn.Module
+    value_network: nn.Module
+    observation_size: int
+    discrete: bool
+
+    def init(self, key: jax.Array) -> PyTree:
+        """Draws float32 parameters."""
+        policy_key, value_key = jax.random.split(key)
+        observation = jnp.zeros((self.observation_size,))
+        return {
+            "policy": self.policy_network.init(policy_key, observation)["params"],
+            "value": self.value_network.init(value_key, observation)["params"],
+        }
+
+    def distribution(self, policy_params: PyTree, observation: jax.Array):
+        """The action distribution at observations of shape [..., observation_size]."""
+        output = self.policy_network.apply({"params": policy_params}, observation)
+        return Categorical(output) if self.discrete else Gaussian(*output)
+
+    def log_prob(
+        self, policy_params: PyTree, observation: jax.Array, action: jax.Array
+    ) -> jax.Array:
+        """Log-probability of actions; shape [...]."""
+        distribution: Distribution = self.distribution(policy_params, observation)
+        return distribution.log_prob(action)
+
+    def value(self, value_params: PyTree, observation: jax.Array) -> jax.Array:
+        """The normalised value at observations [..., observation_size]; shape [...]."""
+        output = self.value_network.apply({"params": value_params}, observation)
+        return output[..., 0]
+
+
+def make_actor_critic(
+    observation_size: int,
+    action_size: int,
+    discrete: bool,
+    hidden_sizes: Sequence[int] = (64, 64),
+    activation: str = "tanh",
+) -> ActorCritic:
+    """Builds an MLP actor and an MLP critic of the same hidden sizes.
+
+    Args:
+      observation_size: length of the observation vector.
+      action_size: number of discrete actions, or length of the action vector.
+      discrete: a categorical head if true, else a Gaussian one.
+      hidden_sizes: width of each hidden layer of either network.
+      activation: "tanh", "relu" or "swish".
+
+    Raises:
+      ValueError: the activation does not exist, or a hidden size is not positive.
+    """
+    if activation not in ACTIVATIONS:
+        raise ValueError(
+            f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}"
+        )
+    if not hidden_sizes or min(hidden_sizes) < 1:
+        raise ValueError(f"hidden_sizes must be positive, got {tuple(hidden_sizes)}")
+    hidden_sizes = tuple(hidden_sizes)
+    policy = MLP(hidden_sizes, action_size, 0.01, ACTIVATIONS[activation])
+    return ActorCritic(
+        policy_network=policy if discrete else GaussianHead(policy),
+        value_network=MLP(hidden_sizes, 1, 1.0, ACTIVATIONS[activation]),
+        observation_size=observation_size,
+        discrete=discrete,
+    )

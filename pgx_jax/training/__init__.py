@@ -1,0 +1,1 @@
+"""Multitask PPO: acting, losses, the training step, evaluation and adaptation."""

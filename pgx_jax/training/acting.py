@@ -1,0 +1,138 @@
+"""Acting in a task suite with one policy for each row of tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from pgx_jax.envs.suite import SuiteState, TaskSuite
+from pgx_jax.networks.mlp import ActorCritic
+from pgx_jax.training.statistics import RunningStatistics
+
+PyTree = Any
+OBSERVATION_LIMIT = 10.0
+
+
+class Rollout(NamedTuple):
+    """Steps of every environment; leaves of shape [r, time, num_envs, ...].
+
+    Attributes:
+      observation: normalised, as the policy saw it; float32.
+      next_observation: normalised, before any reset; float32.
+      action: int32, or float32 with a last axis.
+      log_prob: of the action; float32.
+      reward: float32.
+      termination: bool.
+      truncation: bool.
+      episode_return: of the episode so far; float32.
+      episode_length: of the episode so far, in steps; int32.
+      episode_success: whether the episode has met success so far; float32.
+    """
+
+    observation: jax.Array
+    next_observation: jax.Array
+    action: jax.Array
+    log_prob: jax.Array
+    reward: jax.Array
+    termination: jax.Array
+    truncation: jax.Array
+    episode_return: jax.Array
+    episode_length: jax.Array
+    episode_success: jax.Array
+
+    @property
+    def done(self) -> jax.Array:
+        """Whether the step ended its episode, either way; bool."""
+        return self.termination | self.truncation
+
+
+def map_rows(
+    function: Callable[..., Any], params: PyTree, policy_ids: jax.Array, *args: Any
+) -> Any:
+    """Applies `function(params_of_row, *args_of_row)` to every row.
+
+    Args:
+      function: a pure function.
+      params: leaves of shape [k, ...], one set per policy.
+      policy_ids: the policy of each row; int32 [r].
+      *args: leaves of shape [r, ...].
+    """
+    if jax.tree.leaves(params)[0].shape[0] == 1:
+        # Shared weights stay one operand, so that all rows make one matrix product.
+        shared = jax.tree.map(lambda x: x[0], params)
+        return jax.vmap(lambda *row: function(shared, *row))(*args)
+    return jax.vmap(function)(jax.tree.map(lambda x: x[policy_ids], params), *args)
+
+
+def normalize_observation(
+    observation: jax.Array, statistics: RunningStatistics, policy_ids: jax.Array
+) -> jax.Array:
+    """Normalises float32 [r, num_envs, size] by the statistics of each row's policy."""
+    mean = statistics.mean[policy_ids][:, None]
+    std = statistics.std[policy_ids][:, None]
+    limit = OBSERVATION_LIMIT
+    return jnp.clip((observation - mean) / std, -limit, limit)
+
+
+def unroll(
+    suite: TaskSuite,
+    actor_critic: ActorCritic,
+    policy_params: PyTree,
+    statistics: RunningStatistics,
+    policy_ids: jax.Array,
+    state: SuiteState,
+    key: jax.Array,
+    length: int,
+    *,
+    deterministic: bool = False,
+) -> tuple[SuiteState, Rollout]:
+    """Takes `length` steps in every environment.
+
+    Args:
+      suite: r tasks.
+      actor_critic: the networks.
+      policy_params: leaves of shape [k, ...].
+      statistics: observation statistics, [k, observation_size].
+      policy_ids: the policy of each task; int32 [r].
+      state: where to go on from; leaves of shape [r, num_envs, ...].
+      key: for the actions.
+      length: number of steps.
+      deterministic: take the mode of the action distribution.
+
+    Returns:
+      The new state, and the steps with axes [r, time, num_envs].
+    """
+
+    def act(params, observation, row_key):
+        distribution = actor_critic.distribution(params, observation)
+        action = distribution.mode() if deterministic else distribution.sample(row_key)
+        return action, distribution.log_prob(action)
+
+    def take_step(state, step_key):
+        observation = normalize_observation(state.observation, statistics, policy_ids)
+        row_keys = jax.random.split(step_key, policy_ids.shape[0])
+        action, log_prob = map_rows(
+            act, policy_params, policy_ids, observation, row_keys
+        )
+        new = suite.step(state, action)
+        steps = Rollout(
+            observation=observation,
+            next_observation=normalize_observation(
+                new.next_observation, statistics, policy_ids
+            ),
+            action=action,
+            log_prob=log_prob,
+            reward=new.reward,
+            termination=new.termination,
+            truncation=new.truncation,
+            episode_return=new.episode_return,
+            episode_length=new.episode_length,
+            episode_success=new.episode_success,
+        )
+        return new, steps
+
+    state, steps = jax.lax.scan(take_step, state, jax.random.split(key, length))
+    return state, jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), steps)

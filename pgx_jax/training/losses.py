@@ -1,0 +1,84 @@
+"""Advantage estimation and the PPO loss."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+def generalized_advantages(
+    reward: jax.Array,
+    value: jax.Array,
+    next_value: jax.Array,
+    termination: jax.Array,
+    truncation: jax.Array,
+    *,
+    discount: float,
+    gae_lambda: float,
+) -> jax.Array:
+    """Generalised advantage estimation that tells truncation from termination.
+
+    With the one-step error e_t = r_t + discount (1 - termination_t) V(s'_t) - V(s_t),
+    the advantage is A_t = e_t + discount lambda (1 - done_t) A_{t+1}, where done is
+    either ending: a truncated episode is bootstrapped from the state it was cut at, and
+    nothing flows back from the episode after it.
+
+    Args:
+      reward: float32 [time, ...].
+      value: V(s_t); float32 [time, ...].
+      next_value: V(s'_t), s'_t being the state that step t led to before any reset;
+        float32 [time, ...].
+      termination: bool [time, ...].
+      truncation: bool [time, ...].
+      discount: in [0, 1].
+      gae_lambda: in [0, 1].
+
+    Returns:
+      Advantages; float32 [time, ...]. Add `value` for the value targets.
+
+    Source: Schulman et al., "High-dimensional continuous control using generalized
+    advantage estimation", 2016, equation 16.
+    """
+    errors = reward + discount * jnp.where(termination, 0.0, next_value) - value
+    carry_on = discount * gae_lambda * ~(termination | truncation)
+
+    def accumulate(advantage, step):
+        error, factor = step
+        advantage = error + factor * advantage
+        return advantage, advantage
+
+    _, advantages = jax.lax.scan(
+        accumulate, jnp.zeros_like(errors[0]), (errors, carry_on), reverse=True
+    )
+    return advantages
+
+
+class PolicyLoss(NamedTuple):
+    """The clipped objective and its diagnostics; each of shape []."""
+
+    loss: jax.Array
+    approximate_kl: jax.Array
+    clip_fraction: jax.Array
+
+
+def clipped_policy_loss(
+    log_prob: jax.Array,
+    old_log_prob: jax.Array,
+    advantage: jax.Array,
+    clip_epsilon: float,
+) -> PolicyLoss:
+    """PPO's clipped surrogate, negated, over samples of shape [B].
+
+    Source: Schulman et al., "Proximal policy optimization algorithms", 2017, equation
+    7; the KL estimate is k3 of Schulman, "Approximating KL divergence", 2020.
+    """
+    log_ratio = log_prob - old_log_prob
+    ratio = jnp.exp(log_ratio)
+    clipped = jnp.clip(ratio, 1.0 - clip_epsilon, 1.0 + clip_epsilon)
+    return PolicyLoss(
+        loss=-jnp.mean(jnp.minimum(ratio * advantage, clipped * advantage)),
+        approximate_kl=jnp.mean(ratio - 1.0 - log_ratio),
+        clip_fraction=jnp.mean(jnp.abs(ratio - 1.0) > clip_epsilon),
+    )

@@ -1,0 +1,85 @@
+"""Running means and variances that normalise observations and values."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class RunningStatistics(NamedTuple):
+    """Mean and variance of all that was seen, one set per leading index.
+
+    Attributes:
+      count: samples seen; float32 of shape [k].
+      mean: float32 of shape [k, ...].
+      variance: float32 of shape [k, ...].
+    """
+
+    count: jax.Array
+    mean: jax.Array
+    variance: jax.Array
+
+    @property
+    def std(self) -> jax.Array:
+        """Standard deviation, kept away from zero; shape [k, ...]."""
+        return jnp.sqrt(self.variance + 1e-8)
+
+    @classmethod
+    def create(cls, num: int, shape: tuple[int, ...] = ()) -> RunningStatistics:
+        """Statistics of nothing: mean 0, variance 1."""
+        return cls(jnp.zeros((num,)), jnp.zeros((num, *shape)), jnp.ones((num, *shape)))
+
+
+def update_observation_statistics(
+    statistics: RunningStatistics, observation: jax.Array, policy_ids: jax.Array
+) -> RunningStatistics:
+    """Adds a batch, exactly (Chan, Golub and LeVeque, 1979).
+
+    Args:
+      statistics: one set per policy, [k, observation_size].
+      observation: float32 [r, samples, observation_size].
+      policy_ids: the policy that each row belongs to; int32 [r].
+    """
+    num_policies = statistics.count.shape[0]
+    weights = jax.nn.one_hot(policy_ids, num_policies, axis=0)  # [k, r]
+    batch_count = weights.sum(axis=1) * observation.shape[1]
+    safe_count = jnp.maximum(batch_count, 1.0)[:, None]
+    batch_mean = weights @ observation.sum(axis=1) / safe_count
+    centred = observation - batch_mean[policy_ids][:, None]
+    batch_sum_squares = weights @ jnp.sum(centred**2, axis=1)
+
+    count = statistics.count + batch_count
+    safe_total = jnp.maximum(count, 1.0)[:, None]
+    delta = batch_mean - statistics.mean
+    share = batch_count[:, None] / safe_total
+    mean = statistics.mean + delta * share
+    sum_squares = (
+        statistics.variance * statistics.count[:, None]
+        + batch_sum_squares
+        + delta**2 * statistics.count[:, None] * share
+    )
+    return RunningStatistics(count, mean, sum_squares / safe_total)
+
+
+def update_value_statistics(
+    statistics: RunningStatistics, returns: jax.Array, decay: float
+) -> RunningStatistics:
+    """Moves each row's mean and variance towards those of a batch of its returns.
+
+    Forgets at rate `decay`, since returns grow as the policy improves; the first batch
+    is taken whole.
+
+    Args:
+      statistics: one set per row, [r].
+      returns: float32 [r, samples].
+      decay: weight of the past, in [0, 1).
+    """
+    seen = statistics.count > 0
+    rate = jnp.where(seen, 1.0 - decay, 1.0)
+    batch_mean = returns.mean(axis=1)
+    mean = statistics.mean + rate * (batch_mean - statistics.mean)
+    batch_variance = jnp.mean((returns - mean[:, None]) ** 2, axis=1)
+    variance = statistics.variance + rate * (batch_variance - statistics.variance)
+    return RunningStatistics(statistics.count + returns.shape[1], mean, variance)

@@ -1,0 +1,93 @@
+"""The pytrees that pass from one stage to the next.
+
+Axes are always in the order [subset, task, sample, feature]; the letters are those of
+the paper (arXiv 2511.12779): n tasks, m subsets, N transitions per task, d projected
+dimensions.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+
+PyTree = Any
+
+
+class Transitions(NamedTuple):
+    """Transitions of n tasks, collected under the meta-policy.
+
+    Attributes:
+      observation: pytree of arrays, each of shape [n, N, ...].
+      action: pytree of arrays, each of shape [n, N, ...].
+      advantage: float array of shape [n, N]; an estimate (such as GAE) under the
+        meta-policy.
+      mask: bool array of shape [n, N], false where an entry is padding, or None where
+        every task has N transitions.
+    """
+
+    observation: PyTree  # leaves of shape=[n, N, ...]
+    action: PyTree  # leaves of shape=[n, N, ...]
+    advantage: jax.Array  # shape=[n, N], dtype=float
+    mask: jax.Array | None = None  # shape=[n, N], dtype=bool
+
+
+class SubsetEstimates(NamedTuple):
+    """What adapting the meta-policy to each of m subsets of tasks is estimated to do.
+
+    Attributes:
+      subsets: the subsets S as a 0/1 matrix; bool array of shape [m, n].
+      scores: f_i(S), higher is better; float32 array of shape [m, n], 0 where task i is
+        not in S.
+      delta: the adaptation Delta_S in the projected space; float32 of shape [m, d].
+      loss: the regression's value at its solution; float32 of shape [m].
+      gradient_norm: Euclidean norm of the regression's gradient at its solution;
+        float32 of shape [m].
+      num_iterations: solver iterations taken; int32 of shape [m].
+      converged: whether the gradient norm reached the tolerance; bool of shape [m].
+      relative_distance: |P Delta_S| / |theta*| at which the scores were taken; float32
+        of shape [m].
+    """
+
+    subsets: jax.Array  # shape=[m, n], dtype=bool
+    scores: jax.Array  # shape=[m, n], dtype=float32
+    delta: jax.Array  # shape=[m, d], dtype=float32
+    loss: jax.Array  # shape=[m], dtype=float32
+    gradient_norm: jax.Array  # shape=[m], dtype=float32
+    num_iterations: jax.Array  # shape=[m], dtype=int32
+    converged: jax.Array  # shape=[m], dtype=bool
+    relative_distance: jax.Array  # shape=[m], dtype=float32
+
+
+class Affinity(NamedTuple):
+    """How much each pair of tasks gains from being learned together.
+
+    Attributes:
+      matrix: U; float32 array of shape [n, n], larger is better together.
+      pair_counts: the number of subsets that contain both tasks; int32 array of shape
+        [n, n].
+    """
+
+    matrix: jax.Array  # shape=[n, n], dtype=float32
+    pair_counts: jax.Array  # shape=[n, n], dtype=int32
+
+
+class Grouping(NamedTuple):
+    """A partition of n tasks into k groups.
+
+    Attributes:
+      labels: the group of each task, numbered 0..k-1 in the order of each group's first
+        task; int32 NumPy array of shape [n].
+      num_groups: k.
+      relaxation: the solution X of the semidefinite program; float64 NumPy array of
+        shape [n, n], or None where the grouping did not come from one.
+      objective: the sum over groups g of sum_{i, j in g} U_ij / |g|, or None.
+      bound: the value of the semidefinite program, an upper bound of the objective over
+        all partitions, or None.
+    """
+
+    labels: Any  # shape=[n], dtype=int32
+    num_groups: int
+    relaxation: Any | None = None  # shape=[n, n], dtype=float64
+    objective: float | None = None
+    bound: float | None = None
