@@ -519,9 +519,11 @@ def format_count(count: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """A duration in the two units that matter: 4.2 s, 3 min 05 s, 2 h 10 min."""
+    """A duration in the units that matter: 40 ms, 4.2 s, 3 min 05 s, 2 h 10 min."""
     if not math.isfinite(seconds):
         return "?"
+    if 0.0 < seconds < 0.1:
+        return f"{1000.0 * seconds:.2g} ms"
     if seconds < 10.0:
         return f"{seconds:.1f} s"
     seconds = round(seconds)

@@ -427,11 +427,9 @@ def _new_figure(width: float, height: float) -> Figure:
 def _draw_affinity(results: RunResults) -> Figure:
     import matplotlib
     from matplotlib.colors import Normalize
-    from matplotlib.patches import Rectangle
 
     groups = order_by_group(results.groups["estimated"])
     order = np.concatenate(groups)
-    num_tasks = results.num_tasks
     matrix = np.array(results.affinity, dtype=np.float64)[np.ix_(order, order)]
     np.fill_diagonal(matrix, np.nan)  # a task is always in a subset with itself
     known = matrix[np.isfinite(matrix)]
@@ -454,25 +452,32 @@ def _draw_affinity(results: RunResults) -> Figure:
     _label_tasks(axes, [results.task_names[task] for task in order])
     axes.tick_params(length=0)
     axes.tick_params(axis="y", pad=9)
-    thickness, gap, start = 0.018 * num_tasks, 0.012 * num_tasks, -0.5
-    for group, members in enumerate(groups):
-        size, colour = len(members), _group_colour(group)
-        strip = {"facecolor": colour, "edgecolor": "none", "clip_on": False}
-        edge = -0.5 - gap - thickness
-        axes.add_patch(Rectangle((start, edge), size, thickness, **strip))
-        axes.add_patch(Rectangle((edge, start), thickness, size, **strip))
-        axes.add_patch(
-            Rectangle(
-                (start, start),
-                size,
-                size,
-                fill=False,
-                edgecolor="#101010",
-                linewidth=1.2,
-                clip_on=False,
-            )
-        )
-        if size >= 0.15 * num_tasks:
+    _mark_groups(axes, [len(members) for members in groups])
+    bar = figure.colorbar(image, ax=axes, shrink=0.75, aspect=28, pad=0.03)
+    bar.outline.set_visible(False)
+    bar.set_label(f"affinity ({results.affinity_method})")
+    return figure
+
+
+def _mark_groups(axes: Axes, sizes: Sequence[int]) -> None:
+    """Outlines the groups of an affinity matrix, with their colours at its sides."""
+    from matplotlib.patches import Rectangle
+
+    num_tasks = sum(sizes)
+    thickness = 0.018 * num_tasks
+    edge = -0.5 - 0.03 * num_tasks  # where the coloured strips begin
+    outline = {"fill": False, "edgecolor": "#101010", "linewidth": 1.2}
+    start = -0.5
+    for group, size in enumerate(sizes):
+        colour = _group_colour(group)
+        strip = {"facecolor": colour, "edgecolor": "none"}
+        for corner, width, height, look in (
+            ((start, edge), size, thickness, strip),
+            ((edge, start), thickness, size, strip),
+            ((start, start), size, size, outline),
+        ):
+            axes.add_patch(Rectangle(corner, width, height, clip_on=False, **look))
+        if size >= 0.15 * num_tasks:  # else there is no room for its name
             axes.annotate(
                 f"group {group + 1}",
                 (start + size / 2, edge),
@@ -486,10 +491,6 @@ def _draw_affinity(results: RunResults) -> Figure:
                 annotation_clip=False,
             )
         start += size
-    bar = figure.colorbar(image, ax=axes, shrink=0.75, aspect=28, pad=0.03)
-    bar.outline.set_visible(False)
-    bar.set_label(f"affinity ({results.affinity_method})")
-    return figure
 
 
 def _annotate_cells(
@@ -527,11 +528,16 @@ def _label_tasks(axes: Axes, names: Sequence[str], *, rows: bool = True) -> None
     slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
     if len(names) > 15:
         slanted = {"rotation": 90, "ha": "center", "va": "top"}
-    if max(map(len, names)) <= 2:
+    if _fit_side_by_side(names, axes.figure.get_figwidth()):
         slanted = {}
     axes.set_xticks(range(len(names)), names, fontsize=fontsize, **slanted)
     if rows:
         axes.set_yticks(range(len(names)), names, fontsize=fontsize)
+
+
+def _fit_side_by_side(names: Sequence[str], width: float) -> bool:
+    """Whether names fit under the columns of a picture in a figure of that width."""
+    return len(names) * (max(map(len, names)) + 2) * 0.06 <= 0.6 * width
 
 
 def _shorten(name: str, length: int = 24) -> str:
@@ -547,9 +553,11 @@ def _draw_learning_curves(results: RunResults) -> Figure:
     stages = results.learning_curves
     figure = _new_figure(_WIDTH, 2.7)
     panels = np.atleast_1d(figure.subplots(1, len(stages), sharey=True))
+    lowest = math.inf
     for axes, (stage, curve) in zip(panels, stages.items(), strict=True):
         steps = np.array(curve["steps"], dtype=np.float64)
         returns = np.array(curve["returns"], dtype=np.float64)
+        lowest = min([lowest, *returns[np.isfinite(returns)]])
         smooth = _smooth(returns, window=2 * (len(steps) // 30) + 1)
         for group, members in enumerate(groups):
             colour = _group_colour(group)
@@ -573,7 +581,7 @@ def _draw_learning_curves(results: RunResults) -> Figure:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _short_count(x)))
         axes.grid(axis="y")
         axes.set_xlim(0.0, 1.01 * max(steps.max(), 1.0))
-    if panels[0].get_ylim()[0] > 0.0 or np.nanmin(returns) >= 0.0:
+    if lowest >= 0.0:
         panels[0].set_ylim(bottom=0.0)
     panels[0].set_ylabel("return")
     handles = [
@@ -589,25 +597,21 @@ def _draw_learning_curves(results: RunResults) -> Figure:
 
 
 def _smooth(values: np.ndarray, window: int) -> np.ndarray:
-    """Centred moving average along the first axis that passes over NaN."""
-    if window <= 1:
-        return values
+    """Centred moving average along the first axis that passes over NaN.
+
+    Shorter windows are taken at the ends; what is NaN stays NaN.
+    """
     known = np.isfinite(values)
-    kernel = np.ones(window)
-
-    def sums(array: np.ndarray) -> np.ndarray:
-        columns = [np.convolve(column, kernel, mode="same") for column in array.T]
-        return np.stack(columns, axis=1)[: len(values)]
-
-    if window > len(values):
-        kernel = np.ones(len(values))
-    counts = sums(known.astype(np.float64))
-    totals = sums(np.where(known, values, 0.0))
-    # The kernel's sums are not exact: a count is an integer.
-    counts = np.round(counts)
-    smooth = np.full_like(values, np.nan)
-    np.divide(totals, counts, out=smooth, where=counts > 0)
-    return np.where(known, smooth, np.nan)
+    start = np.zeros((1, values.shape[1]))
+    totals = np.cumsum(np.concatenate([start, np.where(known, values, 0.0)]), axis=0)
+    counts = np.cumsum(np.concatenate([start, known]), axis=0)
+    steps = np.arange(len(values))
+    low = np.maximum(steps - window // 2, 0)
+    high = np.minimum(steps + window // 2 + 1, len(values))
+    smooth = np.full(values.shape, np.nan)
+    count = counts[high] - counts[low]
+    np.divide(totals[high] - totals[low], count, out=smooth, where=known)
+    return smooth
 
 
 def _nan_median(values: np.ndarray) -> np.ndarray:
@@ -642,6 +646,7 @@ def _draw_methods(results: RunResults, summaries: Sequence[_MethodSummary]) -> F
         if results.max_return is not None:
             ends.append(results.max_return)
             axes.axvline(results.max_return, color=_MUTED, lw=0.7, ls=(0, (4, 3)))
+        ends.append(min(ends) + 1e-6)  # an axis of some length if all returns are 0
         room = max(ends) - min(ends)
         for row, estimate in enumerate(estimates):
             if estimate is not None:
@@ -708,8 +713,10 @@ def _draw_tasks(results: RunResults, summaries: Sequence[_MethodSummary]) -> Fig
     low = min(0.0, values.min()) if results.max_return else values.min()
     norm = Normalize(low, high if high > low else low + 1.0)
     labelled = results.num_tasks <= _MAX_LABELLED_TASKS
-    longest = max(len(_shorten(name)) for name in results.task_names)
-    height = 0.55 + 0.27 * len(summaries) + (0.05 * longest if labelled else 0.15)
+    names = [_shorten(name) for name in results.task_names]
+    below = 0.05 * max(map(len, names)) if labelled else 0.15
+    below = 0.1 if _fit_side_by_side(names, _WIDTH) else below
+    height = 0.55 + 0.27 * len(summaries) + below
     figure = _new_figure(_WIDTH, height)
     axes = figure.add_subplot()
     image = axes.imshow(
@@ -732,13 +739,13 @@ def _draw_tasks(results: RunResults, summaries: Sequence[_MethodSummary]) -> Fig
     _label_tasks(axes, [results.task_names[task] for task in order], rows=False)
     axes.set_yticks(range(len(summaries)), [_shorten(s.name) for s in summaries])
     axes.get_yticklabels()[0].set_fontweight("bold")
-    start, thickness = -0.5, 0.14
+    start, thickness, gap = -0.5, 0.14, 0.004 * results.num_tasks
     for group, members in enumerate(groups):
         size, colour = len(members), _group_colour(group)
         axes.add_patch(
             Rectangle(
-                (start + 0.04, -0.5 - 0.08 - thickness),
-                size - 0.08,
+                (start + gap, -0.5 - 0.08 - thickness),
+                size - 2 * gap,
                 thickness,
                 facecolor=colour,
                 clip_on=False,
@@ -773,7 +780,13 @@ def _inline_svg(figure: Figure, name: str) -> str:
     text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", text)
     text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", text)
-    variables = {_INK: "ink", _MUTED: "muted", _GRID: "grid", _PAPER: "card"}
+    variables = {
+        _INK: "ink",
+        _MUTED: "muted",
+        _GRID: "grid",
+        _PAPER: "card",
+        _BASELINE: "baseline",
+    }
     for colour, variable in variables.items():
         text = text.replace(colour, f"var(--{variable})")
     width = figure.get_size_inches()[0]
@@ -878,65 +891,74 @@ def _captions(
     results: RunResults, summaries: Sequence[_MethodSummary]
 ) -> dict[str, tuple[str, str]]:
     """Heading and caption of every figure, as HTML."""
+    ceiling = ""
+    if results.max_return is not None:
+        ceiling = " Dashed: the highest return possible."
+    median = " Bold: the median of a group." if results.num_tasks > 20 else ""
+    curves = (
+        "Return of each task while training, coloured by the group found for it; one "
+        "policy for all tasks while meta-training, one per group afterwards. Lightly "
+        f"smoothed by a moving average.{median}{ceiling}"
+    )
+    tasks = (
+        "Mean return on every task trained on (columns, in the order of the "
+        "affinity's; the strip shows the group) for every method (rows). A row that is "
+        "dark under one group only: its policies learned that group and failed the "
+        "other."
+    )
+    return {
+        "affinity": ("Task affinity", _affinity_caption(results)),
+        "learning_curves": ("Learning curves", curves),
+        "methods": (
+            "Return by method",
+            _methods_caption(results, summaries) + ceiling,
+        ),
+        "tasks": ("Return by task", tasks),
+    }
+
+
+def _affinity_caption(results: RunResults) -> str:
     counts = np.array(results.pair_counts)
     pairs = counts[np.triu_indices(results.num_tasks, k=1)]
-    scale = f"Scale of the scores: {_text(results.affinity_method)}."
+    scale = f"Scores: {_text(results.affinity_method)}; brighter is better."
     if results.affinity_method.lower().startswith("standard"):
         scale = (
             "Scores are standardised per task, so that zero (white) is a partner as "
             "good as any, red a better and blue a worse one."
         )
-    episodes = np.shape(results.methods[0]["source"])[-1]
+    distance = results.relative_distance
+    return (
+        "Entry (i, j) is the mean estimated score of tasks i and j after adapting the "
+        f"meta-policy to a subset of {results.subset_size} tasks, over those of "
+        f"{results.num_subsets:,} sampled subsets that hold both ({pairs.min():,} to "
+        f"{pairs.max():,} subsets per pair): how much the two gain from being trained "
+        f"together. {scale} Tasks are ordered by the groups found, which the squares "
+        "outline; the diagonal has no meaning and is grey. Adapted parameters differ "
+        f"from the meta-policy's by {_percent(distance['median'])} (median) and at "
+        f"most {_percent(distance['max'])} of its norm, within which the first-order "
+        f"estimate must hold; {_percent(results.converged_share)} of the regressions "
+        "converged."
+    )
+
+
+def _methods_caption(results: RunResults, summaries: Sequence[_MethodSummary]) -> str:
+    lengths = {np.shape(method["source"])[-1] for method in results.methods}
+    lengths |= {np.shape(m["target"])[-1] for m in results.methods if m["target"]}
+    count = f"{min(lengths)} " if len(lengths) == 1 else ""
     resampled = (
-        f"resampling, with replacement, the {episodes} evaluation episodes of each task"
-        " separately (tasks are kept: they are the ones of interest, not a sample)"
+        f"resampling, with replacement, the {count}evaluation episodes of each task "
+        "apart from those of other tasks (the tasks themselves are kept)"
     )
     if any(len(summary.source.by_draw) > 1 for summary in summaries):
         resampled += (
             "; for a method with several draws, whose means the dots show, resampling "
             "the draws instead"
         )
-    ceiling = (
-        " Dashed: the highest return possible."
-        if results.max_return is not None
-        else ""
+    return (
+        "Mean return of the final policies over tasks and episodes. Whiskers and "
+        f"brackets: 95% bootstrap intervals, {resampled}. They leave out how much "
+        "another training seed would change."
     )
-    median = " Bold: the median of a group." if results.num_tasks > 20 else ""
-    return {
-        "affinity": (
-            "Task affinity",
-            "Entry (i, j) is the mean estimated score of tasks i and j after adapting "
-            f"the meta-policy to a subset of {results.subset_size} tasks, over those "
-            f"of {results.num_subsets:,} sampled subsets that hold both "
-            f"({pairs.min():,} to {pairs.max():,} subsets per pair): how much the two "
-            f"gain from being trained together. {scale} Tasks are ordered by the "
-            "groups found, which the squares outline; the diagonal has no meaning and "
-            "is grey. Adapted parameters differ from the meta-policy's by "
-            f"{_percent(results.relative_distance['median'])} (median) and at most "
-            f"{_percent(results.relative_distance['max'])} of its norm, within which "
-            "the first-order estimate must hold; "
-            f"{_percent(results.converged_share)} of the regressions converged.",
-        ),
-        "learning_curves": (
-            "Learning curves",
-            "Return of each task while training, coloured by the group found for it; "
-            "one policy for all tasks while meta-training, one per group afterwards. "
-            f"Lightly smoothed by a moving average.{median}{ceiling}",
-        ),
-        "methods": (
-            "Return by method",
-            "Mean return of the final policies over tasks and episodes. Whiskers and "
-            f"brackets: 95% bootstrap intervals, {resampled}. They leave out how much "
-            f"another training seed would change.{ceiling}",
-        ),
-        "tasks": (
-            "Return by task",
-            "Mean return on every task trained on (columns, in the order of the "
-            "affinity's; the strip shows the group) for every method (rows). A row "
-            "that is dark under one group only: its policies learned that group and "
-            "failed the other.",
-        ),
-    }
 
 
 def _percent(share: float) -> str:
@@ -989,7 +1011,7 @@ def _timings_table(timings: Sequence[StageTiming]) -> str:
                 _text(timing["stage"]),
                 f'<span class="bar" style="width:{max(100 * share, 0.5):.1f}%"></span>',
                 format_duration(seconds),
-                f"{100 * share:.0f}%",
+                f"{share:.0%}" if share >= 0.005 else "&lt;1%",
                 format_count(steps) if steps else "–",
                 rate,
             ]
@@ -1045,10 +1067,12 @@ def _provenance(results: RunResults) -> str:
 
 _CSS = """
 :root { --ink:#1f2430; --muted:#6b7280; --grid:#dfe3e8; --page:#f6f7f9; --card:#ffffff;
-  --line:#e3e6ea; --chip:#f0f2f5; --accent:#6457d0; color-scheme:light dark; }
+  --line:#e3e6ea; --chip:#f0f2f5; --accent:#6457d0; --baseline:#9aa3b2;
+  color-scheme:light dark; }
 @media (prefers-color-scheme: dark) {
   :root { --ink:#e7e9ee; --muted:#9aa3b2; --grid:#333844; --page:#14161b;
-    --card:#1c1f26; --line:#2c313b; --chip:#272b34; --accent:#8e83f0; } }
+    --card:#1c1f26; --line:#2c313b; --chip:#272b34; --accent:#8e83f0;
+    --baseline:#59616f; } }
 * { box-sizing:border-box; }
 body { margin:0; background:var(--page); color:var(--ink);
   font:16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial,
@@ -1075,7 +1099,7 @@ small { color:var(--muted); font-weight:400; font-size:13px; }
   padding:1px 8px; margin:0 6px 6px 0; font-size:13px; overflow-wrap:anywhere; }
 figure, section { margin:0 0 14px; padding:22px 24px; }
 .drawing { overflow-x:auto; }
-.drawing svg { display:block; width:100%; min-width:480px; height:auto; margin:0 auto; }
+.drawing svg { display:block; width:100%; min-width:440px; height:auto; margin:0 auto; }
 figcaption, p.note { color:var(--muted); font-size:14px; margin:14px 0 0;
   max-width:62em; }
 .scroll { overflow-x:auto; }
@@ -1092,7 +1116,9 @@ summary { cursor:pointer; font-size:19px; font-weight:700; }
 details[open] summary { margin-bottom:14px; }
 code { font:13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono",
   monospace; overflow-wrap:anywhere; }
-dl { display:grid; grid-template-columns:max-content 1fr; gap:6px 20px; margin:0; }
+.methods td:first-child { min-width:190px; }
+dl { display:grid; grid-template-columns:max-content 1fr; gap:6px 20px; margin:0;
+  align-items:baseline; }
 dt { color:var(--muted); font-size:14px; } dd { margin:0; }
 @media (max-width: 600px) { main { padding:28px 12px; } h1 { font-size:27px; }
   figure, section { padding:16px 14px; } .headline { font-size:18px; } }
@@ -1121,7 +1147,7 @@ $tiles
 $groups
 </div>
 $figures
-<section><h2>Methods compared</h2>
+<section class="methods"><h2>Methods compared</h2>
 $methods
 <p class="note">Brackets: 95% bootstrap intervals, as in the figure.</p>
 </section>
@@ -1205,7 +1231,9 @@ def _validate(results: RunResults) -> None:
     num_tasks = results.num_tasks
     if num_tasks < 2:
         raise ValueError(f"task_names must name at least 2 tasks, got {num_tasks}")
-    _check_shape("affinity", results.affinity, (num_tasks, num_tasks))
+    affinity = _check_shape("affinity", results.affinity, (num_tasks, num_tasks))
+    if not np.all(np.isfinite(affinity[~np.eye(num_tasks, dtype=bool)])):
+        raise ValueError("affinity must be finite off the diagonal")
     _check_shape("pair_counts", results.pair_counts, (num_tasks, num_tasks))
     if missing := {"median", "max"} - set(results.relative_distance):
         raise ValueError(f"relative_distance lacks {sorted(missing)}")

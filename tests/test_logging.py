@@ -149,10 +149,14 @@ def test_plain_progress_prints_a_line_every_few_seconds():
         progress.finish()
         progress.note("two groups")
     assert stream.getvalue().splitlines() == [
-        "meta-training  10% | 1.00k / 10.0k steps | 1.00k/s | 9.0 s left"
-        " | return left=1 right=-",
-        "meta-training  60% | 6.00k / 10.0k steps | 1.00k/s | 4.0 s left"
-        " | return left=6 right=-",
+        (
+            "meta-training  10% | 1.00k / 10.0k steps | 1.00k/s | 9.0 s left"
+            " | return left=1 right=-"
+        ),
+        (
+            "meta-training  60% | 6.00k / 10.0k steps | 1.00k/s | 4.0 s left"
+            " | return left=6 right=-"
+        ),
         "meta-training took 10 s: 10.0k steps, 1.00k a second",
         "two groups",
     ]
@@ -236,6 +240,8 @@ def test_counts_have_three_digits(count, text):
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
+        (0.0, "0.0 s"),
+        (0.0412, "41 ms"),
         (4.21, "4.2 s"),
         (59.4, "59 s"),
         (185, "3 min 05 s"),
@@ -243,5 +249,5 @@ def test_counts_have_three_digits(count, text):
         (math.inf, "?"),
     ],
 )
-def test_durations_have_two_units(seconds, text):
+def test_durations_are_short(seconds, text):
     assert logging.format_duration(seconds) == text

@@ -209,11 +209,22 @@ def test_report_is_the_same_every_time(written, tmp_path):
         {"num_tasks": 3, "num_groups": 3, "num_updates": 1},
         {"num_tasks": 70, "num_groups": 12, "planted": False, "max_return": None},
         {"num_groups": 1, "affinity_method": "mean", "learning_curves": {}},
+        {"num_tasks": 5, "num_groups": 2, "sign": -1.0, "max_return": None},
+        {"num_tasks": 5, "num_groups": 2, "sign": 0.0, "max_return": None},
     ],
 )
 def test_unusual_runs_are_drawn_too(tmp_path, options):
+    options = dict(options)
     pytest.importorskip("matplotlib")
+    sign = options.pop("sign", None)
     results = make_results(**options)
+    if sign is not None:  # returns that are all negative, or all 0
+        for method in results.methods:
+            method["source"] = (sign * np.array(method["source"])).tolist()
+            method["target"] = None
+        for curve in results.learning_curves.values():
+            returns = np.array(curve["returns"])
+            curve["returns"] = (sign * returns if sign else np.nan * returns).tolist()
     text = Page(report.write_report(results, tmp_path).read_text()).text
     num_groups = options["num_groups"]
     assert f"{num_groups} group{'s' * (num_groups > 1)} among" in text
@@ -275,6 +286,15 @@ def test_groups_are_in_the_order_of_their_first_task():
     assert report.order_by_group([1, 0, 1, 2, 0]) == [[0, 2], [1, 4], [3]]
 
 
+def test_smoothing_averages_what_is_known():
+    values = np.array([[np.nan], [2.0], [4.0], [np.nan], [9.0]])
+    np.testing.assert_allclose(
+        report._smooth(values, 3), [[np.nan], [3.0], [3.0], [np.nan], [9.0]]
+    )
+    np.testing.assert_allclose(report._smooth(values, 1), values)
+    np.testing.assert_allclose(report._smooth(values, 99)[[1, 2, 4], 0], 5.0)
+
+
 def change_method(**changes):
     methods = make_results().methods
     return {"methods": [methods[0] | changes, *methods[1:]]}
@@ -285,6 +305,7 @@ def change_method(**changes):
     [
         ({"task_names": ["alone"]}, "task_names"),
         ({"affinity": np.eye(9)}, r"affinity must have shape \(10, 10\), got \(9, 9\)"),
+        ({"affinity": np.full((10, 10), np.nan)}, "affinity must be finite"),
         ({"pair_counts": [[1, 2], [3]]}, "pair_counts must be numbers"),
         ({"relative_distance": {"median": 0.1}}, "relative_distance lacks"),
         ({"groups": {"planted": [0] * 10}}, "groups must hold"),
