@@ -20,8 +20,8 @@ class Rollout(NamedTuple):
     """Steps of every environment; leaves of shape [r, time, num_envs, ...].
 
     Attributes:
-      observation: normalised, as the policy saw it; float32.
-      next_observation: normalised, before any reset; float32.
+      observation: what the policy acted on, not normalised; float32.
+      next_observation: what the step led to, before any reset; float32.
       action: int32, or float32 with a last axis.
       log_prob: of the action; float32.
       reward: float32.
@@ -70,11 +70,53 @@ def map_rows(
 def normalize_observation(
     observation: jax.Array, statistics: RunningStatistics, policy_ids: jax.Array
 ) -> jax.Array:
-    """Normalises float32 [r, num_envs, size] by the statistics of each row's policy."""
-    mean = statistics.mean[policy_ids][:, None]
-    std = statistics.std[policy_ids][:, None]
+    """Normalises observations by the statistics of each row's policy.
+
+    Args:
+      observation: float32 [r, ..., observation_size].
+      statistics: [k, observation_size].
+      policy_ids: the policy of each row; int32 [r].
+    """
+    axes = tuple(range(1, observation.ndim - 1))
+    mean = jnp.expand_dims(statistics.mean[policy_ids], axes)
+    std = jnp.expand_dims(statistics.std[policy_ids], axes)
     limit = OBSERVATION_LIMIT
     return jnp.clip((observation - mean) / std, -limit, limit)
+
+
+def act(
+    actor_critic: ActorCritic,
+    policy_params: PyTree,
+    statistics: RunningStatistics,
+    policy_ids: jax.Array,
+    observation: jax.Array,
+    key: jax.Array,
+    *,
+    deterministic: bool = False,
+) -> tuple[jax.Array, jax.Array]:
+    """Chooses an action in every environment.
+
+    Args:
+      actor_critic: the networks.
+      policy_params: leaves of shape [k, ...].
+      statistics: observation statistics, [k, observation_size].
+      policy_ids: the policy of each row; int32 [r].
+      observation: not normalised; float32 [r, num_envs, observation_size].
+      key: for the samples.
+      deterministic: take the mode of the action distribution.
+
+    Returns:
+      Actions [r, num_envs, ...] and their log-probabilities, float32 [r, num_envs].
+    """
+
+    def act_in_row(params, observation, row_key):
+        distribution = actor_critic.distribution(params, observation)
+        action = distribution.mode() if deterministic else distribution.sample(row_key)
+        return action, distribution.log_prob(action)
+
+    observation = normalize_observation(observation, statistics, policy_ids)
+    row_keys = jax.random.split(key, policy_ids.shape[0])
+    return map_rows(act_in_row, policy_params, policy_ids, observation, row_keys)
 
 
 def unroll(
@@ -86,43 +128,36 @@ def unroll(
     state: SuiteState,
     key: jax.Array,
     length: int,
-    *,
-    deterministic: bool = False,
 ) -> tuple[SuiteState, Rollout]:
-    """Takes `length` steps in every environment.
+    """Takes `length` steps in every environment, with sampled actions.
 
     Args:
       suite: r tasks.
       actor_critic: the networks.
       policy_params: leaves of shape [k, ...].
       statistics: observation statistics, [k, observation_size].
-      policy_ids: the policy of each task; int32 [r].
+      policy_ids: the policy of each row; int32 [r].
       state: where to go on from; leaves of shape [r, num_envs, ...].
       key: for the actions.
       length: number of steps.
-      deterministic: take the mode of the action distribution.
 
     Returns:
       The new state, and the steps with axes [r, time, num_envs].
     """
 
-    def act(params, observation, row_key):
-        distribution = actor_critic.distribution(params, observation)
-        action = distribution.mode() if deterministic else distribution.sample(row_key)
-        return action, distribution.log_prob(action)
-
     def take_step(state, step_key):
-        observation = normalize_observation(state.observation, statistics, policy_ids)
-        row_keys = jax.random.split(step_key, policy_ids.shape[0])
-        action, log_prob = map_rows(
-            act, policy_params, policy_ids, observation, row_keys
+        action, log_prob = act(
+            actor_critic,
+            policy_params,
+            statistics,
+            policy_ids,
+            state.observation,
+            step_key,
         )
         new = suite.step(state, action)
         steps = Rollout(
-            observation=observation,
-            next_observation=normalize_observation(
-                new.next_observation, statistics, policy_ids
-            ),
+            observation=state.observation,
+            next_observation=new.next_observation,
             action=action,
             log_prob=log_prob,
             reward=new.reward,

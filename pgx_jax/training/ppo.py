@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
+from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import jax
@@ -18,13 +21,19 @@ import optax
 
 from pgx_jax.envs.suite import SuiteState, TaskSuite
 from pgx_jax.networks.mlp import ActorCritic
-from pgx_jax.training.acting import Rollout, map_rows, unroll
+from pgx_jax.training.acting import (
+    Rollout,
+    map_rows,
+    normalize_observation,
+    unroll,
+)
 from pgx_jax.training.losses import clipped_policy_loss, generalized_advantages
 from pgx_jax.training.statistics import (
     RunningStatistics,
     update_observation_statistics,
     update_value_statistics,
 )
+from pgx_jax.types import Transitions
 
 PyTree = Any
 Metrics = dict[str, jax.Array]
@@ -47,7 +56,13 @@ class PPOConfig:
       entropy_cost: weight of the entropy bonus.
       value_cost: weight of the squared value error.
       max_gradient_norm: per policy.
-      value_decay: weight of the past in the running statistics of returns.
+      value_decay: weight of the past in the running statistics of returns, in [0, 1).
+        A short memory is unstable: once a policy earns the same return always, the
+        scale that the critic is trained on would shrink to nothing.
+
+    Raises:
+      ValueError: a setting is of the wrong kind or out of its range, or
+        `num_minibatches` does not divide the data; the message names it.
     """
 
     num_envs: int = 16
@@ -62,25 +77,25 @@ class PPOConfig:
     entropy_cost: float = 0.005
     value_cost: float = 0.5
     max_gradient_norm: float = 0.5
-    value_decay: float = 0.9
+    value_decay: float = 0.99
 
     def __post_init__(self):
-        for field in (
-            "num_envs",
-            "unroll_length",
-            "num_epochs",
-            "num_minibatches",
-            "learning_rate",
-            "clip_epsilon",
-            "max_gradient_norm",
-        ):
-            if not getattr(self, field) > 0:
-                raise ValueError(f"{field} must be positive, got {getattr(self, field)}")
-        for field in ("discount", "gae_lambda", "value_decay"):
-            if not 0 <= getattr(self, field) <= 1:
-                raise ValueError(
-                    f"{field} must be in [0, 1], got {getattr(self, field)}"
-                )
+        for field in ("num_envs", "unroll_length", "num_epochs", "num_minibatches"):
+            _check_count(field, getattr(self, field))
+        for field in ("learning_rate", "clip_epsilon", "max_gradient_norm"):
+            value = getattr(self, field)
+            if not (value > 0 and math.isfinite(value)):
+                raise ValueError(f"{field} must be positive, got {value}")
+        for field in ("entropy_cost", "value_cost"):
+            value = getattr(self, field)
+            if not (value >= 0 and math.isfinite(value)):
+                raise ValueError(f"{field} must not be negative, got {value}")
+        for field in ("discount", "gae_lambda"):
+            value = getattr(self, field)
+            if not 0 <= value <= 1:
+                raise ValueError(f"{field} must be in [0, 1], got {value}")
+        if not 0 <= self.value_decay < 1:
+            raise ValueError(f"value_decay must be in [0, 1), got {self.value_decay}")
         if self.steps_per_update % self.num_minibatches:
             raise ValueError(
                 f"num_minibatches must divide num_envs * unroll_length = "
@@ -135,73 +150,93 @@ class PPO:
       config: settings.
       actor_critic: the networks.
       num_updates: length of the run, which the learning rate is annealed over.
+
+    Raises:
+      ValueError: `num_updates` is not a positive integer.
     """
 
     config: PPOConfig
     actor_critic: ActorCritic
     num_updates: int
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def init(self, suite: TaskSuite, key: jax.Array) -> TrainingState:
-        """One policy, freshly drawn, for all tasks of the suite."""
-        params_key, start_key = jax.random.split(key)
-        params = jax.tree.map(lambda x: x[None], self.actor_critic.init(params_key))
-        return self._start(
-            suite,
-            start_key,
-            params,
-            jnp.zeros((suite.num_tasks,), jnp.int32),
-            RunningStatistics.create(1, (suite.observation_size,)),
-            RunningStatistics.create(suite.num_tasks),
-        )
+    def __post_init__(self):
+        _check_count("num_updates", self.num_updates)
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def init_scratch(
-        self, suite: TaskSuite, key: jax.Array, policies: jax.Array
+    def init(
+        self,
+        suite: TaskSuite,
+        key: jax.Array,
+        policy_ids: Sequence[int] | None = None,
     ) -> TrainingState:
-        """Policies drawn anew, one per entry of `policies`, with the rows of `init_from`.
+        """Starts from policies drawn anew.
 
         Args:
           suite: r tasks.
-          key: for the parameters and environments.
-          policies: the policy of each row as a one-hot matrix; bool [k, r].
-        """
-        params_key, start_key = jax.random.split(key)
-        num_policies = policies.shape[0]
-        params = jax.vmap(self.actor_critic.init)(
-            jax.random.split(params_key, num_policies)
-        )
-        return self._start(
-            suite,
-            start_key,
-            params,
-            jnp.argmax(policies, axis=0).astype(jnp.int32),
-            RunningStatistics.create(num_policies, (suite.observation_size,)),
-            RunningStatistics.create(suite.num_tasks),
-        )
+          key: for the parameters, the environments and the actions.
+          policy_ids: the policy of each row, numbered 0..k-1; r integers. By default
+            one policy learns every task.
 
-    @functools.partial(jax.jit, static_argnums=0)
+        Raises:
+          ValueError: `policy_ids` has another length, leaves a policy without a row, or
+            the networks do not fit the suite.
+        """
+        if policy_ids is None:
+            policy_ids = np.zeros((suite.num_tasks,), np.int32)
+        policy_ids = _check_policy_ids(policy_ids, suite.num_tasks)
+        self._check_networks(suite)
+        num_policies = int(policy_ids.max()) + 1
+        return self._init(suite, key, policy_ids, num_policies)
+
     def init_from(
         self,
         suite: TaskSuite,
         key: jax.Array,
+        policy_ids: Sequence[int],
         params: PyTree,
-        policy_ids: jax.Array,
         observation_statistics: RunningStatistics,
         value_statistics: RunningStatistics,
     ) -> TrainingState:
-        """Policies that start from given parameters, with new environments.
+        """Starts from given parameters, with new environments and a new optimiser.
 
         Args:
           suite: r tasks.
-          key: for the environments and actions.
-          params: leaves of shape [k, ...].
-          policy_ids: the policy of each row; int32 [r].
-          observation_statistics: [k, observation_size].
-          value_statistics: [r].
+          key: for the environments and the actions.
+          policy_ids: the policy of each row, numbered 0..k-1; r integers.
+          params: leaves of shape [k, ...], or [1, ...] for k policies that all start
+            from the same one, as the groups do from the meta-policy.
+          observation_statistics: [k, observation_size] or [1, observation_size].
+          value_statistics: of the task of each row, [r].
+
+        Raises:
+          ValueError: one of the arguments has another length, `policy_ids` leaves a
+            policy without a row, or the networks do not fit the suite.
         """
+        policy_ids = _check_policy_ids(policy_ids, suite.num_tasks)
+        self._check_networks(suite)
+        num_policies = int(policy_ids.max()) + 1
+        for name, tree, lengths in (
+            ("params", params, {1, num_policies}),
+            ("observation_statistics", observation_statistics, {1, num_policies}),
+            ("value_statistics", value_statistics, {suite.num_tasks}),
+        ):
+            given = {x.shape[0] if x.ndim else 0 for x in jax.tree.leaves(tree)}
+            if len(given) != 1 or not given <= lengths:
+                raise ValueError(
+                    f"every leaf of {name} must have a leading axis of length "
+                    f"{' or '.join(map(str, sorted(lengths)))}, got "
+                    f"{', '.join(map(str, sorted(given)))}"
+                )
+
+        def repeat(x):
+            return jnp.broadcast_to(x, (num_policies, *x.shape[1:]))
+
         return self._start(
-            suite, key, params, policy_ids, observation_statistics, value_statistics
+            suite,
+            key,
+            policy_ids,
+            jax.tree.map(repeat, params),
+            jax.tree.map(repeat, observation_statistics),
+            value_statistics,
         )
 
     def step(
@@ -214,31 +249,20 @@ class PPO:
         are their means, NaN where none did.
         """
         act_key, learn_key = jax.random.split(key)
-        suite_state, rollout = unroll(
-            suite,
-            self.actor_critic,
-            state.params["policy"],
-            state.observation_statistics,
-            state.policy_ids,
-            state.suite_state,
-            act_key,
-            self.config.unroll_length,
+        suite_state, rollout = self._unroll(
+            suite, state, act_key, self.config.unroll_length
         )
         batch, value_statistics = self._prepare(state, rollout)
         params, optimizer_state, metrics = self._learn(state, batch, learn_key)
-
-        # The statistics that the data was normalised by are the old ones throughout
-        # this update, so that the first probability ratios are exactly one.
-        old = state.observation_statistics
-        raw = (
-            rollout.observation * old.std[state.policy_ids][:, None, None]
-            + old.mean[state.policy_ids][:, None, None]
-        )
         state = state._replace(
             params=params,
             optimizer_state=optimizer_state,
+            # Only now, so that the data of this update was normalised as the policy
+            # that drew it saw it, and the first probability ratios are exactly one.
             observation_statistics=update_observation_statistics(
-                old, _flatten(raw), state.policy_ids
+                state.observation_statistics,
+                _flatten(rollout.observation),
+                state.policy_ids,
             ),
             value_statistics=value_statistics,
             suite_state=suite_state,
@@ -246,36 +270,68 @@ class PPO:
         )
         return state, metrics | _episode_metrics(rollout)
 
-    @functools.partial(jax.jit, static_argnums=(0, 3), donate_argnums=2)
     def run(
         self, suite: TaskSuite, state: TrainingState, num_updates: int
     ) -> tuple[TrainingState, Metrics]:
-        """`num_updates` steps in one program; metrics get a leading axis of updates."""
+        """Takes `num_updates` steps in one program.
 
-        def update(state, _):
-            return self.step(
-                suite, state, jax.random.fold_in(state.key, state.num_updates)
+        The state given is donated: its buffers are gone afterwards. Metrics get a
+        leading axis of updates.
+
+        Raises:
+          ValueError: `num_updates` is not a positive integer.
+        """
+        _check_count("num_updates", num_updates)
+        return self._run(suite, state, num_updates)
+
+    def collect_transitions(
+        self, suite: TaskSuite, state: TrainingState, key: jax.Array, num_steps: int
+    ) -> Transitions:
+        """Rolls the current policies out from where the environments stand.
+
+        The state is left as it is, so that the same transitions come from the same key.
+
+        Args:
+          suite: r tasks.
+          state: the policies, the critic and the environments.
+          key: for the actions.
+          num_steps: transitions per row; a multiple of `config.num_envs`.
+
+        Returns:
+          Transitions [r, num_steps, ...]: the observations normalised as the policy
+          sees them, and advantages in units of reward, neither centred nor scaled.
+
+        Raises:
+          ValueError: `num_steps` is not a positive multiple of `config.num_envs`.
+        """
+        _check_count("num_steps", num_steps)
+        if num_steps % self.config.num_envs:
+            raise ValueError(
+                f"num_steps must be a multiple of num_envs = {self.config.num_envs}, "
+                f"got {num_steps}"
             )
+        return self._collect(suite, state, key, num_steps)
 
-        return jax.lax.scan(update, state, None, num_updates)
-
-    def _optimizer(self) -> optax.GradientTransformation:
-        config = self.config
-        learning_rate = config.learning_rate
-        if config.anneal_learning_rate:
-            steps = self.num_updates * config.num_epochs * config.num_minibatches
-            learning_rate = optax.linear_schedule(learning_rate, 0.0, steps)
-        return optax.chain(
-            optax.clip_by_global_norm(config.max_gradient_norm),
-            optax.adam(learning_rate, eps=1e-5),
+    @functools.partial(jax.jit, static_argnums=(0, 4))
+    def _init(self, suite, key, policy_ids, num_policies) -> TrainingState:
+        params_key, start_key = jax.random.split(key)
+        params_keys = jax.random.split(params_key, num_policies)
+        return self._start(
+            suite,
+            start_key,
+            policy_ids,
+            jax.vmap(self.actor_critic.init)(params_keys),
+            RunningStatistics.create(num_policies, (suite.observation_size,)),
+            RunningStatistics.create(suite.num_tasks),
         )
 
+    @functools.partial(jax.jit, static_argnums=0)
     def _start(
         self,
         suite,
         key,
-        params,
         policy_ids,
+        params,
         observation_statistics,
         value_statistics,
     ) -> TrainingState:
@@ -292,12 +348,80 @@ class PPO:
         )
         return jax.tree.map(_strengthen, state)
 
-    def _prepare(
+    @functools.partial(jax.jit, static_argnums=(0, 3), donate_argnums=2)
+    def _run(self, suite, state, num_updates) -> tuple[TrainingState, Metrics]:
+        def update(state, _):
+            return self.step(
+                suite, state, jax.random.fold_in(state.key, state.num_updates)
+            )
+
+        return jax.lax.scan(update, state, None, num_updates)
+
+    @functools.partial(jax.jit, static_argnums=(0, 4))
+    def _collect(self, suite, state, key, num_steps) -> Transitions:
+        _, rollout = self._unroll(suite, state, key, num_steps // self.config.num_envs)
+        observation, advantage, _ = self._advantages(state, rollout)
+        return Transitions(
+            observation=_flatten(observation),
+            action=_flatten(rollout.action),
+            advantage=_flatten(advantage),
+        )
+
+    def _check_networks(self, suite: TaskSuite) -> None:
+        networks, space = self.actor_critic, suite.action_space
+        if networks.observation_size != suite.observation_size:
+            raise ValueError(
+                f"actor_critic takes observations of size {networks.observation_size}, "
+                f"suite {suite.name!r} gives {suite.observation_size}"
+            )
+        params = jax.eval_shape(networks.init, jax.random.key(0))
+        observation = jax.ShapeDtypeStruct((suite.observation_size,), jnp.float32)
+        distribution = jax.eval_shape(
+            networks.distribution, params["policy"], observation
+        )
+        size = jax.tree.leaves(distribution)[0].shape[-1]
+        if (size, networks.discrete) != (space.size, space.discrete):
+            kinds = {True: "discrete", False: "continuous"}
+            raise ValueError(
+                f"actor_critic has {kinds[networks.discrete]} actions of size {size}, "
+                f"suite {suite.name!r} takes {kinds[space.discrete]} ones of size "
+                f"{space.size}"
+            )
+
+    def _optimizer(self) -> optax.GradientTransformation:
+        config = self.config
+        learning_rate = config.learning_rate
+        if config.anneal_learning_rate:
+            steps = self.num_updates * config.num_epochs * config.num_minibatches
+            learning_rate = optax.linear_schedule(learning_rate, 0.0, steps)
+        return optax.chain(
+            optax.clip_by_global_norm(config.max_gradient_norm),
+            optax.adam(learning_rate, eps=1e-5),
+        )
+
+    def _unroll(self, suite, state, key, length) -> tuple[SuiteState, Rollout]:
+        return unroll(
+            suite,
+            self.actor_critic,
+            state.params["policy"],
+            state.observation_statistics,
+            state.policy_ids,
+            state.suite_state,
+            key,
+            length,
+        )
+
+    def _advantages(
         self, state: TrainingState, rollout: Rollout
-    ) -> tuple[_Batch, RunningStatistics]:
-        """Advantages, normalised per row, and value targets, normalised per task."""
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Normalised observations, advantages and values; [r, time, num_envs, ...]."""
         scale = state.value_statistics.std[:, None, None]
         shift = state.value_statistics.mean[:, None, None]
+
+        def normalize(observation):
+            return normalize_observation(
+                observation, state.observation_statistics, state.policy_ids
+            )
 
         def value(observation):
             normalized = map_rows(
@@ -308,23 +432,28 @@ class PPO:
             )
             return normalized * scale + shift
 
-        values = value(rollout.observation)
-        time_first = functools.partial(jnp.moveaxis, source=1, destination=0)
-        advantages = generalized_advantages(
-            *map(
-                time_first,
-                (
-                    rollout.reward,
-                    values,
-                    value(rollout.next_observation),
-                    rollout.termination,
-                    rollout.truncation,
-                ),
-            ),
-            discount=self.config.discount,
-            gae_lambda=self.config.gae_lambda,
+        observation = normalize(rollout.observation)
+        values = value(observation)
+        advantages = jax.vmap(
+            functools.partial(
+                generalized_advantages,
+                discount=self.config.discount,
+                gae_lambda=self.config.gae_lambda,
+            )
+        )(
+            rollout.reward,
+            values,
+            value(normalize(rollout.next_observation)),
+            rollout.termination,
+            rollout.truncation,
         )
-        advantages = jnp.moveaxis(advantages, 0, 1)
+        return observation, advantages, values
+
+    def _prepare(
+        self, state: TrainingState, rollout: Rollout
+    ) -> tuple[_Batch, RunningStatistics]:
+        """Advantages, normalised per row, and value targets, normalised per task."""
+        observation, advantages, values = self._advantages(state, rollout)
         targets = _flatten(advantages + values)
         statistics = update_value_statistics(
             state.value_statistics, targets, self.config.value_decay
@@ -332,12 +461,11 @@ class PPO:
         advantages = _flatten(advantages)
         centred = advantages - advantages.mean(axis=1, keepdims=True)
         batch = _Batch(
-            observation=_flatten(rollout.observation),
+            observation=_flatten(observation),
             action=_flatten(rollout.action),
             log_prob=_flatten(rollout.log_prob),
             advantage=centred / (advantages.std(axis=1, keepdims=True) + 1e-8),
-            value_target=(targets - statistics.mean[:, None])
-            / statistics.std[:, None],
+            value_target=(targets - statistics.mean[:, None]) / statistics.std[:, None],
         )
         return batch, statistics
 
@@ -439,3 +567,29 @@ def _strengthen(x: jax.Array) -> jax.Array:
     if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         return x
     return jax.lax.convert_element_type(x, np.dtype(x.dtype))
+
+
+def _check_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+
+
+def _check_policy_ids(policy_ids: Sequence[int], num_rows: int) -> np.ndarray:
+    """The ids as int32 [r], having refused what could not train."""
+    policy_ids = np.asarray(policy_ids)
+    if policy_ids.shape != (num_rows,) or not np.issubdtype(
+        policy_ids.dtype, np.integer
+    ):
+        raise ValueError(
+            f"policy_ids must be {num_rows} integers, one for each row of suite, got "
+            f"{policy_ids.dtype} of shape {policy_ids.shape}"
+        )
+    if policy_ids.min() < 0:
+        raise ValueError(f"policy_ids must not be negative, got {policy_ids.tolist()}")
+    idle = np.setdiff1d(np.arange(policy_ids.max()), policy_ids)
+    if idle.size:
+        raise ValueError(
+            f"policy_ids must give every policy 0..{policy_ids.max()} a row, "
+            f"{idle.tolist()} have none"
+        )
+    return policy_ids.astype(np.int32)

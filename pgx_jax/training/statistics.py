@@ -68,18 +68,18 @@ def update_value_statistics(
 ) -> RunningStatistics:
     """Moves each row's mean and variance towards those of a batch of its returns.
 
-    Forgets at rate `decay`, since returns grow as the policy improves; the first batch
-    is taken whole.
+    The statistics are those of all batches at first, and forget the past at rate
+    `decay` once there is enough of it, since returns grow as the policy improves.
 
     Args:
       statistics: one set per row, [r].
       returns: float32 [r, samples].
       decay: weight of the past, in [0, 1).
     """
-    seen = statistics.count > 0
-    rate = jnp.where(seen, 1.0 - decay, 1.0)
-    batch_mean = returns.mean(axis=1)
-    mean = statistics.mean + rate * (batch_mean - statistics.mean)
-    batch_variance = jnp.mean((returns - mean[:, None]) ** 2, axis=1)
-    variance = statistics.variance + rate * (batch_variance - statistics.variance)
-    return RunningStatistics(statistics.count + returns.shape[1], mean, variance)
+    count = statistics.count + returns.shape[1]
+    rate = jnp.maximum(returns.shape[1] / count, 1.0 - decay)
+    mean = statistics.mean + rate * (returns.mean(axis=1) - statistics.mean)
+    # Both variances are taken about the new mean.
+    past = statistics.variance + (statistics.mean - mean) ** 2
+    present = jnp.mean((returns - mean[:, None]) ** 2, axis=1)
+    return RunningStatistics(count, mean, past + rate * (present - past))

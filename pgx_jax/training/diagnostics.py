@@ -1,0 +1,79 @@
+"""Finding out on the host where training went wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pgx_jax.training.ppo import Metrics, TrainingState
+
+# What is NaN by definition where no episode ended.
+EPISODE_METRICS = ("return", "length", "success")
+
+
+def first_nonfinite(state: TrainingState, metrics: Metrics) -> str | None:
+    """Says where a NaN or an infinity first arose, for a host loop to raise on.
+
+    Looks at the metrics first, update by update, since they tell when; then at what
+    the state holds: parameters, optimiser, statistics, observations and rewards.
+
+    Args:
+      state: after `PPO.run`.
+      metrics: of the same call; leaves of shape [updates, r] or, for `gradient_norm`,
+        [updates, k].
+
+    Returns:
+      The metric, row and update, or the path and row of the array in the state, such as
+      "metric 'policy_loss' of row 3 at update 17", updates being numbered from 0; None
+      where all is finite.
+    """
+    checked = {
+        name: values
+        if name not in EPISODE_METRICS
+        else jnp.where(metrics["episodes"] > 0, values, 0.0)
+        for name, values in metrics.items()
+    }
+    arrays = {
+        "params": state.params,
+        "optimizer_state": state.optimizer_state,
+        "observation_statistics": state.observation_statistics,
+        "value_statistics": state.value_statistics,
+        "observation": state.suite_state.observation,
+        "reward": state.suite_state.reward,
+    }
+    # One flag each comes back from the device while all is well.
+    metrics_finite, state_finite = jax.device_get(
+        (_all_finite(checked), _all_finite(arrays))
+    )
+    if not all(metrics_finite.values()):
+        found = []
+        for name, finite in metrics_finite.items():
+            if not finite:
+                update, index = _first(checked[name])
+                found.append((update, name, index))
+        update, name, index = min(found)
+        num_updates = np.asarray(checked[name]).shape[0]
+        update += int(state.num_updates) - num_updates
+        owner = "policy" if name == "gradient_norm" else "row"
+        return f"metric {name!r} of {owner} {index} at update {update}"
+
+    flags = jax.tree_util.tree_leaves_with_path(state_finite)
+    for (path, finite), array in zip(flags, jax.tree.leaves(arrays), strict=True):
+        if not finite:
+            where = jax.tree_util.keystr(path)
+            return f"state{where} at index {_first(array)[0]} after the last update"
+    return None
+
+
+@jax.jit
+def _all_finite(tree: Any) -> Any:
+    return jax.tree.map(lambda x: jnp.all(jnp.isfinite(x)), tree)
+
+
+def _first(array: jax.Array) -> tuple[int, ...]:
+    """The index of the first entry that is not finite."""
+    bad = np.argwhere(~np.isfinite(np.asarray(array)))
+    return tuple(int(i) for i in bad[0])

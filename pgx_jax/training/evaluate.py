@@ -1,0 +1,127 @@
+"""Evaluation: the first episode of fresh environments, under fixed policies."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from pgx_jax.envs.suite import TaskSuite
+from pgx_jax.networks.mlp import ActorCritic
+from pgx_jax.training.acting import act
+from pgx_jax.training.statistics import RunningStatistics
+
+PyTree = Any
+
+
+class Evaluation(NamedTuple):
+    """The first episode of every environment.
+
+    Attributes:
+      episode_return: sum of rewards; float32 [r, num_episodes].
+      episode_length: in steps; int32 [r, num_episodes].
+      episode_success: whether success was met at any step; float32 [r, num_episodes].
+    """
+
+    episode_return: jax.Array
+    episode_length: jax.Array
+    episode_success: jax.Array
+
+
+def evaluate(
+    suite: TaskSuite,
+    actor_critic: ActorCritic,
+    policy_params: PyTree,
+    observation_statistics: RunningStatistics,
+    policy_ids: jax.Array,
+    key: jax.Array,
+    num_episodes: int,
+    *,
+    deterministic: bool = True,
+) -> Evaluation:
+    """Plays `num_episodes` whole episodes of every row, side by side.
+
+    Args:
+      suite: r tasks.
+      actor_critic: the networks.
+      policy_params: leaves of shape [k, ...].
+      observation_statistics: [k, observation_size].
+      policy_ids: the policy of each row; int32 [r].
+      key: for the environments and the actions.
+      num_episodes: episodes per row, each in an environment of its own, so that short
+        episodes count no more often than long ones.
+      deterministic: take the mode of the action distribution, else sample it.
+
+    Raises:
+      ValueError: `num_episodes` is below 1, or `policy_ids` is not of length r.
+    """
+    if num_episodes < 1:
+        raise ValueError(f"num_episodes must be at least 1, got {num_episodes}")
+    policy_ids = jnp.asarray(policy_ids, jnp.int32)
+    if policy_ids.shape != (suite.num_tasks,):
+        raise ValueError(
+            f"policy_ids must have shape ({suite.num_tasks},), one policy for each "
+            f"row of suite, got {policy_ids.shape}"
+        )
+    return _evaluate(
+        suite,
+        actor_critic,
+        policy_params,
+        observation_statistics,
+        policy_ids,
+        key,
+        num_episodes,
+        deterministic,
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(1, 6, 7))
+def _evaluate(
+    suite,
+    actor_critic,
+    policy_params,
+    observation_statistics,
+    policy_ids,
+    key,
+    num_episodes,
+    deterministic,
+) -> Evaluation:
+    reset_key, act_key = jax.random.split(key)
+    state = suite.reset(reset_key, num_episodes)
+    shape = (suite.num_tasks, num_episodes)
+    evaluation = Evaluation(
+        jnp.zeros(shape), jnp.zeros(shape, jnp.int32), jnp.zeros(shape)
+    )
+
+    def unfinished(carry):
+        _, finished, _, _ = carry
+        return ~jnp.all(finished)
+
+    def take_step(carry):
+        state, finished, evaluation, time = carry
+        action, _ = act(
+            actor_critic,
+            policy_params,
+            observation_statistics,
+            policy_ids,
+            state.observation,
+            jax.random.fold_in(act_key, time),
+            deterministic=deterministic,
+        )
+        state = suite.step(state, action)
+        ends = state.done & ~finished
+        evaluation = jax.tree.map(
+            lambda new, old: jnp.where(ends, new, old),
+            Evaluation(
+                state.episode_return, state.episode_length, state.episode_success
+            ),
+            evaluation,
+        )
+        return state, finished | state.done, evaluation, time + 1
+
+    # Every suite truncates at its episode length, so this ends.
+    start = (state, jnp.zeros(shape, bool), evaluation, jnp.zeros((), jnp.int32))
+    _, _, evaluation, _ = jax.lax.while_loop(unfinished, take_step, start)
+    return evaluation
