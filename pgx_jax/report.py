@@ -441,7 +441,9 @@ def _draw_affinity(results: RunResults) -> Figure:
         norm = Normalize(known.min(), known.max())
         colours = matplotlib.colormaps["viridis"]
 
-    figure = _new_figure(4.9, 4.2)
+    names = [_shorten(results.task_names[task]) for task in order]
+    room = 0.055 * max(map(len, names)) if len(names) <= _MAX_LABELLED_TASKS else 0.2
+    figure = _new_figure(4.3 + room, 3.7 + 0.8 * room)  # the matrix keeps its size
     axes = figure.add_subplot()
     colours = colours.with_extremes(bad=(0.5, 0.5, 0.5, 0.25))
     image = axes.imshow(
@@ -449,7 +451,7 @@ def _draw_affinity(results: RunResults) -> Figure:
     )
     axes.spines[:].set_visible(False)
     _annotate_cells(axes, matrix, image, "{:.2f}" if np.abs(known).max() < 10 else "")
-    _label_tasks(axes, [results.task_names[task] for task in order])
+    _label_tasks(axes, names)
     axes.tick_params(length=0)
     axes.tick_params(axis="y", pad=9)
     _mark_groups(axes, [len(members) for members in groups])
@@ -477,9 +479,10 @@ def _mark_groups(axes: Axes, sizes: Sequence[int]) -> None:
             ((start, start), size, size, outline),
         ):
             axes.add_patch(Rectangle(corner, width, height, clip_on=False, **look))
-        if size >= 0.15 * num_tasks:  # else there is no room for its name
+        if size >= 0.04 * num_tasks:  # else there is no room for its number
+            roomy = min(sizes) >= 0.15 * num_tasks
             axes.annotate(
-                f"group {group + 1}",
+                f"group {group + 1}" if roomy else str(group + 1),
                 (start + size / 2, edge),
                 xytext=(0, 3),
                 textcoords="offset points",
@@ -540,8 +543,12 @@ def _fit_side_by_side(names: Sequence[str], width: float) -> bool:
     return len(names) * (max(map(len, names)) + 2) * 0.06 <= 0.6 * width
 
 
-def _shorten(name: str, length: int = 24) -> str:
-    return name if len(name) <= length else name[: length - 1] + "…"
+def _shorten(name: str, length: int = 28) -> str:
+    """A name of at most that length; its middle goes, since ends tell tasks apart."""
+    if len(name) <= length:
+        return name
+    kept = length - 1
+    return name[: kept - kept // 2] + "…" + name[-(kept // 2) :]
 
 
 def _draw_learning_curves(results: RunResults) -> Figure:
