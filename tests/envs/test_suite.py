@@ -1,0 +1,128 @@
+"""What suites add to environments: task ids, episode statistics, one compilation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from brax.envs.base import Env, State
+
+from pgx_jax.envs import ActionSpace, FamilySuite, TaskIdSuite, TaskSuite
+from pgx_jax.envs.cartpole import cartpole_planted
+
+
+class Counter(Env):
+    """Counts its steps; succeeds at step `parameters`; ends with its 4th step."""
+
+    def __init__(self, parameters):
+        self.success_step = parameters
+
+    def reset(self, rng):
+        zero = jnp.zeros(())
+        return State(None, jnp.zeros((1,)), zero, zero, {"success": zero})
+
+    def step(self, state, action):
+        time = state.obs + 1
+        return state.replace(
+            obs=time,
+            reward=time[0],
+            done=(time[0] >= 4).astype(jnp.float32),
+            metrics={"success": (time[0] == self.success_step).astype(jnp.float32)},
+        )
+
+    observation_size = property(lambda self: 1)
+    action_size = property(lambda self: 2)
+    backend = property(lambda self: "jax")
+
+
+def counter_suite(episode_length):
+    return FamilySuite(
+        make_env=Counter,
+        parameters=jnp.array([2.0, 9.0]),
+        name="counter",
+        task_names=("succeeds", "fails"),
+        observation_size=1,
+        action_space=ActionSpace(size=2, discrete=True),
+        episode_length=episode_length,
+    )
+
+
+@pytest.mark.parametrize("episode_length", [4, 3])
+def test_episode_statistics(episode_length):
+    suite = counter_suite(episode_length)
+    state = suite.reset(jax.random.key(0), 1)
+    step = jax.jit(suite.step)
+    seen = []
+    for _ in range(2 * episode_length):
+        state = step(state, jnp.zeros((2, 1), jnp.int32))
+        seen.append(state._replace(env_state=None, key=None))
+    steps = jax.tree.map(lambda *x: np.stack(x)[:, :, 0], *seen)  # [time, task, ...]
+
+    one_episode = np.arange(1.0, episode_length + 1)
+    ends = np.tile(one_episode == episode_length, 2)
+    np.testing.assert_array_equal(steps.reward[:, 0], np.tile(one_episode, 2))
+    np.testing.assert_array_equal(
+        steps.episode_return[:, 0], np.tile(np.cumsum(one_episode), 2)
+    )
+    np.testing.assert_array_equal(steps.episode_length[:, 0], np.tile(one_episode, 2))
+    # Success counts from the step that met it to the end of its episode.
+    np.testing.assert_array_equal(
+        steps.episode_success[:, 0], np.tile(one_episode >= 2, 2)
+    )
+    np.testing.assert_array_equal(steps.episode_success[:, 1], 0.0)
+    # A task's own ending wins over the time limit where both fall on one step.
+    np.testing.assert_array_equal(
+        steps.termination[:, 0], ends if episode_length == 4 else np.zeros(6)
+    )
+    np.testing.assert_array_equal(
+        steps.truncation[:, 0], ends if episode_length == 3 else np.zeros(8)
+    )
+    np.testing.assert_array_equal(
+        steps.next_observation[:, 0, 0], np.tile(one_episode, 2)
+    )
+    np.testing.assert_array_equal(
+        steps.observation[:, 0, 0], np.tile(one_episode, 2) * ~ends
+    )
+
+
+def test_a_reset_and_a_step_have_one_type_and_compile_once():
+    suite = TaskIdSuite.create(cartpole_planted())
+    num_traces = 0
+
+    @jax.jit
+    def step(suite, state):
+        nonlocal num_traces
+        num_traces += 1
+        return suite.step(state, jnp.zeros((10, 2), jnp.int32))
+
+    state = jax.jit(lambda suite, key: suite.reset(key, 2))(suite, jax.random.key(0))
+    for _ in range(3):
+        state = step(suite, state)
+    # The same program serves other tasks of the family.
+    other = suite.select(range(10)[::-1])
+    assert num_traces == 1
+    renamed = jax.tree.unflatten(jax.tree.structure(suite), jax.tree.leaves(other))
+    step(renamed, state)
+    assert num_traces == 1
+
+
+def test_task_ids_follow_their_tasks():
+    family = cartpole_planted()
+    suite = TaskIdSuite.create(family).select([7, 2, 7])
+    assert isinstance(suite, TaskSuite)
+    assert suite.observation_size == 14
+    assert suite.planted_labels == (1, 0, 1)
+    state = suite.reset(jax.random.key(0), 2)
+    state = suite.step(state, jnp.zeros((3, 2), jnp.int32))
+    plain = family.select([7, 2, 7])
+    expected = plain.step(
+        plain.reset(jax.random.key(0), 2), jnp.zeros((3, 2), jnp.int32)
+    )
+    np.testing.assert_allclose(
+        state.observation[..., :4], expected.observation, rtol=1e-6
+    )
+    for observation in (state.observation, state.next_observation):
+        ids = np.asarray(observation[..., 4:])
+        np.testing.assert_array_equal(ids.argmax(-1), [[7, 7], [2, 2], [7, 7]])
+        np.testing.assert_array_equal(
+            np.sort(ids, axis=-1)[..., -2:], [[[0, 1]] * 2] * 3
+        )
