@@ -1,0 +1,41 @@
+"""Exact policy gradients of tasks, with no projection."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from pgx_jax.estimation.projection import LogProbFn, PyTree, single_log_prob
+from pgx_jax.types import Transitions
+
+
+def task_gradients(
+    log_prob_fn: LogProbFn, params: PyTree, batch: Transitions
+) -> jax.Array:
+    """The mean policy gradient of every task, mean over t of A_t grad log pi(a_t|s_t).
+
+    Args:
+      log_prob_fn: `log_prob_fn(params, observation, action) -> log-probability`.
+      params: pytree of p numbers in all.
+      batch: transitions of n tasks.
+
+    Returns:
+      float32 [n, p], parameters flattened in the order of `jax.tree.leaves`.
+    """
+    first_task = jax.tree.map(lambda x: x[0], (batch.observation, batch.action))
+    log_prob = single_log_prob(log_prob_fn, params, *first_task)
+    weight = batch.advantage
+    mask = jnp.ones(weight.shape, bool) if batch.mask is None else batch.mask
+    weight = jnp.where(mask, weight, 0.0) / jnp.maximum(mask.sum(1, keepdims=True), 1)
+
+    def gradient(observation, action, task_weight):
+        def objective(p):
+            log_probs = jax.vmap(log_prob, (None, 0, 0))(p, observation, action)
+            return jnp.sum(task_weight * log_probs)
+
+        leaves = jax.tree.leaves(jax.grad(objective)(params))
+        return jnp.concatenate([x.ravel() for x in leaves]).astype(jnp.float32)
+
+    return jax.lax.map(
+        lambda task: gradient(*task), (batch.observation, batch.action, weight)
+    )

@@ -1,0 +1,306 @@
+"""Random projections of the parameter space, and policy gradients projected by them.
+
+Source: PolicyGradEx (arXiv 2511.12779), section 3; Johnson and Lindenstrauss, 1984.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+
+PyTree = Any
+LogProbFn = Callable[[PyTree, PyTree, PyTree], jax.Array]
+
+# Bounds the arrays that a block of samples or of columns makes: 2**26 float32 numbers
+# are 256 MiB, several of which fit a 16 GB card.
+BLOCK_ELEMENTS = 2**26
+# The largest P that is stored rather than drawn anew, in float32 numbers (2 GiB).
+STORED_ELEMENTS = 2**29
+
+
+class Projection(Protocol):
+    """A random matrix P of shape [p, d] with E[P P^T] = I, drawn column by column.
+
+    A column is a function of its key alone, so that P gives the same numbers whether
+    it is stored or drawn block by block.
+    """
+
+    dim: int
+
+    def column(self, key: jax.Array, params: PyTree, index: jax.Array) -> PyTree:
+        """Column `index` of P; a pytree of the shapes and dtypes of `params`."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class GaussianProjection:
+    """Entries drawn from N(0, 1/d): the paper's choice.
+
+    Attributes:
+      dim: d, the number of columns.
+    """
+
+    dim: int = 400
+
+    def column(self, key: jax.Array, params: PyTree, index: jax.Array) -> PyTree:
+        return _draw(jax.random.normal, self.dim, key, params, index)
+
+
+@dataclasses.dataclass(frozen=True)
+class RademacherProjection:
+    """Entries of +-1/sqrt(d), each sign with probability one half.
+
+    Source: Achlioptas, "Database-friendly random projections", 2003.
+
+    Attributes:
+      dim: d, the number of columns.
+    """
+
+    dim: int = 400
+
+    def column(self, key: jax.Array, params: PyTree, index: jax.Array) -> PyTree:
+        return _draw(jax.random.rademacher, self.dim, key, params, index)
+
+
+def _draw(sampler, dim, key, params, index) -> PyTree:
+    leaves, treedef = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.fold_in(key, index), len(leaves))
+    return jax.tree.unflatten(
+        treedef,
+        [
+            sampler(k, x.shape, x.dtype) / jnp.sqrt(dim).astype(x.dtype)
+            for k, x in zip(keys, leaves, strict=True)
+        ],
+    )
+
+
+def draw_columns(projection: Projection, key: jax.Array, params: PyTree) -> PyTree:
+    """The whole of P; a pytree like `params`, leaves with a leading axis of d."""
+    return jax.vmap(lambda j: projection.column(key, params, j))(
+        jnp.arange(projection.dim)
+    )
+
+
+def project_gradients(
+    log_prob_fn: LogProbFn,
+    params: PyTree,
+    observation: PyTree,
+    action: PyTree,
+    *,
+    key: jax.Array,
+    projection: Projection | None = None,
+    method: str = "auto",
+    sample_block: int | None = None,
+    column_block: int | None = None,
+) -> jax.Array:
+    """Projected policy gradients g~ = P^T grad log pi(a | s), one per transition.
+
+    The matrix of all gradients, [N, p], is never formed. Two orders give the same
+    numbers up to rounding:
+
+    * "reverse": the gradient of each transition of a block, times a stored P; about
+      2 N p d floating-point operations, memory for P and for one block of gradients;
+    * "forward": Jacobian-vector products of the batched log-probability along the
+      columns of P, which are drawn where they are used; about 4 N p d operations, and
+      no memory that grows with p d.
+
+    Args:
+      log_prob_fn: `log_prob_fn(params, observation, action) -> log-probability`, of one
+        transition or of a batch.
+      params: pytree of float arrays; p numbers in all.
+      observation: pytree, leaves of shape [N, ...].
+      action: pytree, leaves of shape [N, ...].
+      key: draws P.
+      projection: the distribution of P; `GaussianProjection()` if None.
+      method: "reverse", "forward", or "auto": reverse where P fits in 2 GiB.
+      sample_block: transitions handled at once; chosen from p if None.
+      column_block: columns handled at once by "forward"; chosen from N if None.
+
+    Returns:
+      float32 [N, d].
+
+    Raises:
+      ValueError: `method` is none of the three, or `log_prob_fn` does not return one
+        number per transition.
+    """
+    projection = GaussianProjection() if projection is None else projection
+    log_prob = single_log_prob(log_prob_fn, params, observation, action)
+    num_params = count_params(params)
+    num_samples = jax.tree.leaves(action)[0].shape[0]
+    if method == "auto":
+        stored = num_params * projection.dim <= STORED_ELEMENTS
+        method = "reverse" if stored else "forward"
+
+    if method == "reverse":
+        block = sample_block or max(1, BLOCK_ELEMENTS // num_params)
+        columns = draw_columns(projection, key, params)
+
+        def project(obs, act):
+            gradients = jax.vmap(jax.grad(log_prob), (None, 0, 0))(params, obs, act)
+            products = jax.tree.map(_contract, gradients, columns)
+            return sum(jax.tree.leaves(products))
+
+    elif method == "forward":
+        block = sample_block or min(num_samples, 2**15)
+        width = max(1, max(x.size for x in jax.tree.leaves(params)) ** 0.5)
+        num_columns = column_block or int(BLOCK_ELEMENTS // (block * width))
+
+        def project(obs, act):
+            def batch_log_prob(p):
+                return jax.vmap(log_prob, (None, 0, 0))(p, obs, act)
+
+            _, derivative = jax.linearize(batch_log_prob, params)
+            features = jax.lax.map(
+                lambda j: derivative(projection.column(key, params, j)),
+                jnp.arange(projection.dim),
+                batch_size=min(max(1, num_columns), projection.dim),
+            )
+            return features.T
+
+    else:
+        raise ValueError(
+            f"method must be 'auto', 'reverse' or 'forward', got {method!r}"
+        )
+    features = map_blocks(project, (observation, action), min(block, num_samples))
+    return features.astype(jnp.float32)
+
+
+def projection_gram(
+    projection: Projection, key: jax.Array, params: PyTree
+) -> jax.Array:
+    """P^T P, from which |P Delta|^2 = Delta^T P^T P Delta; float32 [d, d].
+
+    P is drawn in blocks of columns, two blocks at a time, where it is too large to
+    store.
+    """
+    dim, num_params = projection.dim, count_params(params)
+    if num_params * dim <= STORED_ELEMENTS:
+        columns = draw_columns(projection, key, params)
+        return sum(jax.tree.leaves(jax.tree.map(_contract, columns, columns)))
+    block = max(1, STORED_ELEMENTS // (2 * num_params))
+    indices = jnp.arange(dim)
+
+    def rows(index):
+        left = projection.column(key, params, index)
+
+        def entry(other):
+            right = projection.column(key, params, other)
+            return sum(
+                jax.tree.leaves(jax.tree.map(lambda a, b: jnp.vdot(a, b), left, right))
+            )
+
+        return jax.lax.map(entry, indices, batch_size=block)
+
+    return jax.lax.map(rows, indices, batch_size=block)
+
+
+def back_project(
+    projection: Projection, key: jax.Array, params: PyTree, delta: jax.Array
+) -> PyTree:
+    """P Delta, a change of the parameters.
+
+    Args:
+      projection: the distribution of P.
+      key: the key that the features were drawn with.
+      params: pytree of p numbers in all.
+      delta: float32 [..., d].
+
+    Returns:
+      A pytree like `params`, leaves with the leading axes of `delta`.
+    """
+    leading = delta.shape[:-1]
+    flat = delta.reshape(-1, projection.dim)
+
+    def add(total, index):
+        column = projection.column(key, params, index)
+        coefficient = flat[:, index]
+        return jax.tree.map(
+            lambda t, c: t + coefficient.reshape(-1, *[1] * c.ndim) * c, total, column
+        ), None
+
+    if count_params(params) * projection.dim <= STORED_ELEMENTS:
+        columns = draw_columns(projection, key, params)
+        change = jax.tree.map(lambda c: jnp.tensordot(flat, c, axes=1), columns)
+    else:
+        zeros = jax.tree.map(
+            lambda x: jnp.zeros((flat.shape[0], *x.shape), x.dtype), params
+        )
+        change, _ = jax.lax.scan(add, zeros, jnp.arange(projection.dim))
+    return jax.tree.map(lambda x: x.reshape(*leading, *x.shape[1:]), change)
+
+
+def count_params(params: PyTree) -> int:
+    """p, the number of parameters."""
+    return sum(x.size for x in jax.tree.leaves(params))
+
+
+def single_log_prob(
+    log_prob_fn: LogProbFn, params: PyTree, observation: PyTree, action: PyTree
+) -> LogProbFn:
+    """A function of one transition that returns one number, out of the user's own.
+
+    Args:
+      log_prob_fn: of one transition, or of a batch only.
+      params: pytree of parameters.
+      observation: pytree, leaves of shape [N, ...]; only shapes are used.
+      action: pytree, leaves of shape [N, ...]; only shapes are used.
+
+    Raises:
+      ValueError: `log_prob_fn` returns something else than one number per transition.
+    """
+
+    def first(x):
+        return jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
+
+    def one_of_batch(p, obs, act):
+        expand = lambda tree: jax.tree.map(lambda x: x[None], tree)  # noqa: E731
+        return log_prob_fn(p, expand(obs), expand(act))[0]
+
+    shapes = jax.tree.map(first, (observation, action))
+    errors = []
+    for function in (log_prob_fn, one_of_batch):
+        try:
+            out = jax.eval_shape(function, params, *shapes)
+        except Exception as error:  # whatever the user's function raises
+            errors.append(f"{type(error).__name__}: {error}")
+            continue
+        if getattr(out, "shape", None) == ():
+            return function
+        errors.append(f"it returned {out}")
+    raise ValueError(
+        "log_prob_fn(params, observation, action) must return one number per "
+        f"transition; for one transition: {errors[0]}; for a batch of one: {errors[1]}"
+    )
+
+
+def map_blocks(function: Callable, arrays: PyTree, block: int) -> jax.Array:
+    """Applies a batched function to blocks of the leading axis, one after another.
+
+    Args:
+      function: takes the arrays of `arrays`, with a leading axis of `block`.
+      arrays: tuple of pytrees with a common leading axis N.
+      block: size of a block; the last one is padded with copies of the first entry.
+
+    Returns:
+      What `function` returns, with a leading axis of N.
+    """
+    num = jax.tree.leaves(arrays)[0].shape[0]
+    if block >= num:
+        return function(*arrays)
+    num_blocks = -(-num // block)
+    indices = jnp.arange(num_blocks * block)
+    indices = jnp.where(indices < num, indices, 0).reshape(num_blocks, block)
+    out = jax.lax.map(
+        lambda i: function(*jax.tree.map(lambda x: x[i], arrays)), indices
+    )
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:num], out)
+
+
+def _contract(left: jax.Array, right: jax.Array) -> jax.Array:
+    """[a, ...] and [b, ...] to [a, b], summed over all other axes."""
+    axes = tuple(range(1, left.ndim))
+    return jnp.tensordot(left, right, axes=(axes, axes))

@@ -1,0 +1,114 @@
+"""Subsets of tasks: how they are drawn, and whether they cover every pair."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def sample_subsets(
+    key: jax.Array, num_tasks: int, num_subsets: int, subset_size: int
+) -> np.ndarray:
+    """Draws subsets of one size that hold every pair of tasks about equally often.
+
+    Each subset is grown task by task; the next task is the one whose pairs with the
+    tasks already chosen have been seen least often, ties broken at random.
+
+    Args:
+      key: of the draw.
+      num_tasks: n.
+      num_subsets: m; all pairs are covered once m is a few times
+        n (n - 1) / (s (s - 1)).
+      subset_size: s, at least 2.
+
+    Returns:
+      0/1 matrix; bool NumPy array of shape [m, n].
+
+    Raises:
+      ValueError: subset_size is not in 2..n, or num_subsets too small to cover every
+        pair; the message names the least number that can.
+    """
+    if not 2 <= subset_size <= num_tasks:
+        raise ValueError(
+            f"subset_size must be in 2..num_tasks = 2..{num_tasks}, got {subset_size}"
+        )
+    pairs, pairs_each = (x * (x - 1) // 2 for x in (num_tasks, subset_size))
+    least = -(-pairs // pairs_each)
+    if num_subsets < least:
+        raise ValueError(
+            f"num_subsets={num_subsets} cannot cover the {pairs} pairs of "
+            f"num_tasks={num_tasks} tasks, since a subset of subset_size={subset_size} "
+            f"holds {pairs_each}; at least {least} are needed"
+        )
+    rng = np.random.default_rng(np.asarray(jax.random.bits(key, (4,), jnp.uint32)))
+    subsets = np.zeros((num_subsets, num_tasks), bool)
+    task_counts = np.zeros(num_tasks)
+    pair_counts = np.zeros((num_tasks, num_tasks))
+    for subset in subsets:
+        noise = rng.random((subset_size, num_tasks))
+        chosen: list[int] = []
+        for row in noise:
+            # Seen pairs first, seen tasks next, and the noise to break ties.
+            cost = pair_counts[chosen].sum(axis=0) + 1e-3 * task_counts + 1e-6 * row
+            cost[chosen] = np.inf
+            chosen.append(int(np.argmin(cost)))
+        subset[chosen] = True
+        task_counts[chosen] += 1
+        pair_counts[np.ix_(chosen, chosen)] += 1
+    check_coverage(subsets)
+    return subsets
+
+
+def pair_counts(subsets: jax.Array) -> jax.Array:
+    """How many subsets contain both tasks of each pair.
+
+    Args:
+      subsets: 0/1 matrix [m, n].
+
+    Returns:
+      int32 [n, n]; the diagonal counts the subsets that contain the task.
+    """
+    subsets = jnp.asarray(subsets).astype(jnp.int32)
+    return subsets.T @ subsets
+
+
+def check_subsets(subsets: jax.Array | np.ndarray, num_tasks: int) -> None:
+    """Refuses what is not a 0/1 matrix of non-empty subsets of `num_tasks` tasks.
+
+    The values are looked at only outside of jit; shapes always.
+
+    Raises:
+      ValueError: the message names `subsets` and what is wrong with it.
+    """
+    if subsets.ndim != 2 or subsets.shape[1] != num_tasks or subsets.shape[0] == 0:
+        raise ValueError(
+            f"subsets must be a 0/1 matrix of shape [m, n] with n = {num_tasks} tasks, "
+            f"got shape {tuple(subsets.shape)}"
+        )
+    if isinstance(subsets, jax.core.Tracer):
+        return
+    values = np.asarray(subsets)
+    if not np.isin(values, (0, 1)).all():
+        raise ValueError("subsets must hold only 0 and 1")
+    empty = np.flatnonzero(~values.astype(bool).any(axis=1))
+    if empty.size:
+        raise ValueError(f"subsets must not be empty; row {empty[0]} is")
+
+
+def check_coverage(subsets: jax.Array | np.ndarray) -> None:
+    """Refuses subsets that leave a pair of tasks uncovered.
+
+    Raises:
+      ValueError: the message names the pairs.
+    """
+    matrix = np.asarray(subsets).astype(np.int64)
+    counts = matrix.T @ matrix
+    missing = np.argwhere(np.triu(counts == 0))
+    if missing.size:
+        shown = ", ".join(f"({i}, {j})" for i, j in missing[:10])
+        more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
+        raise ValueError(
+            f"subsets leave {len(missing)} pairs of tasks uncovered, whose affinity is "
+            f"undefined: {shown}{more}"
+        )

@@ -1,0 +1,1 @@
+"""From estimates to affinities, and from affinities to groups."""
