@@ -1,0 +1,210 @@
+"""Settings of the pipeline, checked before any long work starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from pgx_jax.training.ppo import PPOConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class SuiteConfig:
+    """Which tasks.
+
+    Attributes:
+      name: a name in `pgx_jax.envs.SUITES`.
+      task_id: append a one-hot task id to the observation.
+    """
+
+    name: str = "cartpole_planted"
+    task_id: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig:
+    """The actor and the critic.
+
+    Attributes:
+      hidden_sizes: width of each hidden layer of either network.
+      activation: "tanh", "relu" or "swish".
+    """
+
+    hidden_sizes: tuple[int, ...] = (64, 64)
+    activation: str = "tanh"
+
+
+@dataclasses.dataclass(frozen=True)
+class MetaTrainingConfig:
+    """Training of the meta-policy.
+
+    Attributes:
+      num_updates: PPO updates; each takes `ppo.num_envs * ppo.unroll_length`
+        environment steps of every task.
+    """
+
+    num_updates: int = 40
+
+
+@dataclasses.dataclass(frozen=True)
+class EstimationConfig:
+    """The estimate; see `pgx_jax.estimate_subsets` and `pgx_jax.task_affinity`.
+
+    Attributes:
+      num_transitions: per task, under the meta-policy.
+      num_subsets: m.
+      subset_size: tasks in a subset.
+      dim: d, of the projection.
+      l2: ridge penalty.
+      max_relative_distance: of the adapted from the meta-policy's parameters.
+      held_out_fraction: of the transitions, to score on.
+      evaluator: by name.
+      score: "standardized" or "mean".
+      feature_precision: "float32" or "tf32".
+    """
+
+    num_transitions: int = 2048
+    num_subsets: int = 1000
+    subset_size: int = 3
+    dim: int = 400
+    l2: float = 0.1
+    max_relative_distance: float = 0.01
+    held_out_fraction: float = 0.0
+    evaluator: str = "surrogate"
+    score: str = "standardized"
+    feature_precision: str = "float32"
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupingConfig:
+    """The groups, and those to compare with.
+
+    Attributes:
+      num_groups: k, or 0 to choose it from the affinity.
+      num_random_draws: random groupings to train and average over.
+      single_tasks: also train one policy per task.
+    """
+
+    num_groups: int = 0
+    num_random_draws: int = 5
+    single_tasks: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupTrainingConfig:
+    """Training of one policy per group, for every way of grouping.
+
+    Attributes:
+      num_updates: PPO updates, the same for every way of grouping.
+      start: "meta" to go on from the meta-policy, "scratch" to draw new policies.
+    """
+
+    num_updates: int = 60
+    start: str = "meta"
+
+    def __post_init__(self):
+        if self.start not in ("meta", "scratch"):
+            raise ValueError(f"start must be 'meta' or 'scratch', got {self.start!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """How policies are compared.
+
+    Attributes:
+      num_episodes: whole episodes per task.
+      deterministic: take the most likely action, else sample.
+    """
+
+    num_episodes: int = 64
+    deterministic: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaptationConfig:
+    """Adaptation to the suite's target tasks, where it has some.
+
+    Attributes:
+      num_updates: PPO updates on each target task, from the policy of the group that
+        does best on it unadapted; 0 leaves target tasks out.
+      num_selection_episodes: per policy and target task, to choose that policy by.
+    """
+
+    num_updates: int = 0
+    num_selection_episodes: int = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class PipelineConfig:
+    """All settings of a run.
+
+    Attributes:
+      seed: of all random draws.
+      checkpoint_every: PPO updates between checkpoints, logging and progress.
+    """
+
+    seed: int = 0
+    checkpoint_every: int = 10
+    suite: SuiteConfig = SuiteConfig()
+    network: NetworkConfig = NetworkConfig()
+    ppo: PPOConfig = PPOConfig()
+    meta_training: MetaTrainingConfig = MetaTrainingConfig()
+    estimation: EstimationConfig = EstimationConfig()
+    grouping: GroupingConfig = GroupingConfig()
+    group_training: GroupTrainingConfig = GroupTrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    adaptation: AdaptationConfig = AdaptationConfig()
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> PipelineConfig:
+        """Builds the settings from a nested dict; what is left out keeps its default.
+
+        Raises:
+          ValueError: a field does not exist, has a value of another type or one that is
+            not allowed; the message names the field and those that exist.
+        """
+        return _build(cls, values, "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as a nested dict of JSON values."""
+        return dataclasses.asdict(self)
+
+
+def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
+    hints = typing.get_type_hints(cls)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise ValueError(
+            f"config has no field {prefix + unknown[0]!r}; "
+            f"{prefix[:-1] or 'the config'} has {', '.join(hints)}"
+        )
+    arguments = {}
+    for name, value in values.items():
+        path, hint = prefix + name, hints[name]
+        if dataclasses.is_dataclass(hint):
+            if not isinstance(value, Mapping):
+                raise ValueError(f"config field {path!r} must be a dict, got {value!r}")
+            arguments[name] = _build(hint, value, f"{path}.")
+        else:
+            arguments[name] = _convert(path, hint, value)
+    try:
+        return cls(**arguments)
+    except ValueError as error:
+        raise ValueError(f"config field {prefix}{error}") from None
+
+
+def _convert(path: str, hint: Any, value: Any) -> Any:
+    """The value as the type that the field is declared with."""
+    if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
+        item = typing.get_args(hint)[0]
+        return tuple(_convert(path, item, x) for x in value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if typing.get_origin(hint) is tuple or type(value) not in allowed:
+        name = getattr(hint, "__name__", None) or str(hint)
+        raise ValueError(f"config field {path!r} must be {name}, got {value!r}")
+    return value

@@ -1,0 +1,751 @@
+"""The five stages in order, resumable between and inside them.
+
+    meta_training -> estimation -> grouping -> group_training -> evaluation
+                                                      -> adaptation (target tasks)
+
+Each stage leaves its result in the workdir and is not run again. Training stages also
+checkpoint their whole state, so that a run that was killed goes on from there and ends
+with the same numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import pgx_jax as pgx
+from pgx_jax.analysis.statistics import normalized_mutual_information
+from pgx_jax.checkpoint import Workdir
+from pgx_jax.config import PipelineConfig
+from pgx_jax.envs import SUITES, TaskIdSuite, TaskSuite, make_suite
+from pgx_jax.estimation.estimate import PRECISIONS
+from pgx_jax.estimation.evaluators import EVALUATORS
+from pgx_jax.grouping.affinity import SCORES
+from pgx_jax.logging import MetricsWriter, Progress, read_metrics
+from pgx_jax.networks.mlp import make_actor_critic
+from pgx_jax.report import RunResults, write_report
+from pgx_jax.training.diagnostics import first_nonfinite
+from pgx_jax.training.evaluate import evaluate
+from pgx_jax.training.ppo import PPO, TrainingState
+from pgx_jax.training.statistics import RunningStatistics
+
+PyTree = Any
+STAGES = (
+    "meta_training",
+    "estimation",
+    "grouping",
+    "group_training",
+    "evaluation",
+    "adaptation",
+)
+PACKAGES = ("pgx_jax", "jax", "jaxlib", "flax", "optax", "brax", "mujoco", "numpy")
+
+
+class TrainingDiverged(RuntimeError):
+    """Training met a number that is not finite; the last good checkpoint is kept."""
+
+
+class Method(NamedTuple):
+    """One way of grouping the tasks.
+
+    Attributes:
+      name: as tables and figures call it.
+      description: one sentence.
+      grouping: the key of its labels in the report; one of several draws' if there are
+        several.
+      draws: labels of every draw; int [draws, n].
+    """
+
+    name: str
+    description: str
+    grouping: str
+    draws: np.ndarray
+
+    @property
+    def num_policies(self) -> int:
+        """Policies of one draw."""
+        return int(self.draws.max()) + 1
+
+
+def run_pipeline(
+    config: PipelineConfig,
+    workdir: str | os.PathLike[str],
+    *,
+    command: str = "",
+    tensorboard: bool = True,
+    progress: Progress | None = None,
+) -> tuple[RunResults, Path]:
+    """Runs all stages that the workdir has no result of, and writes the report.
+
+    Args:
+      config: the settings.
+      workdir: directory of the run.
+      command: that started the run, for the report.
+      tensorboard: whether to write TensorBoard events beside `metrics.jsonl`.
+      progress: where to show progress; standard output if None.
+
+    Returns:
+      The results, and the path of the report.
+
+    Raises:
+      ValueError: a setting is not allowed, or the workdir is of another config.
+      OSError: the workdir cannot be written to.
+      TrainingDiverged: training met a NaN or an infinity.
+    """
+    suite = _make_checked_suite(config)
+    directory = Workdir(workdir, config.to_dict())
+    with (
+        progress or Progress() as shown,
+        MetricsWriter(
+            directory.path, tensorboard=tensorboard, task_names=suite.task_names
+        ) as writer,
+    ):
+        run = _Run(config, suite, directory, writer, shown)
+        results = run.results(command)
+    results.to_json(directory.path / "results.json")
+    return results, write_report(results, directory.path)
+
+
+def _make_checked_suite(config: PipelineConfig) -> TaskSuite:
+    """The suite, once every setting that depends on it has been found possible."""
+    suite = make_suite(config.suite.name)
+    if config.suite.task_id:
+        suite = TaskIdSuite.create(suite)
+    num_tasks = suite.num_tasks
+    estimation, num_groups = config.estimation, config.grouping.num_groups
+    if num_tasks < 2:
+        raise ValueError(
+            f"config field 'suite.name': {suite.name!r} has one task; there is nothing "
+            "to group"
+        )
+    if not 0 <= num_groups <= num_tasks:
+        raise ValueError(
+            f"config field 'grouping.num_groups' must be 0 (choose it) or at most the "
+            f"{num_tasks} tasks of {suite.name!r}, got {num_groups}"
+        )
+    for field, value, allowed in (
+        ("evaluator", estimation.evaluator, EVALUATORS),
+        ("score", estimation.score, SCORES),
+        ("feature_precision", estimation.feature_precision, PRECISIONS),
+    ):
+        if value not in allowed:
+            raise ValueError(
+                f"config field 'estimation.{field}' must be one of "
+                f"{', '.join(allowed)}, got {value!r}"
+            )
+    if estimation.num_transitions % config.ppo.num_envs:
+        raise ValueError(
+            "config field 'estimation.num_transitions' must be a multiple of "
+            f"ppo.num_envs = {config.ppo.num_envs}, got {estimation.num_transitions}"
+        )
+    if config.checkpoint_every < 1:
+        raise ValueError(
+            f"config field 'checkpoint_every' must be at least 1, got "
+            f"{config.checkpoint_every}"
+        )
+    if config.adaptation.num_updates and "target" not in SUITES[config.suite.name]:
+        raise ValueError(
+            f"config field 'adaptation.num_updates' must be 0, since {suite.name!r} has "
+            "no target tasks"
+        )
+    # Drawn here once, so that what cannot be sampled is refused before training.
+    _sample_subsets(config, num_tasks)
+    return suite
+
+
+def _sample_subsets(config: PipelineConfig, num_tasks: int) -> np.ndarray:
+    estimation = config.estimation
+    return pgx.sample_subsets(
+        jax.random.key(config.seed),
+        num_tasks,
+        estimation.num_subsets,
+        estimation.subset_size,
+    )
+
+
+class _Run:
+    """What the stages of one run share."""
+
+    def __init__(self, config, suite, directory, writer, progress):
+        self.config: PipelineConfig = config
+        self.suite: TaskSuite = suite
+        self.directory: Workdir = directory
+        self.writer: MetricsWriter = writer
+        self.progress: Progress = progress
+        self.actor_critic = make_actor_critic(
+            suite.observation_size,
+            suite.action_space.size,
+            suite.action_space.discrete,
+            config.network.hidden_sizes,
+            config.network.activation,
+        )
+
+    def key(self, stage: str) -> jax.Array:
+        return jax.random.fold_in(
+            jax.random.key(self.config.seed), STAGES.index(stage)
+        )
+
+    # The stages.
+
+    def meta_training(self) -> TrainingState:
+        """Trains one policy on all tasks."""
+        num_updates = self.config.meta_training.num_updates
+        ppo = PPO(self.config.ppo, self.actor_critic, num_updates)
+        start = ppo.init(self.suite, self.key("meta_training"))
+        names = self.suite.task_names
+        rows = np.arange(len(names))
+        return self._train("meta_training", ppo, self.suite, start, names, rows)
+
+    def estimation(self, meta: TrainingState) -> dict[str, np.ndarray]:
+        """Estimates all subsets, and the affinities that follow."""
+        settings = self.config.estimation
+        ppo = PPO(self.config.ppo, self.actor_critic, 1)
+
+        def estimate():
+            collect_key, estimate_key = jax.random.split(self.key("estimation"))
+            batch = ppo.collect_transitions(
+                self.suite, meta, collect_key, settings.num_transitions
+            )
+            policy = jax.tree.map(lambda x: x[0], meta.params["policy"])
+            subsets = _sample_subsets(self.config, self.suite.num_tasks)
+            estimates = pgx.estimate_subsets(
+                self.actor_critic.log_prob,
+                policy,
+                batch,
+                subsets,
+                key=estimate_key,
+                dim=settings.dim,
+                l2=settings.l2,
+                max_relative_distance=settings.max_relative_distance,
+                held_out_fraction=settings.held_out_fraction,
+                evaluator=settings.evaluator,
+                feature_precision=settings.feature_precision,
+            )
+            affinity = pgx.task_affinity(estimates, score=settings.score)
+            similarity = pgx.gradient_similarity(
+                self.actor_critic.log_prob, policy, batch
+            )
+            result = {
+                "subsets": estimates.subsets,
+                "scores": estimates.scores,
+                "converged": estimates.converged,
+                "relative_distance": estimates.relative_distance,
+                "affinity": affinity.matrix,
+                "pair_counts": affinity.pair_counts,
+                "gradient_similarity": similarity.matrix,
+            }
+            steps = settings.num_transitions * self.suite.num_tasks
+            return jax.device_get(result), {"env_steps": steps}
+
+        return self._once("estimation", estimate)
+
+    def grouping(self, estimates: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Labels by every way of grouping; "random" has one row per draw."""
+        settings = self.config.grouping
+
+        def group():
+            estimated = pgx.cluster_tasks(
+                estimates["affinity"], settings.num_groups or None
+            )
+            num_groups = estimated.num_groups
+            similar = pgx.cluster_tasks(estimates["gradient_similarity"], num_groups)
+            keys = jax.random.split(
+                self.key("grouping"), max(1, settings.num_random_draws)
+            )
+            draws = [
+                pgx.random_grouping(key, self.suite.num_tasks, num_groups).labels
+                for key in keys
+            ]
+            return {
+                "estimated": estimated.labels,
+                "similarity": similar.labels,
+                "random": np.stack(draws[: settings.num_random_draws])
+                if settings.num_random_draws
+                else np.zeros((0, self.suite.num_tasks), np.int32),
+            }, {}
+
+        return self._once("grouping", group)
+
+    def methods(self, labels: Mapping[str, np.ndarray]) -> list[Method]:
+        """The estimated groups, and what they are compared with."""
+        num_tasks = self.suite.num_tasks
+        methods = [
+            Method(
+                "estimated groups",
+                "One policy per group of the estimated affinity.",
+                "estimated",
+                labels["estimated"][None],
+            ),
+            Method(
+                "one policy",
+                "One policy for all tasks.",
+                "one policy",
+                np.zeros((1, num_tasks), np.int32),
+            ),
+        ]
+        if len(labels["random"]):
+            methods.append(
+                Method(
+                    "random groups",
+                    "One policy per group, groups of equal size drawn at random.",
+                    "random",
+                    labels["random"],
+                )
+            )
+        methods.append(
+            Method(
+                "gradient similarity",
+                "One policy per group of the cosine similarity of task gradients.",
+                "gradient similarity",
+                labels["similarity"][None],
+            )
+        )
+        if self.planted is not None:
+            methods.append(
+                Method(
+                    "planted groups",
+                    "One policy per group, the groups known beforehand.",
+                    "planted",
+                    self.planted[None],
+                )
+            )
+        if self.config.grouping.single_tasks:
+            methods.append(
+                Method(
+                    "single tasks",
+                    "One policy per task.",
+                    "single tasks",
+                    np.arange(num_tasks, dtype=np.int32)[None],
+                )
+            )
+        return methods
+
+    @property
+    def planted(self) -> np.ndarray | None:
+        labels = getattr(self.suite, "planted_labels", None)
+        return None if labels is None else np.asarray(labels, np.int32)
+
+    def group_training(
+        self, meta: TrainingState, groupings: _Groupings
+    ) -> TrainingState:
+        """Trains one policy per group of every grouping, all in one program."""
+        settings = self.config.group_training
+        ppo = PPO(self.config.ppo, self.actor_critic, settings.num_updates)
+        suite = self.suite.select(groupings.tasks)
+        key = self.key("group_training")
+        if settings.start == "meta":
+            start = ppo.init_from(
+                suite,
+                key,
+                groupings.policy_ids,
+                meta.params,
+                meta.observation_statistics,
+                jax.tree.map(lambda x: x[groupings.tasks], meta.value_statistics),
+            )
+        else:
+            start = ppo.init(suite, key, groupings.policy_ids)
+        rows = groupings.rows(0)
+        names = self.suite.task_names
+        return self._train("group_training", ppo, suite, start, names, rows)
+
+    def evaluation(
+        self, trained: TrainingState, groupings: _Groupings
+    ) -> dict[str, np.ndarray]:
+        """Returns of every grouping's policies; [groupings, n, episodes]."""
+        settings = self.config.evaluation
+
+        def run():
+            result = evaluate(
+                self.suite.select(groupings.tasks),
+                self.actor_critic,
+                trained.params["policy"],
+                trained.observation_statistics,
+                groupings.policy_ids,
+                self.key("evaluation"),
+                settings.num_episodes,
+                deterministic=settings.deterministic,
+            )
+            returns = np.asarray(result.episode_return)
+            shape = (len(groupings.labels), self.suite.num_tasks, -1)
+            steps = int(np.asarray(result.episode_length).sum())
+            return {"source": returns.reshape(shape)}, {"env_steps": steps}
+
+        return self._once("evaluation", run)
+
+    def adaptation(
+        self, trained: TrainingState, groupings: _Groupings
+    ) -> dict[str, np.ndarray] | None:
+        """Returns on target tasks after adaptation; [groupings, targets, episodes]."""
+        settings = self.config.adaptation
+        if not settings.num_updates:
+            return None
+        targets = make_suite(self.config.suite.name, "target")
+        if self.config.suite.task_id:
+            raise ValueError(
+                "config field 'suite.task_id': a target task has no id among the source "
+                "tasks; set adaptation.num_updates to 0"
+            )
+        select_key, train_key, evaluate_key = jax.random.split(
+            self.key("adaptation"), 3
+        )
+        num_targets, num_policies = targets.num_tasks, groupings.num_policies
+
+        # Every policy of every grouping on every target, policies slowest.
+        pairs = np.tile(np.arange(num_targets), num_policies)
+        stage = "adaptation_selection"
+
+        def select():
+            result = evaluate(
+                targets.select(pairs),
+                self.actor_critic,
+                trained.params["policy"],
+                trained.observation_statistics,
+                np.repeat(np.arange(num_policies), num_targets),
+                select_key,
+                settings.num_selection_episodes,
+                deterministic=self.config.evaluation.deterministic,
+            )
+            mean = np.asarray(result.episode_return).mean(axis=1)
+            mean = mean.reshape(num_policies, num_targets)
+            best = np.stack(
+                [
+                    first + np.argmax(mean[first:last], axis=0)
+                    for first, last in groupings.policy_ranges
+                ]
+            )
+            steps = int(np.asarray(result.episode_length).sum())
+            return {"best": best.astype(np.int32)}, {"env_steps": steps}
+
+        best = self._once(stage, select)["best"].ravel()  # [groupings * targets]
+        rows = np.tile(np.arange(num_targets), len(groupings.labels))
+        suite = targets.select(rows)
+        ppo = PPO(self.config.ppo, self.actor_critic, settings.num_updates)
+        take = lambda tree: jax.tree.map(lambda x: x[best], tree)  # noqa: E731
+        start = ppo.init_from(
+            suite,
+            train_key,
+            np.arange(len(rows)),
+            take(trained.params),
+            take(trained.observation_statistics),
+            take(_policy_means(trained.value_statistics, groupings.policy_ids)),
+        )
+        names = targets.task_names
+        state = self._train(
+            "adaptation_training", ppo, suite, start, names, np.arange(num_targets)
+        )
+
+        def run():
+            result = evaluate(
+                suite,
+                self.actor_critic,
+                state.params["policy"],
+                state.observation_statistics,
+                np.arange(len(rows)),
+                evaluate_key,
+                self.config.evaluation.num_episodes,
+                deterministic=self.config.evaluation.deterministic,
+            )
+            returns = np.asarray(result.episode_return)
+            steps = int(np.asarray(result.episode_length).sum())
+            shape = (len(groupings.labels), num_targets, -1)
+            return {"target": returns.reshape(shape)}, {"env_steps": steps}
+
+        return self._once("adaptation_evaluation", run)
+
+    def results(self, command: str) -> RunResults:
+        """Runs what is left to run, and gathers what the report shows."""
+        meta = self.meta_training()
+        estimates = self.estimation(meta)
+        labels = self.grouping(estimates)
+        methods = self.methods(labels)
+        groupings = _Groupings.create(methods)
+        trained = self.group_training(meta, groupings)
+        source = self.evaluation(trained, groupings)["source"]
+        target = self.adaptation(trained, groupings)
+        self.progress.note("writing the report")
+
+        groups = {m.grouping: m.draws[0] for m in methods}
+        distance = estimates["relative_distance"]
+        nmi = {}
+        if self.planted is not None:
+            nmi = {
+                m.grouping: float(
+                    np.mean(
+                        [
+                            normalized_mutual_information(self.planted, draw)
+                            for draw in m.draws
+                        ]
+                    )
+                )
+                for m in methods
+            }
+        return RunResults(
+            name=self.suite.name,
+            task_names=list(self.suite.task_names),
+            episode_length=self.suite.episode_length,
+            seed=self.config.seed,
+            affinity=estimates["affinity"],
+            affinity_method=self.config.estimation.score,
+            pair_counts=estimates["pair_counts"],
+            num_subsets=self.config.estimation.num_subsets,
+            subset_size=self.config.estimation.subset_size,
+            relative_distance={
+                "median": float(np.median(distance)),
+                "max": float(np.max(distance)),
+            },
+            converged_share=float(np.mean(estimates["converged"])),
+            groups=groups,
+            methods=[
+                {
+                    "name": m.name,
+                    "description": m.description,
+                    "num_policies": m.num_policies,
+                    "source": source[groupings.of_method[i]],
+                    "target": None
+                    if target is None
+                    else target["target"][groupings.of_method[i]],
+                    "grouping": m.grouping,
+                }
+                for i, m in enumerate(methods)
+            ],
+            learning_curves={
+                "meta-training": self._curve("meta_training"),
+                "group training": self._curve("group_training"),
+            },
+            timings=[
+                {
+                    "stage": stage.replace("_", " "),
+                    "seconds": info["seconds"],
+                    "env_steps": info.get("env_steps"),
+                }
+                for stage, info in self._stage_infos()
+            ],
+            nmi=nmi,
+            max_return=getattr(self.suite, "max_return", None),
+            config=self.config.to_dict(),
+            device=_device(),
+            versions=_versions(),
+            commit=_commit(),
+            command=command,
+            resumed=self.directory.resumed,
+        )
+
+    # What stages are made of.
+
+    def _once(self, stage: str, function: Callable[[], tuple[PyTree, dict]]) -> PyTree:
+        """The stage's stored result, or the one that `function` now computes."""
+        if not self.directory.is_finished(stage):
+            self.progress.start(stage.replace("_", " "), 0)
+            began = time.perf_counter()
+            result, info = function()
+            info["seconds"] = time.perf_counter() - began
+            self.directory.finish(stage, result, info)
+            self.progress.finish()
+        return self.directory.result(stage)
+
+    def _train(
+        self,
+        stage: str,
+        ppo: PPO,
+        suite: TaskSuite,
+        state: TrainingState,
+        task_names: tuple[str, ...],
+        rows: np.ndarray,
+    ) -> TrainingState:
+        """Trains to the end of the stage, from its last checkpoint if there is one.
+
+        Args:
+          stage: its name.
+          ppo: the training step.
+          suite: r tasks.
+          state: to start from.
+          task_names: of the rows whose returns are logged and shown.
+          rows: those rows.
+        """
+        if self.directory.is_finished(stage):
+            return self.directory.result(stage, state)
+        per_update = self.config.ppo.steps_per_update
+        names = tuple(task_names)
+        began = time.perf_counter()
+        with self.directory.training_checkpoints(stage) as checkpoints:
+            done, seconds_before = 0, 0.0
+            restored = checkpoints.restore(state)
+            if restored is not None:
+                done, state, info = restored
+                seconds_before = info["seconds"]
+            self.writer.rewind(stage, done * per_update)
+            all_steps = per_update * suite.num_tasks
+            self.progress.start(
+                stage.replace("_", " "),
+                ppo.num_updates * all_steps,
+                done * all_steps,
+                names,
+            )
+            while done < ppo.num_updates:
+                chunk = min(self.config.checkpoint_every, ppo.num_updates - done)
+                state, metrics = ppo.run(suite, state, chunk)
+                place = first_nonfinite(state, metrics)
+                if place is not None:
+                    raise TrainingDiverged(
+                        f"{stage} met a number that is not finite: {place}. The "
+                        f"checkpoint after update {done} is kept in "
+                        f"{self.directory.path / 'checkpoints' / stage}"
+                    )
+                metrics = jax.device_get(metrics)
+                for i in range(chunk):
+                    step = (done + i + 1) * per_update
+                    self.writer.write(stage, step, _log_line(metrics, i, rows))
+                done += chunk
+                seconds = seconds_before + time.perf_counter() - began
+                checkpoints.save(done, state, {"seconds": seconds})
+                shown = _latest_returns(metrics["return"][:, rows])
+                self.progress.update(done * all_steps, shown)
+        self.directory.finish(
+            stage,
+            state,
+            {"seconds": seconds, "env_steps": ppo.num_updates * all_steps},
+        )
+        self.progress.finish()
+        return state
+
+    def _curve(self, stage: str) -> dict[str, Any]:
+        lines = [x for x in read_metrics(self.directory.path) if x["stage"] == stage]
+        return {
+            "steps": [x["step"] for x in lines],
+            "returns": [
+                [np.nan if r is None else r for r in x["return"]] for x in lines
+            ],
+        }
+
+    def _stage_infos(self) -> list[tuple[str, dict[str, Any]]]:
+        names = [
+            *STAGES[:-1],
+            "adaptation_selection",
+            "adaptation_training",
+            "adaptation_evaluation",
+        ]
+        return [
+            (name, self.directory.info(name))
+            for name in names
+            if self.directory.is_finished(name)
+        ]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Groupings:
+    """Every different partition among all methods, trained side by side once each.
+
+    Attributes:
+      labels: one row per partition; int [groupings, n].
+      of_method: for every method, the partition of each of its draws.
+    """
+
+    labels: np.ndarray
+    of_method: list[np.ndarray]
+
+    @classmethod
+    def create(cls, methods: list[Method]) -> _Groupings:
+        every = np.concatenate([m.draws for m in methods])
+        different, first, inverse = np.unique(
+            every, axis=0, return_index=True, return_inverse=True
+        )
+        order = np.argsort(first)  # as they first appear: the estimated groups lead
+        place = np.argsort(order)[inverse.ravel()]
+        ends = np.cumsum([len(m.draws) for m in methods])
+        return cls(different[order], np.split(place, ends[:-1]))
+
+    @property
+    def policy_ranges(self) -> list[tuple[int, int]]:
+        """First and one past the last policy of every partition."""
+        ends = np.cumsum(self.labels.max(axis=1) + 1)
+        return list(zip([0, *ends[:-1]], ends, strict=True))
+
+    @property
+    def num_policies(self) -> int:
+        return self.policy_ranges[-1][1]
+
+    @property
+    def tasks(self) -> np.ndarray:
+        """The task of every row."""
+        return np.tile(np.arange(self.labels.shape[1]), len(self.labels))
+
+    @property
+    def policy_ids(self) -> np.ndarray:
+        """The policy of every row."""
+        firsts = np.array([first for first, _ in self.policy_ranges])
+        return (self.labels + firsts[:, None]).ravel().astype(np.int32)
+
+    def rows(self, grouping: int) -> np.ndarray:
+        """The rows of one partition, in the order of tasks."""
+        num_tasks = self.labels.shape[1]
+        return grouping * num_tasks + np.arange(num_tasks)
+
+
+def _policy_means(
+    statistics: RunningStatistics, policy_ids: np.ndarray
+) -> RunningStatistics:
+    """Per-row statistics averaged over the rows of each policy; [k]."""
+    num_policies = int(policy_ids.max()) + 1
+    weights = jax.nn.one_hot(policy_ids, num_policies, axis=0)
+    weights = weights / weights.sum(axis=1, keepdims=True)
+    return jax.tree.map(lambda x: jnp.asarray(weights @ x), statistics)
+
+
+def _log_line(metrics: Mapping[str, np.ndarray], update: int, rows: np.ndarray) -> dict:
+    """One update: arrays of the rows shown, and the mean over all rows."""
+    line = {"return": metrics["return"][update, rows]}
+    for name, values in metrics.items():
+        if name != "return":
+            finite = values[update][np.isfinite(values[update])]
+            line[name] = finite.mean() if len(finite) else np.nan
+    return line
+
+
+def _latest_returns(returns: np.ndarray) -> np.ndarray:
+    """The last return of every row that is not NaN; [updates, rows] to [rows]."""
+    latest = np.full(returns.shape[1], np.nan)
+    for row in returns:
+        latest = np.where(np.isnan(row), latest, row)
+    return latest
+
+
+def _device() -> str:
+    device = jax.devices()[0]
+    if device.platform != "cpu":
+        return f"{len(jax.devices())} x {device.device_kind}"
+    return f"{platform.machine()} CPU, {os.cpu_count()} cores"
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that the package runs from, if it is one."""
+    try:
+        return subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
