@@ -213,7 +213,7 @@ def back_project(
       A pytree like `params`, leaves with the leading axes of `delta`.
     """
     leading = delta.shape[:-1]
-    flat = delta.reshape(-1, projection.dim)
+    flat = jnp.asarray(delta).reshape(-1, projection.dim)
 
     def add(total, index):
         column = projection.column(key, params, index)
@@ -258,7 +258,7 @@ def single_log_prob(
 
     def one_of_batch(p, obs, act):
         expand = lambda tree: jax.tree.map(lambda x: x[None], tree)  # noqa: E731
-        return log_prob_fn(p, expand(obs), expand(act))[0]
+        return jnp.squeeze(log_prob_fn(p, expand(obs), expand(act)), axis=0)
 
     shapes = jax.tree.map(first, (observation, action))
     errors = []
@@ -294,6 +294,7 @@ def map_blocks(function: Callable, arrays: PyTree, block: int) -> jax.Array:
     num_blocks = -(-num // block)
     indices = jnp.arange(num_blocks * block)
     indices = jnp.where(indices < num, indices, 0).reshape(num_blocks, block)
+    arrays = jax.tree.map(jnp.asarray, arrays)
     out = jax.lax.map(
         lambda i: function(*jax.tree.map(lambda x: x[i], arrays)), indices
     )
