@@ -66,9 +66,9 @@ class PPOConfig:
     """
 
     num_envs: int = 16
-    unroll_length: int = 64
-    num_epochs: int = 4
-    num_minibatches: int = 4
+    unroll_length: int = 128
+    num_epochs: int = 8
+    num_minibatches: int = 8
     learning_rate: float = 1e-3
     anneal_learning_rate: bool = True
     discount: float = 0.99
