@@ -21,6 +21,7 @@ from pgx_jax.estimation.projection import (
 )
 from pgx_jax.estimation.regression import (
     BlockPlan,
+    check_l2,
     plan_blocks,
     solve_planned,
     task_statistics,
@@ -115,10 +116,12 @@ def estimate_subsets(
             )
         evaluator = EVALUATORS[evaluator]
     if not isinstance(subsets, jax.core.Tracer):
-        subsets = np.asarray(subsets).astype(bool)
+        subsets = np.asarray(subsets)
+    subsets = subsets.astype(bool)
+    projection = GaussianProjection(dim) if projection is None else projection
     num_fitted, num_samples = _split_sizes(batch, held_out_fraction)
     settings = _Settings(
-        projection=GaussianProjection(dim) if projection is None else projection,
+        projection=projection,
         evaluator=evaluator,
         num_fitted=num_fitted,
         num_scored=num_samples - num_fitted,
@@ -126,7 +129,7 @@ def estimate_subsets(
         center_features=center_features,
         max_iterations=max_iterations,
         feature_precision=feature_precision,
-        plan=plan_blocks(subsets, (num_tasks, num_fitted, dim)),
+        plan=plan_blocks(subsets, (num_tasks, num_fitted, projection.dim)),
     )
     limit = np.inf if max_relative_distance is None else max_relative_distance
     return _estimate(
@@ -174,7 +177,10 @@ def _estimate(
     with jax.default_matmul_precision("highest"):
         if settings.center_features:
             features = _center(features, batch.mask)
-        scale = jnp.sqrt(jnp.mean(features**2))
+        where = None if batch.mask is None else batch.mask[..., None]
+        if where is not None:
+            features = jnp.where(where, features, 0.0)
+        scale = jnp.sqrt(jnp.mean(features**2, where=where))
         # Rows are independent draws, so that one split serves all tasks.
         order = jax.random.permutation(split_key, num_samples)
         fitted, scored = order[: settings.num_fitted], order[-settings.num_scored :]
@@ -198,8 +204,8 @@ def _estimate(
         squares = jax.tree.map(lambda x: jnp.sum(jnp.square(x)), params)
         norm = jnp.sqrt(sum(jax.tree.leaves(squares)))
         distance = jnp.sqrt(jnp.sum((delta @ gram) * delta, axis=1)) / norm
-        # One factor for all subsets: a factor each would make the step of a subset whose
-        # tasks disagree, which is short, as long as any other.
+        # One factor for all subsets: a factor each would make the step of a subset
+        # whose tasks disagree, which is short, as long as any other.
         shrink = jnp.minimum(1.0, limit / jnp.maximum(jnp.max(distance), 1e-30))
         delta = delta * shrink
 
@@ -266,7 +272,7 @@ def _check_batch(batch: Transitions) -> int:
                     f"{name} must begin with the axes [n, N] = {list(shape)} of "
                     f"advantage, got shape {tuple(leaf.shape)}"
                 )
-    if isinstance(batch.advantage, jax.core.Tracer):
+    if any(isinstance(x, jax.core.Tracer) for x in (batch.advantage, batch.mask)):
         return shape[0]
     advantage = np.asarray(batch.advantage)
     mask = np.ones(shape, bool) if batch.mask is None else np.asarray(batch.mask)
@@ -290,9 +296,9 @@ def _check_batch(batch: Transitions) -> int:
 
 
 def _check_settings(l2, max_relative_distance, held_out_fraction, dim) -> None:
-    if not l2 > 0:
-        raise ValueError(f"l2 must be positive, got {l2}")
-    if max_relative_distance is not None and not max_relative_distance > 0:
+    check_l2(l2)
+    limit = max_relative_distance
+    if not (limit is None or isinstance(limit, jax.core.Tracer) or limit > 0):
         raise ValueError(
             f"max_relative_distance must be positive or None, got "
             f"{max_relative_distance}"

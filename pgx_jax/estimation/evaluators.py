@@ -47,14 +47,16 @@ def surrogate(adapted: Adapted) -> jax.Array:
 
         f_i(S) = mean over t of task i of w_t (log 2 - log(1 + exp(-y_t g~_t . Delta)))
 
-    It looks only at projected gradients: no network is run, and the solution is taken as
-    it is, since the loss itself bounds how much a long step can claim.
+    It looks only at projected gradients: no network is run, and the solution is taken
+    as it is, since the loss itself bounds how much a long step can claim.
 
     Returns:
       float32 [m, n].
     """
     advantage, mask = adapted.batch.advantage, adapted.batch.mask
-    weight = jnp.abs(advantage) if mask is None else jnp.abs(advantage) * mask
+    weight = jnp.abs(advantage)
+    if mask is not None:
+        weight = jnp.where(mask, weight, 0.0)
     count = advantage.shape[1] if mask is None else mask.sum(axis=1, keepdims=True)
     weight = weight / jnp.maximum(count, 1)
     sign = jnp.where(advantage >= 0, 1.0, -1.0)

@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pgx_jax.estimation.projection import BLOCK_ELEMENTS, map_blocks
+from pgx_jax.estimation.subsets import check_subsets
 
 INNER_ITERATIONS = 20
 
@@ -122,17 +123,35 @@ def solve_regressions(
 
     Returns:
       The solutions, in the order of `subsets`.
+
+    Raises:
+      ValueError: `subsets` is not a 0/1 matrix of non-empty subsets, or l2 is not
+        positive.
     """
+    check_subsets(subsets, features.shape[0])
+    check_l2(l2)
     plan = plan_blocks(subsets, features.shape, subset_block)
-    return solve_planned(
-        task_statistics(features, advantage, mask),
-        jnp.asarray(subsets).astype(bool),
-        plan,
-        l2=l2,
-        initial=initial,
-        tolerance=tolerance,
-        max_iterations=max_iterations,
-    )
+    # In TF32, the default of recent GPUs, the gradient norm stalls near 3e-4.
+    with jax.default_matmul_precision("highest"):
+        return solve_planned(
+            task_statistics(features, advantage, mask),
+            jnp.asarray(subsets).astype(bool),
+            plan,
+            l2=l2,
+            initial=initial,
+            tolerance=tolerance,
+            max_iterations=max_iterations,
+        )
+
+
+def check_l2(l2: float | jax.Array) -> None:
+    """Refuses a penalty that is not positive; looked at only outside of jit.
+
+    Raises:
+      ValueError: the message names `l2`.
+    """
+    if not isinstance(l2, jax.core.Tracer) and not l2 > 0:
+        raise ValueError(f"l2 must be positive, got {l2}")
 
 
 class BlockPlan(NamedTuple):

@@ -55,9 +55,10 @@ def task_affinity(
             total = jnp.maximum(member.sum(axis=0), 1.0)
             centred = member * (scores - scores.sum(axis=0) / total)
             variance = jnp.sum(centred**2, axis=0) / total
-            # A task whose scores never differ has no preference.
-            std = jnp.where(variance > 0, jnp.sqrt(variance), 1.0)
-            per_task = centred / std
+            std = jnp.sqrt(variance)
+            # A task whose scores differ by rounding only has no preference.
+            differs = std > 1e-6 * jnp.max(jnp.abs(scores), axis=0)
+            per_task = jnp.where(differs, centred / jnp.where(differs, std, 1.0), 0.0)
         else:
             mean = scores.sum(axis=1) / member.sum(axis=1)
             per_task = member * mean[:, None]

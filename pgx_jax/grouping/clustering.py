@@ -46,8 +46,9 @@ def cluster_tasks(
         beyond.
 
     Returns:
-      The groups, the solution of the program, and both values of the objective. `bound`
-      and `objective` are of <U, X> where k was given, less the penalty where it was not.
+      The groups, the solution of the program, and both values of the objective: of
+      <U, X> where k was given, less the penalty where it was not. `bound` is as exact
+      as the solver.
 
     Raises:
       ValueError: the affinity is not square or not finite, num_groups is not in 1..n,
