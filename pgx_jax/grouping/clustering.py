@@ -151,8 +151,8 @@ def _round(relaxation: np.ndarray, candidates) -> list[np.ndarray]:
     distance = np.clip(1.0 - relaxation / np.outer(size, size), 0.0, None)
     np.fill_diagonal(distance, 0.0)
     tree = average(squareform(distance, checks=False))
-    cuts = cut_tree(tree, n_clusters=list(candidates))
-    return list(cuts.T)
+    # One cut at a time: given several, SciPy gets the one into n groups wrong.
+    return [cut_tree(tree, n_clusters=k)[:, 0] for k in candidates]
 
 
 def _objective(matrix: np.ndarray, labels: np.ndarray) -> float:

@@ -1,0 +1,152 @@
+"""The affinity against a loop written from its definition."""
+
+from __future__ import annotations
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+import pgx_jax as pgx
+
+
+def make_estimates(subsets, scores):
+    """Estimates with only what the affinity looks at."""
+    others = dict.fromkeys(pgx.SubsetEstimates._fields)
+    others.update(subsets=subsets, scores=np.asarray(scores, np.float32))
+    return pgx.SubsetEstimates(**others)
+
+
+def draw(seed, num_tasks=6, num_subsets=30):
+    rng = np.random.default_rng(seed)
+    subsets = rng.random((num_subsets, num_tasks)) < 0.5
+    subsets[0] = True
+    subsets[~subsets.any(axis=1), 0] = True
+    # Tasks on scales from 1e-3 to 1e3 and far from zero.
+    scale = np.geomspace(1e-3, 1e3, num_tasks)
+    scores = scale * (5 + rng.normal(size=subsets.shape))
+    return subsets, np.where(subsets, scores, 0.0)
+
+
+def by_definition(subsets, scores, score):
+    """U_ij by a loop over pairs and subsets; float64, not made symmetric."""
+    num_tasks = subsets.shape[1]
+    matrix = np.zeros((num_tasks, num_tasks))
+    for i, j in itertools.product(range(num_tasks), repeat=2):
+        own = [scores[s, i] for s in range(len(subsets)) if subsets[s, i]]
+        values = []
+        for s in range(len(subsets)):
+            if not (subsets[s, i] and subsets[s, j]):
+                continue
+            if score == "standardized":
+                values.append((scores[s, i] - np.mean(own)) / np.std(own))
+            else:
+                values.append(
+                    np.mean([scores[s, k] for k in np.flatnonzero(subsets[s])])
+                )
+        matrix[i, j] = np.mean(values)
+    return matrix
+
+
+@pytest.mark.parametrize("score", ["standardized", "mean"])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_affinity_equals_a_loop_over_pairs_and_subsets(seed, score):
+    subsets, scores = draw(seed)
+    expected = by_definition(subsets, scores, score)
+    size = np.abs(expected).max()
+    estimates = make_estimates(subsets, scores)
+    plain = pgx.task_affinity(estimates, score=score, symmetric=False)
+    np.testing.assert_allclose(plain.matrix, expected, atol=1e-5 * size)
+    symmetric = pgx.task_affinity(estimates, score=score)
+    np.testing.assert_allclose(
+        symmetric.matrix, 0.5 * (expected + expected.T), atol=1e-5 * size
+    )
+    np.testing.assert_array_equal(symmetric.matrix, symmetric.matrix.T)
+    if score == "mean":
+        np.testing.assert_allclose(expected, expected.T)
+
+
+def test_standardized_is_the_default():
+    subsets, scores = draw(4)
+    expected = by_definition(subsets, scores, "standardized")
+    affinity = pgx.task_affinity(make_estimates(subsets, scores))
+    np.testing.assert_allclose(affinity.matrix, (expected + expected.T) / 2, atol=1e-5)
+
+
+def test_pair_counts_are_those_of_the_subsets():
+    subsets, scores = draw(5)
+    counts = [
+        [(subsets[:, i] & subsets[:, j]).sum() for j in range(6)] for i in range(6)
+    ]
+    affinity = pgx.task_affinity(make_estimates(subsets, scores))
+    np.testing.assert_array_equal(affinity.pair_counts, counts)
+
+
+def test_scores_outside_of_a_subset_are_not_looked_at():
+    subsets, scores = draw(6)
+    estimates = make_estimates(subsets, scores)
+    garbage = make_estimates(subsets, np.where(subsets, scores, np.nan))
+    for score in ("standardized", "mean"):
+        np.testing.assert_array_equal(
+            pgx.task_affinity(garbage, score=score).matrix,
+            pgx.task_affinity(estimates, score=score).matrix,
+        )
+
+
+def test_the_diagonal_is_zero_where_scores_are_standardized():
+    subsets, scores = draw(7)
+    affinity = pgx.task_affinity(make_estimates(subsets, scores))
+    np.testing.assert_allclose(np.diag(affinity.matrix), 0.0, atol=2e-5)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -7.3, 1e-6])
+def test_a_task_whose_scores_never_differ_has_no_preference(value):
+    subsets, scores = draw(8)
+    scores[:, 2] = np.where(subsets[:, 2], value, 0.0)
+    affinity = pgx.task_affinity(make_estimates(subsets, scores), symmetric=False)
+    np.testing.assert_array_equal(affinity.matrix[2], 0.0)
+    expected = by_definition(subsets, scores, "mean")
+    np.testing.assert_allclose(
+        pgx.task_affinity(make_estimates(subsets, scores), score="mean").matrix,
+        expected,
+        rtol=1e-4,
+    )
+
+
+def test_small_differences_on_a_large_offset_are_kept():
+    subsets, _ = draw(9)
+    rng = np.random.default_rng(0)
+    # Exact in float32, a thousandth of their size apart.
+    scores = np.where(subsets, 1 + rng.integers(-8, 9, subsets.shape) / 4096, 0.0)
+    affinity = pgx.task_affinity(make_estimates(subsets, scores), symmetric=False)
+    expected = by_definition(subsets, scores, "standardized")
+    np.testing.assert_allclose(affinity.matrix, expected, atol=1e-3)
+
+
+def test_jit_and_vmap_give_the_same():
+    subsets, _ = draw(10)
+    scores = np.stack([draw(seed)[1] for seed in (10, 11)])
+    scores = np.where(subsets, scores + 1.0, 0.0).astype(np.float32)
+
+    def affinity(s):
+        return pgx.task_affinity(make_estimates(subsets, 0)._replace(scores=s)).matrix
+
+    together = jax.jit(jax.vmap(affinity))(scores)
+    for index in range(2):
+        expected = by_definition(subsets, scores[index].astype(float), "standardized")
+        np.testing.assert_allclose(
+            together[index], (expected + expected.T) / 2, atol=1e-4
+        )
+
+
+def test_uncovered_pairs_are_refused_by_name():
+    subsets = np.array([[1, 1, 0, 0], [0, 1, 1, 0], [1, 0, 1, 1]], bool)
+    with pytest.raises(ValueError, match=r"uncovered.*: \(1, 3\)$"):
+        pgx.task_affinity(make_estimates(subsets, np.zeros((3, 4))))
+
+
+def test_an_unknown_score_is_refused():
+    subsets, scores = draw(0)
+    with pytest.raises(ValueError, match="score must.*standardized, mean.*'median'"):
+        pgx.task_affinity(make_estimates(subsets, scores), score="median")
