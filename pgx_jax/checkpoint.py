@@ -40,7 +40,9 @@ class Workdir:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise OSError(f"workdir {str(path)!r} cannot be written to: {error}") from None
+            raise OSError(
+                f"workdir {str(path)!r} cannot be written to: {error}"
+            ) from None
         config = json.loads(json.dumps(config))
         file = self.path / "config.json"
         self.resumed = file.exists()

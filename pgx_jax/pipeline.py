@@ -33,7 +33,7 @@ from pgx_jax.estimation.estimate import PRECISIONS
 from pgx_jax.estimation.evaluators import EVALUATORS
 from pgx_jax.grouping.affinity import SCORES
 from pgx_jax.logging import MetricsWriter, Progress, read_metrics
-from pgx_jax.networks.mlp import make_actor_critic
+from pgx_jax.networks.mlp import ActorCritic, make_actor_critic
 from pgx_jax.report import RunResults, write_report
 from pgx_jax.training.diagnostics import first_nonfinite
 from pgx_jax.training.evaluate import evaluate
@@ -104,6 +104,7 @@ def run_pipeline(
       TrainingDiverged: training met a NaN or an infinity.
     """
     suite = _make_checked_suite(config)
+    actor_critic = _make_networks(config, suite)
     directory = Workdir(workdir, config.to_dict())
     with (
         progress or Progress() as shown,
@@ -111,7 +112,7 @@ def run_pipeline(
             directory.path, tensorboard=tensorboard, task_names=suite.task_names
         ) as writer,
     ):
-        run = _Run(config, suite, directory, writer, shown)
+        run = _Run(config, suite, actor_critic, directory, writer, shown)
         results = run.results(command)
     results.to_json(directory.path / "results.json")
     return results, write_report(results, directory.path)
@@ -156,12 +157,27 @@ def _make_checked_suite(config: PipelineConfig) -> TaskSuite:
         )
     if config.adaptation.num_updates and "target" not in SUITES[config.suite.name]:
         raise ValueError(
-            f"config field 'adaptation.num_updates' must be 0, since {suite.name!r} has "
-            "no target tasks"
+            f"config field 'adaptation.num_updates' must be 0, since {suite.name!r} "
+            "has no target tasks"
+        )
+    if config.adaptation.num_updates and config.suite.task_id:
+        raise ValueError(
+            "config field 'suite.task_id' must be False for adaptation: a target task "
+            "has no id among the source tasks"
         )
     # Drawn here once, so that what cannot be sampled is refused before training.
     _sample_subsets(config, num_tasks)
     return suite
+
+
+def _make_networks(config: PipelineConfig, suite: TaskSuite) -> ActorCritic:
+    return make_actor_critic(
+        suite.observation_size,
+        suite.action_space.size,
+        suite.action_space.discrete,
+        config.network.hidden_sizes,
+        config.network.activation,
+    )
 
 
 def _sample_subsets(config: PipelineConfig, num_tasks: int) -> np.ndarray:
@@ -177,24 +193,16 @@ def _sample_subsets(config: PipelineConfig, num_tasks: int) -> np.ndarray:
 class _Run:
     """What the stages of one run share."""
 
-    def __init__(self, config, suite, directory, writer, progress):
+    def __init__(self, config, suite, actor_critic, directory, writer, progress):
         self.config: PipelineConfig = config
         self.suite: TaskSuite = suite
+        self.actor_critic: ActorCritic = actor_critic
         self.directory: Workdir = directory
         self.writer: MetricsWriter = writer
         self.progress: Progress = progress
-        self.actor_critic = make_actor_critic(
-            suite.observation_size,
-            suite.action_space.size,
-            suite.action_space.discrete,
-            config.network.hidden_sizes,
-            config.network.activation,
-        )
 
     def key(self, stage: str) -> jax.Array:
-        return jax.random.fold_in(
-            jax.random.key(self.config.seed), STAGES.index(stage)
-        )
+        return jax.random.fold_in(jax.random.key(self.config.seed), STAGES.index(stage))
 
     # The stages.
 
@@ -391,11 +399,6 @@ class _Run:
         if not settings.num_updates:
             return None
         targets = make_suite(self.config.suite.name, "target")
-        if self.config.suite.task_id:
-            raise ValueError(
-                "config field 'suite.task_id': a target task has no id among the source "
-                "tasks; set adaptation.num_updates to 0"
-            )
         select_key, train_key, evaluate_key = jax.random.split(
             self.key("adaptation"), 3
         )

@@ -12,8 +12,8 @@ from pgx_jax.config import PipelineConfig
 def get_config() -> config_dict.ConfigDict:
     config = config_dict.ConfigDict(PipelineConfig().to_dict())
     config.suite.name = "cartpole_planted"
-    config.meta_training.num_updates = 40
-    config.group_training.num_updates = 30
+    config.meta_training.num_updates = 20
+    config.group_training.num_updates = 20
     config.estimation.num_subsets = 300
     config.estimation.dim = 200
     return config

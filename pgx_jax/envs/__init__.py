@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 from collections.abc import Callable, Mapping
+
+# MJX prints the names of optional backends that are not installed.
+with contextlib.redirect_stdout(io.StringIO()):
+    import mujoco.mjx  # noqa: F401
 
 from pgx_jax.envs import cartpole
 from pgx_jax.envs.suite import (

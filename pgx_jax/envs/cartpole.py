@@ -115,8 +115,9 @@ def cartpole(split: str = "source") -> FamilySuite:
     """Tasks that differ in pole length, pole mass, cart mass, gravity and force.
 
     The 10 source tasks and the 50 target tasks are drawn once, from the same ranges,
-    with fixed seeds. Lengths, masses and forces are drawn log-uniformly. A weak push on
-    a heavy cart and a strong push on a light one ask for different policies.
+    with fixed seeds. Lengths, masses and forces are drawn log-uniformly, and the force
+    spans both signs: half of the tasks have the motor wired the other way round, since
+    without those one policy soon solves all the others. A policy sees none of this.
 
     Args:
       split: "source" or "target".
@@ -134,6 +135,7 @@ def cartpole(split: str = "source") -> FamilySuite:
     # The force is drawn as a push per unit of mass: below gravity times a few degrees
     # no policy could hold the pole.
     force = log_uniform(4.0, 20.0) * (cart_mass + pole_mass)
+    force = force * rng.permutation(np.resize([1.0, -1.0], num_tasks))
     parameters = _parameters(
         forces=force[:, None] * np.array([-1.0, 1.0]),
         gravity=gravity,
@@ -142,7 +144,7 @@ def cartpole(split: str = "source") -> FamilySuite:
         pole_half_length=half_length,
     )
     names = tuple(
-        f"L{2 * length:.2f} F{f:.0f} M{mass:.1f}"
+        f"L={2 * length:.2f} F={f:+.0f} M={mass:.1f}"
         for length, f, mass in zip(half_length, force, cart_mass, strict=True)
     )
     return _suite("cartpole", parameters, names)
@@ -158,7 +160,7 @@ def cartpole_planted(num_groups: int = 2, num_tasks: int = 10) -> FamilySuite:
 
     Args:
       num_groups: at least 2.
-      num_tasks: dealt to the groups in turn; at least two a group.
+      num_tasks: at least two a group. Tasks of a group share a letter: A1, A2, ...
 
     Raises:
       ValueError: too few groups or tasks.
@@ -174,7 +176,9 @@ def cartpole_planted(num_groups: int = 2, num_tasks: int = 10) -> FamilySuite:
     member = np.array([np.sum(labels[:i] == labels[i]) for i in range(num_tasks)])
     half_length = 0.5 * (0.8 + 0.4 * member / member.max())
     parameters = _parameters(forces=forces, pole_half_length=half_length)
-    names = tuple(f"group {g}, task {i}" for g, i in zip(labels, member, strict=True))
+    names = tuple(
+        f"{'ABCDEFGH'[g % 8]}{i + 1}" for g, i in zip(labels, member, strict=True)
+    )
     name = "cartpole_planted" if num_groups == 2 else f"cartpole_planted_{num_groups}"
     return _suite(name, parameters, names, tuple(int(g) for g in labels))
 

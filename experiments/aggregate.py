@@ -1,0 +1,132 @@
+"""Puts the results of several finished runs of one suite, one per seed, in one table.
+
+    python experiments/aggregate.py --output=experiments/results/cartpole \
+        runs/cartpole_0 runs/cartpole_1 runs/cartpole_2
+
+Writes OUTPUT.json and OUTPUT.md. Intervals are 95% bootstrap intervals of the mean,
+which resample seeds, and draws with them.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+from absl import app, flags
+
+from pgx_jax.analysis.statistics import bootstrap_interval, interquartile_mean
+from pgx_jax.report import RunResults
+
+_OUTPUT = flags.DEFINE_string("output", None, "Where to write, without an ending.")
+flags.mark_flag_as_required("output")
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) < 2:
+        raise app.UsageError("name the workdirs of the runs to aggregate")
+    runs = [RunResults.from_json(Path(path) / "results.json") for path in argv[1:]]
+    table = aggregate(runs)
+    table["command"] = shlex.join(["python", *sys.argv])
+    output = Path(_OUTPUT.value)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.with_suffix(".json").write_text(json.dumps(table, indent=1) + "\n")
+    output.with_suffix(".md").write_text(to_markdown(table))
+    print(to_markdown(table))
+
+
+def aggregate(runs: list[RunResults]) -> dict:
+    """One entry per method, over all runs.
+
+    Raises:
+      ValueError: the runs are of different suites, settings or repeated seeds.
+    """
+    seeds = [run.seed for run in runs]
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"workdirs repeat a seed: {seeds}")
+    settings = [{**run.config, "seed": None} for run in runs]
+    if any(s != settings[0] for s in settings):
+        raise ValueError("workdirs hold runs of different settings")
+    names = [method["name"] for method in runs[0].methods]
+    return {
+        "suite": runs[0].name,
+        "seeds": seeds,
+        "config": settings[0],
+        "device": sorted({run.device for run in runs}),
+        "versions": runs[0].versions,
+        "commit": sorted({str(run.commit) for run in runs}),
+        "run_command": runs[0].command,
+        "num_groups": [max(run.groups["estimated"]) + 1 for run in runs],
+        "seconds": [sum(t["seconds"] for t in run.timings) for run in runs],
+        "methods": {name: _summarise(runs, name) for name in names},
+    }
+
+
+def _summarise(runs: list[RunResults], name: str) -> dict:
+    methods = [next(m for m in run.methods if m["name"] == name) for run in runs]
+    summary = {"num_policies": [m["num_policies"] for m in methods]}
+    nmi = [run.nmi.get(m["grouping"]) for run, m in zip(runs, methods, strict=True)]
+    if None not in nmi:
+        summary["nmi"] = nmi
+    for tasks in ("source", "target"):
+        if methods[0][tasks] is None:
+            continue
+        # One mean per seed and draw; episodes and tasks are averaged within.
+        means = np.array([np.mean(m[tasks], axis=(1, 2)) for m in methods])
+        per_seed = means.mean(axis=1)
+        per_task = np.array([np.mean(m[tasks], axis=(0, 2)) for m in methods])
+        low, high = bootstrap_interval(per_seed)
+        summary[tasks] = {
+            "mean": float(per_seed.mean()),
+            "interval": [low, high],
+            "interquartile_mean_of_tasks": float(interquartile_mean(per_task)),
+            "per_seed": per_seed.tolist(),
+            "per_draw": means.tolist(),
+        }
+    return summary
+
+
+def to_markdown(table: dict) -> str:
+    """The table as Markdown, with what it was made by."""
+    has_target = "target" in next(iter(table["methods"].values()))
+    has_nmi = "nmi" in next(iter(table["methods"].values()))
+    head = ["method", "policies", "source tasks"]
+    head += ["target tasks, adapted"] if has_target else []
+    head += ["NMI with planted groups, by seed"] if has_nmi else []
+    lines = [
+        f"# {table['suite']}",
+        "",
+        f"Mean return over seeds {', '.join(map(str, table['seeds']))}, with the 95% "
+        "bootstrap interval over seeds. Regenerate each run with",
+        f"`{table['run_command']}` (one `--config.seed` and `--workdir` each) and this "
+        "page with",
+        f"`{table['command']}`.",
+        "",
+        "| " + " | ".join(head) + " |",
+        "|" + "---|" * len(head),
+    ]
+    for name, summary in table["methods"].items():
+        policies = sorted(set(summary["num_policies"]))
+        cells = [name, " to ".join(map(str, policies[:: max(1, len(policies) - 1)]))]
+        for tasks in ("source", "target")[: 1 + has_target]:
+            value = summary[tasks]
+            low, high = value["interval"]
+            cells.append(f"{value['mean']:.1f} [{low:.1f}, {high:.1f}]")
+        if has_nmi:
+            cells.append(", ".join(f"{x:.2f}" for x in summary["nmi"]))
+        lines.append("| " + " | ".join(cells) + " |")
+    versions = ", ".join(f"{k} {v}" for k, v in table["versions"].items())
+    lines += [
+        "",
+        f"Device: {', '.join(table['device'])}. Versions: {versions}. "
+        f"Commit: {', '.join(table['commit'])}. Seconds per run: "
+        f"{', '.join(f'{x:.0f}' for x in table['seconds'])}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,7 @@
+"""Sets JAX up before any test imports it."""
+
+from pathlib import Path
+
+from pgx_jax import runtime
+
+runtime.configure(cache_directory=Path(__file__).parent.parent / ".jax_cache")

@@ -1,0 +1,186 @@
+"""The whole pipeline at a small size: resumption, determinism and refusals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from pgx_jax.config import PipelineConfig
+from pgx_jax.logging import Progress, read_metrics
+from pgx_jax.pipeline import TrainingDiverged, run_pipeline
+from pgx_jax.report import RunResults
+
+ROOT = Path(__file__).parent.parent
+SMALL = {
+    "checkpoint_every": 2,
+    "network": {"hidden_sizes": [8]},
+    "ppo": {"num_envs": 4, "unroll_length": 16, "num_epochs": 1, "num_minibatches": 2},
+    "meta_training": {"num_updates": 4},
+    "estimation": {"num_transitions": 64, "num_subsets": 40, "dim": 16},
+    "grouping": {"num_random_draws": 2},
+    "group_training": {"num_updates": 2},
+    "evaluation": {"num_episodes": 4},
+}
+
+
+def run(workdir, **changes):
+    config = PipelineConfig.from_dict(SMALL | changes)
+    return run_pipeline(config, workdir, tensorboard=False)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("finished")
+    return workdir, *run(workdir)
+
+
+def without_clock(results: RunResults) -> str:
+    """All numbers to the last digit, as text, in which NaN equals NaN."""
+    values = dict(vars(results))
+    for name in ("timings", "resumed", "command"):
+        del values[name]
+    return json.dumps(values)
+
+
+def test_run_leaves_results_metrics_and_report(finished):
+    workdir, results, report = finished
+    assert report == workdir / "report.html"
+    assert "cartpole_planted" in report.read_text()
+    stored = RunResults.from_json(workdir / "results.json")
+    assert without_clock(stored) == without_clock(results)
+    lines = read_metrics(workdir)
+    steps = [line["step"] for line in lines if line["stage"] == "meta_training"]
+    assert steps == [64, 128, 192, 256]
+    names = [method["name"] for method in results.methods]
+    assert names[:2] == ["estimated groups", "one policy"]
+    assert np.shape(results.methods[2]["source"]) == (2, 10, 4)
+    assert results.nmi["planted"] == 1.0
+
+
+def test_same_config_and_seed_give_the_same_numbers(finished, tmp_path):
+    _, results, _ = finished
+    again, _ = run(tmp_path)
+    assert without_clock(again) == without_clock(results)
+    other, _ = run(tmp_path / "other", seed=1)
+    assert other.affinity != results.affinity
+
+
+def test_finished_stages_are_not_repeated(finished, monkeypatch):
+    workdir, results, _ = finished
+    monkeypatch.setattr("pgx_jax.training.ppo.PPO.run", None)
+    monkeypatch.setattr("pgx_jax.estimate_subsets", None)
+    again, _ = run(workdir)
+    assert again.resumed
+    assert without_clock(again) == without_clock(results)
+
+
+def test_a_killed_run_ends_with_the_same_numbers(finished, tmp_path):
+    """SIGKILL in the middle of meta-training, then the same command again."""
+    _, results, _ = finished
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import json, sys\n"
+        "from pgx_jax import runtime\n"
+        "runtime.configure(cache_directory=sys.argv[3])\n"
+        "from pgx_jax.config import PipelineConfig\n"
+        "from pgx_jax.pipeline import run_pipeline\n"
+        "config = PipelineConfig.from_dict(json.loads(sys.argv[1]))\n"
+        "run_pipeline(config, sys.argv[2], tensorboard=False)\n"
+    )
+    workdir = tmp_path / "run"
+    cache = jax.config.jax_compilation_cache_dir
+    command = [sys.executable, str(script), json.dumps(SMALL), str(workdir), cache]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    checkpoint = workdir / "checkpoints" / "meta_training" / "2"
+    deadline = 1200
+    while not checkpoint.exists() and process.poll() is None and deadline:
+        time.sleep(0.1)
+        deadline -= 1
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert checkpoint.exists()
+    assert not (workdir / "results.json").exists()
+
+    resumed, _ = run(workdir)
+    assert resumed.resumed
+    assert without_clock(resumed) == without_clock(results)
+    lines = [(x["stage"], x["step"]) for x in read_metrics(workdir)]
+    assert len(lines) == len(set(lines)) == 4 + 2
+
+
+def test_interrupt_between_chunks_is_resumed(finished, tmp_path):
+    class Interrupting(Progress):
+        def update(self, steps, returns=None):
+            raise KeyboardInterrupt
+
+    _, results, _ = finished
+    config = PipelineConfig.from_dict(SMALL)
+    with pytest.raises(KeyboardInterrupt):
+        run_pipeline(config, tmp_path, tensorboard=False, progress=Interrupting())
+    resumed, _ = run(tmp_path)
+    assert without_clock(resumed) == without_clock(results)
+
+
+def test_divergence_stops_the_run_and_keeps_the_checkpoint(tmp_path):
+    ppo = SMALL["ppo"] | {"learning_rate": 1e30, "max_gradient_norm": 1e30}
+    with pytest.raises(TrainingDiverged, match="meta_training met .* update"):
+        run(tmp_path, ppo=ppo, checkpoint_every=1)
+
+
+def test_groups_can_start_from_scratch_and_task_ids_can_be_seen(tmp_path):
+    results, _ = run(
+        tmp_path,
+        suite={"task_id": True},
+        group_training={"num_updates": 2, "start": "scratch"},
+        grouping={"num_groups": 3, "num_random_draws": 0, "single_tasks": True},
+    )
+    assert max(results.groups["estimated"]) == 2
+    assert results.methods[-1]["num_policies"] == 10
+
+
+def test_adaptation_to_target_tasks(tmp_path):
+    results, _ = run(
+        tmp_path,
+        suite={"name": "cartpole"},
+        grouping={"num_groups": 2, "num_random_draws": 2},
+        adaptation={"num_updates": 2, "num_selection_episodes": 2},
+    )
+    shapes = [np.shape(method["target"]) for method in results.methods]
+    assert shapes == [(1, 50, 4), (1, 50, 4), (2, 50, 4), (1, 50, 4)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"suite": {"name": "cartpol"}}, "suite 'cartpol' does not exist.*cartpole"),
+        ({"suite": {"name": "cartpole_v1"}}, "one task"),
+        ({"grouping": {"num_groups": 11}}, "grouping.num_groups.*10 tasks"),
+        ({"estimation": {"num_transitions": 63}}, "estimation.num_transitions"),
+        ({"estimation": {"subset_size": 11}}, "subset_size"),
+        ({"estimation": {"num_subsets": 3}}, "num_subsets=3"),
+        ({"estimation": {"evaluator": "oracle"}}, "estimation.evaluator"),
+        ({"adaptation": {"num_updates": 5}}, "adaptation.num_updates"),
+        ({"network": {"activation": "sine"}}, "activation"),
+        ({"checkpoint_every": 0}, "checkpoint_every"),
+    ],
+)
+def test_impossible_settings_are_refused_before_the_workdir_is_made(
+    changes, message, tmp_path
+):
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path / "run", **changes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_workdir_of_another_config_is_refused(finished):
+    workdir, *_ = finished
+    with pytest.raises(ValueError, match="seed: 0 in the workdir, 5 now"):
+        run(workdir, seed=5)
