@@ -5,10 +5,14 @@ About half a minute on two CPU cores. Expected: three groups, NMI 1.0.
 
 from ml_collections import config_dict
 
-from experiments.configs import cartpole_planted
+from pgx_jax.config import PipelineConfig
 
 
 def get_config() -> config_dict.ConfigDict:
-    config = cartpole_planted.get_config()
+    config = config_dict.ConfigDict(PipelineConfig().to_dict())
     config.suite.name = "cartpole_planted_3"
+    config.meta_training.num_updates = 20
+    config.group_training.num_updates = 20
+    config.estimation.num_subsets = 300
+    config.estimation.dim = 200
     return config
