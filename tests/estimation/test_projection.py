@@ -92,12 +92,10 @@ def sample_gradients(log_prob_fn, params, observation, action):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"method": "auto"},
-        {"method": "reverse", "sample_block": 1},
+        {"method": "reverse"},
         {"method": "reverse", "sample_block": 5},
         {"method": "forward"},
         {"method": "forward", "sample_block": 4, "column_block": 3},
-        {"method": "forward", "sample_block": 13, "column_block": 1},
     ],
     ids=str,
 )

@@ -134,9 +134,7 @@ def test_a_feature_that_varies_does_change_the_affinity():
 
 
 @few_examples
-@hypothesis.given(
-    seeds, st.permutations(range(len(SUBSETS))), st.sampled_from([1, 3, 7])
-)
+@hypothesis.given(seeds, st.permutations(range(len(SUBSETS))), st.sampled_from([3, 7]))
 def test_order_and_blocks_of_subsets_change_nothing(seed, order, block):
     batch = draw_batch(seed)
     expected = finite_affinity(batch)

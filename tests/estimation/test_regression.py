@@ -181,7 +181,7 @@ def test_padding_is_left_out_of_each_tasks_mean():
     ],
 )
 def test_other_dimensions_equal_scipy_and_scikit_learn(dim, num_samples):
-    problem = draw(20, num_tasks=3, num_samples=num_samples, dim=dim, num_subsets=3)
+    problem = draw(20, num_tasks=2, num_samples=num_samples, dim=dim, num_subsets=2)
     check_against_both(*problem, 0.05)
 
 
