@@ -268,20 +268,18 @@ class _Run:
             )
             num_groups = estimated.num_groups
             similar = pgx.cluster_tasks(estimates["gradient_similarity"], num_groups)
-            keys = jax.random.split(
-                self.key("grouping"), max(1, settings.num_random_draws)
-            )
-            draws = [
-                pgx.random_grouping(key, self.suite.num_tasks, num_groups).labels
-                for key in keys
-            ]
-            return {
-                "estimated": estimated.labels,
-                "similarity": similar.labels,
-                "random": np.stack(draws[: settings.num_random_draws])
-                if settings.num_random_draws
-                else np.zeros((0, self.suite.num_tasks), np.int32),
-            }, {}
+            result = {"estimated": estimated.labels, "similarity": similar.labels}
+            if settings.num_random_draws:
+                keys = jax.random.split(self.key("grouping"), settings.num_random_draws)
+                result["random"] = np.stack(
+                    [
+                        pgx.random_grouping(
+                            key, self.suite.num_tasks, num_groups
+                        ).labels
+                        for key in keys
+                    ]
+                )
+            return result, {}
 
         return self._once("grouping", group)
 
@@ -302,7 +300,7 @@ class _Run:
                 np.zeros((1, num_tasks), np.int32),
             ),
         ]
-        if len(labels["random"]):
+        if "random" in labels:
             methods.append(
                 Method(
                     "random groups",

@@ -28,10 +28,11 @@ __all__ = [
     "TaskIdSuite",
     "TaskSuite",
     "make_suite",
+    "register_suite",
 ]
 
 # name -> split -> the function that builds the suite.
-SUITES: Mapping[str, Mapping[str, Callable[[], TaskSuite]]] = {
+SUITES: dict[str, Mapping[str, Callable[[], TaskSuite]]] = {
     "cartpole_v1": {"source": cartpole.cartpole_v1},
     "cartpole": {
         "source": cartpole.cartpole,
@@ -67,3 +68,21 @@ def make_suite(name: str, split: str = "source") -> TaskSuite:
             f"suite {name!r} has no split {split!r}; it has {', '.join(SUITES[name])}"
         )
     return SUITES[name][split]()
+
+
+def register_suite(name: str, **splits: Callable[[], TaskSuite]) -> None:
+    """Makes a suite of one's own known by name, to configs among others.
+
+    Args:
+      name: not yet taken.
+      **splits: functions that build the suite: `source=...`, and `target=...` where
+        there are tasks kept for adaptation.
+
+    Raises:
+      ValueError: the name is taken, or `source` is missing.
+    """
+    if name in SUITES and SUITES[name] != splits:
+        raise ValueError(f"suite {name!r} exists already")
+    if "source" not in splits:
+        raise ValueError(f"suite {name!r} needs a source split, got {list(splits)}")
+    SUITES[name] = splits
