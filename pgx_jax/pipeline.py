@@ -12,11 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import platform
-import subprocess
 import time
 from collections.abc import Callable, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +31,7 @@ from pgx_jax.estimation.evaluators import EVALUATORS
 from pgx_jax.grouping.affinity import SCORES
 from pgx_jax.logging import MetricsWriter, Progress, read_metrics
 from pgx_jax.networks.mlp import ActorCritic, make_actor_critic
+from pgx_jax.provenance import describe
 from pgx_jax.report import RunResults, write_report
 from pgx_jax.training.diagnostics import first_nonfinite
 from pgx_jax.training.evaluate import evaluate
@@ -49,7 +47,6 @@ STAGES = (
     "evaluation",
     "adaptation",
 )
-PACKAGES = ("pgx_jax", "jax", "jaxlib", "flax", "optax", "brax", "mujoco", "numpy")
 
 
 class TrainingDiverged(RuntimeError):
@@ -535,11 +532,9 @@ class _Run:
             nmi=nmi,
             max_return=getattr(self.suite, "max_return", None),
             config=self.config.to_dict(),
-            device=_device(),
-            versions=_versions(),
-            commit=_commit(),
             command=command,
             resumed=self.directory.resumed,
+            **describe(),
         )
 
     # What stages are made of.
@@ -719,34 +714,3 @@ def _latest_returns(returns: np.ndarray) -> np.ndarray:
     for row in returns:
         latest = np.where(np.isnan(row), latest, row)
     return latest
-
-
-def _device() -> str:
-    device = jax.devices()[0]
-    if device.platform != "cpu":
-        return f"{len(jax.devices())} x {device.device_kind}"
-    return f"{platform.machine()} CPU, {os.cpu_count()} cores"
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-def _commit() -> str | None:
-    """The commit of the checkout that the package runs from, if it is one."""
-    try:
-        return subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -1,0 +1,55 @@
+"""What a stored number was made by: device, versions and commit."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+PACKAGES = ("pgx_jax", "jax", "jaxlib", "flax", "optax", "brax", "mujoco", "numpy")
+
+
+def device_name() -> str:
+    """The accelerators that JAX sees, or the CPU and its number of cores."""
+    device = jax.devices()[0]
+    if device.platform != "cpu":
+        return f"{len(jax.devices())} x {device.device_kind}"
+    return f"{platform.machine()} CPU, {os.cpu_count()} cores"
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that are installed."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str | None:
+    """The commit of the checkout that the package runs from, if it is one.
+
+    The environment variable `PGX_JAX_COMMIT` stands in where git does not tell.
+    """
+    try:
+        return subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return os.environ.get("PGX_JAX_COMMIT")
+
+
+def describe() -> dict[str, Any]:
+    """Device, versions and commit, as a dict of JSON values."""
+    return {"device": device_name(), "versions": versions(), "commit": commit()}
