@@ -62,7 +62,7 @@ def _mean(params, observation):
 
 
 def measure(function: Callable, *args: Any, repeats: int = 7) -> dict[str, float]:
-    """Wall time of a jitted function in s, after one call that compiles and warms up."""
+    """Wall time of a jitted function in s, after one call to compile and warm up."""
     began = time.perf_counter()
     jax.block_until_ready(function(*args))
     first = time.perf_counter() - began

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from importlib import metadata
 from pathlib import Path
 
 CPU_FLAG = "--xla_cpu_use_fusion_emitters=false"
+# jaxlib ends the process when it meets a flag that it does not know.
+FIRST_JAXLIB_WITHOUT_FLAG = (0, 11)
 
 
 def configure(
@@ -13,9 +16,10 @@ def configure(
 ) -> None:
     """Sets JAX up; to be called before the first JAX computation of the process.
 
-    * Adds `--xla_cpu_use_fusion_emitters=false` to `XLA_FLAGS`, unless the flag is set
-      already: without it XLA on the CPU makes MJX kinematics on a long chain of bodies
-      thousands of times slower. It changes nothing on a GPU or TPU.
+    * Adds `--xla_cpu_use_fusion_emitters=false` to `XLA_FLAGS` where jaxlib knows it
+      (before 0.11), unless it is set already: without it XLA on the CPU makes MJX
+      kinematics on a long chain of bodies thousands of times slower. It changes nothing
+      on a GPU or TPU.
     * Keeps compiled programs on disk, so that a second run starts at once.
     * Sets the precision of float32 matrix products, which on recent GPUs is TF32 unless
       asked otherwise.
@@ -27,7 +31,11 @@ def configure(
         "tensorfloat32" is TF32.
     """
     flags = os.environ.get("XLA_FLAGS", "")
-    if "xla_cpu_use_fusion_emitters" not in flags:
+    jaxlib = tuple(map(int, metadata.version("jaxlib").split(".")[:2]))
+    if (
+        jaxlib < FIRST_JAXLIB_WITHOUT_FLAG
+        and "xla_cpu_use_fusion_emitters" not in flags
+    ):
         os.environ["XLA_FLAGS"] = f"{flags} {CPU_FLAG}".strip()
 
     import jax
