@@ -135,9 +135,7 @@ def step_episode(
 
     key, reset_key = jax.random.split(state.key)
     fresh = env.reset(reset_key)
-    env_state = jax.tree.map(
-        lambda new, old: jnp.where(done, new, old), fresh, stepped
-    )
+    env_state = jax.tree.map(lambda new, old: jnp.where(done, new, old), fresh, stepped)
     return SuiteState(
         env_state=env_state,
         observation=env_state.obs,

@@ -28,7 +28,7 @@ import numpy as np
 from pgx_jax.estimation.projection import BLOCK_ELEMENTS, map_blocks
 from pgx_jax.estimation.subsets import check_subsets
 
-INNER_ITERATIONS = 20
+INNER_ITERATIONS = 10
 
 
 class RegressionSolution(NamedTuple):

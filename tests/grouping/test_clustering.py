@@ -125,8 +125,12 @@ def test_exactly_k_groups_whatever_the_matrix(num_tasks):
             assert grouping.objective <= grouping.bound + slack + 1e-9
 
 
-def test_the_relaxation_is_feasible():
-    matrix = np.random.default_rng(0).normal(size=(8, 8))
+@pytest.mark.parametrize(
+    "matrix",
+    [np.random.default_rng(0).normal(size=(8, 8)), blocks([4, 4])[0], np.eye(8)],
+    ids=["random", "fewer groups are better", "more groups are better"],
+)
+def test_the_relaxation_is_feasible(matrix):
     x = pgx.cluster_tasks(matrix, 3).relaxation
     assert x.min() >= 0
     np.testing.assert_allclose(x, x.T)
