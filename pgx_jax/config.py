@@ -66,7 +66,7 @@ class EstimationConfig:
       feature_precision: "float32" or "tf32".
     """
 
-    num_transitions: int = 2048
+    num_transitions: int = 8192
     num_subsets: int = 1000
     subset_size: int = 3
     dim: int = 400

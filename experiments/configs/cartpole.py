@@ -13,7 +13,7 @@ from pgx_jax.config import PipelineConfig
 def get_config() -> config_dict.ConfigDict:
     config = config_dict.ConfigDict(PipelineConfig().to_dict())
     config.suite.name = "cartpole"
-    config.estimation.num_subsets = 300
+    config.estimation.num_subsets = 120  # every three tasks
     config.estimation.dim = 200
     config.meta_training.num_updates = 20
     config.group_training.num_updates = 20

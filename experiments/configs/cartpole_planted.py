@@ -14,6 +14,6 @@ def get_config() -> config_dict.ConfigDict:
     config.suite.name = "cartpole_planted"
     config.meta_training.num_updates = 20
     config.group_training.num_updates = 20
-    config.estimation.num_subsets = 300
+    config.estimation.num_subsets = 120  # every three tasks
     config.estimation.dim = 200
     return config

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,8 +15,9 @@ def sample_subsets(
 ) -> np.ndarray:
     """Draws subsets of one size that hold every pair of tasks about equally often.
 
-    Each subset is grown task by task; the next task is the one whose pairs with the
-    tasks already chosen have been seen least often, ties broken at random.
+    As long as m allows, every subset there is comes once before any comes again. The
+    rest are grown task by task; the next task is the one whose pairs with the tasks
+    already chosen have been seen least often, ties broken at random.
 
     Args:
       key: of the draw.
@@ -43,9 +47,15 @@ def sample_subsets(
         )
     rng = np.random.default_rng(np.asarray(jax.random.bits(key, (4,), jnp.uint32)))
     subsets = np.zeros((num_subsets, num_tasks), bool)
+    num_different = math.comb(num_tasks, subset_size)
+    num_listed = num_subsets // num_different * num_different
+    if num_listed:
+        every = np.array(list(itertools.combinations(range(num_tasks), subset_size)))
+        every = np.tile(every, (num_listed // num_different, 1))
+        subsets[np.arange(num_listed)[:, None], every] = True
     task_counts = np.zeros(num_tasks)
     pair_counts = np.zeros((num_tasks, num_tasks))
-    for subset in subsets:
+    for subset in subsets[num_listed:]:
         noise = rng.random((subset_size, num_tasks))
         chosen: list[int] = []
         for row in noise:
