@@ -1,0 +1,440 @@
+"""The oracle: what an estimate stands for, found by really fine-tuning every subset.
+
+A copy of the meta-policy is trained by PPO on the tasks of one subset, for every one of
+m subsets, and then evaluated on those tasks. Blocks of subsets train side by side in
+one program. Every subset draws from a key of its own, so that its score does not depend
+on the block that it is in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_batching import custom_vmap
+
+from pgx_jax.checkpoint import Workdir
+from pgx_jax.envs.suite import SuiteState, TaskSuite
+from pgx_jax.estimation.subsets import check_subsets
+from pgx_jax.training.evaluate import evaluate
+from pgx_jax.training.ppo import PPO, TrainingState
+
+PyTree = Any
+SCORES = {"return": "episode_return", "success": "episode_success"}
+BLOCK_BYTES = 2**31
+
+
+class SubsetScores(NamedTuple):
+    """How well a policy fine-tuned on each of m subsets does on its tasks.
+
+    `pgx_jax.task_affinity` takes it as it takes the estimates.
+
+    Attributes:
+      subsets: the subsets S as a 0/1 matrix; bool NumPy array of shape [m, n].
+      scores: f_i(S), the mean return (in units of reward) or success rate of task i
+        under the policy of S; float32 NumPy array of shape [m, n], 0 where task i is
+        not in S.
+    """
+
+    subsets: np.ndarray  # shape=[m, n], dtype=bool
+    scores: np.ndarray  # shape=[m, n], dtype=float32
+
+
+class OracleRun(NamedTuple):
+    """The scores of a run, and what they cost.
+
+    Attributes:
+      result: subsets and scores.
+      seconds: wall time of all blocks, compilation left out, in s; of blocks that an
+        earlier process finished too.
+      compile_seconds: wall time of compilation in this process, in s.
+      env_steps: environment steps of fine-tuning.
+      evaluation_steps: length of the longest evaluation episode, in steps.
+      block_size: subsets trained at once.
+      num_blocks: blocks in all.
+    """
+
+    result: SubsetScores
+    seconds: float
+    compile_seconds: float
+    env_steps: int
+    evaluation_steps: int
+    block_size: int
+    num_blocks: int
+
+
+class Block(NamedTuple):
+    """b subsets of s tasks each, and the rows of a suite that step all of them.
+
+    Attributes:
+      suite: all n tasks.
+      rows: the suite of R rows, R >= b s, that steps the tasks of every block.
+      source: for every row, which of the b s tasks it steps; rows that a block has no
+        use for repeat one; int32 [R].
+      place: the row of every task; int32 [b, s].
+      tasks: the tasks of every subset, ascending; int32 [b, s].
+      indices: the number of every subset, which its key is folded from; int32 [b].
+    """
+
+    suite: TaskSuite
+    rows: TaskSuite
+    source: jax.Array
+    place: jax.Array
+    tasks: jax.Array
+    indices: jax.Array
+
+
+class BlockScores(NamedTuple):
+    """What fine-tuning on the subsets of a block came to.
+
+    Attributes:
+      scores: of the tasks of every subset; float32 [b, s].
+      finite: whether all parameters of a subset's policy are finite; bool [b].
+      evaluation_steps: length of the longest episode; int32 [].
+    """
+
+    scores: jax.Array
+    finite: jax.Array
+    evaluation_steps: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Oracle:
+    """Fine-tunes a meta-policy on subsets of tasks and scores what becomes of it.
+
+    Attributes:
+      ppo: settings, networks and the number of updates per subset.
+      num_episodes: whole evaluation episodes per subset and task.
+      deterministic: evaluate the most likely action, else sample.
+      score: "return", the mean return, or "success", the share of episodes that met
+        success at any step.
+      block_size: subsets trained at once; as many as fit in about 2 GiB if None.
+
+    Raises:
+      ValueError: `score`, `num_episodes` or `block_size` is not allowed.
+    """
+
+    ppo: PPO
+    num_episodes: int = 32
+    deterministic: bool = True
+    score: str = "return"
+    block_size: int | None = None
+
+    def __post_init__(self):
+        if self.score not in SCORES:
+            raise ValueError(
+                f"score must be one of {', '.join(SCORES)}, got {self.score!r}"
+            )
+        if self.num_episodes < 1:
+            raise ValueError(
+                f"num_episodes must be at least 1, got {self.num_episodes}"
+            )
+        if self.block_size is not None and self.block_size < 1:
+            raise ValueError(
+                f"block_size must be at least 1 or None, got {self.block_size}"
+            )
+
+    def run(
+        self,
+        suite: TaskSuite,
+        meta: TrainingState,
+        subsets: np.ndarray,
+        key: jax.Array,
+        *,
+        workdir: Workdir | None = None,
+        stage: str = "oracle",
+        on_block: Callable[[int, np.ndarray], None] | None = None,
+    ) -> OracleRun:
+        """Fine-tunes on every subset, block by block, and scores its member tasks.
+
+        Subsets of one size share one compiled program.
+
+        Args:
+          suite: n tasks.
+          meta: one policy trained on all of them: k = 1, n rows.
+          subsets: 0/1 matrix [m, n], no row empty.
+          key: subset b draws from `fold_in(key, b)`.
+          workdir: keeps every finished block, so that the same call goes on from there.
+          stage: what its blocks are called there.
+          on_block: called after every block with the environment steps of fine-tuning
+            done so far and the mean score of every task, NaN where it has none; [n].
+
+        Raises:
+          ValueError: the subsets are no 0/1 matrix of the suite's tasks, or `meta` is
+            not one policy for all of them.
+          FloatingPointError: fine-tuning met a number that is not finite; the message
+            names the subset.
+        """
+        subsets = _check(suite, meta, subsets)
+        blocks = self.blocks(suite, subsets)
+        scores = np.full(subsets.shape, np.nan, np.float32)
+        seconds, env_steps, evaluation_steps = 0.0, 0, 0
+        programs: dict[tuple[int, ...], Callable] = {}
+        compile_seconds = 0.0
+        for i, block in enumerate(blocks):
+            name = f"{stage}_{i + 1}_of_{len(blocks)}"
+            if workdir is not None and workdir.is_finished(name):
+                stored = workdir.result(name)
+                done = BlockScores(**stored)
+                took = workdir.info(name)["seconds"]
+            else:
+                began = time.perf_counter()
+                if block.place.shape not in programs:
+                    program = _fine_tune.lower(self, block, meta, key).compile()
+                    programs[block.place.shape] = program
+                compiled = time.perf_counter()
+                done = jax.device_get(programs[block.place.shape](block, meta, key))
+                took = time.perf_counter() - compiled
+                compile_seconds += compiled - began
+                _check_finite(block, done)
+                if workdir is not None:
+                    workdir.finish(name, done._asdict(), {"seconds": took})
+            scores[np.asarray(block.indices)[:, None], np.asarray(block.tasks)] = (
+                done.scores
+            )
+            seconds += took
+            evaluation_steps = max(evaluation_steps, int(done.evaluation_steps))
+            known = np.isfinite(scores)
+            env_steps = int(known.sum()) * self.env_steps_per_task
+            if on_block is not None:
+                total = np.where(known, scores, 0.0).sum(axis=0)
+                count = known.sum(axis=0)
+                on_block(
+                    env_steps, np.where(count, total / np.maximum(count, 1), np.nan)
+                )
+        return OracleRun(
+            result=SubsetScores(subsets, np.where(subsets, scores, 0.0)),
+            seconds=seconds,
+            compile_seconds=compile_seconds,
+            env_steps=env_steps,
+            evaluation_steps=evaluation_steps,
+            block_size=blocks[0].place.shape[0],
+            num_blocks=len(blocks),
+        )
+
+    @property
+    def env_steps_per_task(self) -> int:
+        """Environment steps of fine-tuning for one task of one subset."""
+        return self.ppo.num_updates * self.ppo.config.steps_per_update
+
+    def blocks(self, suite: TaskSuite, subsets: np.ndarray) -> list[Block]:
+        """The subsets in blocks of one shape for each size of subset.
+
+        Args:
+          suite: n tasks.
+          subsets: bool [m, n].
+        """
+        sizes = subsets.sum(axis=1)
+        blocks = []
+        for size in np.unique(sizes):
+            indices = np.flatnonzero(sizes == size)
+            most = self.block_size or max(
+                1, BLOCK_BYTES // (size * self.bytes_per_task(suite))
+            )
+            num_blocks = math.ceil(len(indices) / most)
+            length = math.ceil(len(indices) / num_blocks)
+            # The last block is filled with subsets of its own, trained once more.
+            padded = np.resize(indices[(num_blocks - 1) * length :], length)
+            padded = np.append(indices[: (num_blocks - 1) * length], padded)
+            blocks += _lay_out(suite, subsets, padded.reshape(num_blocks, length))
+        return blocks
+
+    def bytes_per_task(self, suite: TaskSuite) -> int:
+        """About what one task of one subset takes while its policy is trained, in B.
+
+        Counted are the environments twice, three copies of the data of an update, and
+        a minibatch's activations, as many numbers as the networks have biases, with
+        their gradients; what one policy holds is small beside them.
+        """
+        config = self.ppo.config
+        state = jax.eval_shape(
+            lambda key: suite.reset(key, config.num_envs), jax.random.key(0)
+        )
+        environments = (
+            sum(math.prod(x.shape) * 4 for x in jax.tree.leaves(state))
+            // suite.num_tasks
+        )
+        sample = 4 * (2 * suite.observation_size + suite.action_space.size + 8)
+        params = jax.eval_shape(self.ppo.actor_critic.init, jax.random.key(0))
+        units = sum(x.shape[0] for x in jax.tree.leaves(params) if len(x.shape) == 1)
+        minibatch = config.steps_per_update // config.num_minibatches
+        return (
+            2 * environments
+            + 3 * config.steps_per_update * sample
+            + 4 * minibatch * 4 * units
+        )
+
+    def fine_tune(
+        self, block: Block, meta: TrainingState, key: jax.Array
+    ) -> BlockScores:
+        """Fine-tunes on and scores the subsets of a block. Pure."""
+        num_rows = block.tasks.shape[1]
+
+        def fine_tune_on_one(tasks, place, index):
+            suite = _SubsetSuite(block.suite, block.rows, block.source, tasks, place)
+            train_key, evaluate_key = jax.random.split(jax.random.fold_in(key, index))
+            state = self.ppo.init_from(
+                suite,
+                train_key,
+                np.zeros(num_rows, np.int32),
+                meta.params,
+                meta.observation_statistics,
+                jax.tree.map(lambda x: x[tasks], meta.value_statistics),
+            )
+            state, _ = self.ppo.run(suite, state, self.ppo.num_updates)
+            result = evaluate(
+                suite,
+                self.ppo.actor_critic,
+                state.params["policy"],
+                state.observation_statistics,
+                state.policy_ids,
+                evaluate_key,
+                self.num_episodes,
+                deterministic=self.deterministic,
+            )
+            finite = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(state.params)]
+            return BlockScores(
+                scores=getattr(result, SCORES[self.score]).mean(axis=1),
+                finite=jnp.all(jnp.stack(finite)),
+                evaluation_steps=result.episode_length.max(),
+            )
+
+        scores = jax.vmap(fine_tune_on_one)(block.tasks, block.place, block.indices)
+        return scores._replace(evaluation_steps=scores.evaluation_steps.max())
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _fine_tune(oracle, block, meta, key) -> BlockScores:
+    return oracle.fine_tune(block, meta, key)
+
+
+def _check(suite: TaskSuite, meta: TrainingState, subsets: np.ndarray) -> np.ndarray:
+    subsets = np.asarray(subsets)
+    check_subsets(subsets, suite.num_tasks)
+    num_policies = jax.tree.leaves(meta.params)[0].shape[0]
+    if num_policies != 1 or meta.policy_ids.shape != (suite.num_tasks,):
+        raise ValueError(
+            f"meta must be one policy for the {suite.num_tasks} tasks of suite, got "
+            f"{num_policies} for {meta.policy_ids.shape[0]} rows"
+        )
+    return subsets.astype(bool)
+
+
+def _check_finite(block: Block, done: BlockScores) -> None:
+    if not np.all(done.finite):
+        bad = int(np.argmin(done.finite))
+        raise FloatingPointError(
+            f"fine-tuning on subset {int(block.indices[bad])}, tasks "
+            f"{block.tasks[bad].tolist()}, met a number that is not finite"
+        )
+
+
+def _lay_out(suite: TaskSuite, subsets: np.ndarray, indices: np.ndarray) -> list[Block]:
+    """Blocks of subsets of one size, all stepped by the same rows.
+
+    Rows hold every task as often as the block that has it most often: the order of
+    tasks must be that of the rows, whatever the block, since the tasks of a suite may
+    be different programs.
+
+    Args:
+      suite: n tasks.
+      subsets: bool [m, n].
+      indices: the subsets of every block, all of one size; int [blocks, b].
+    """
+    counts = subsets[indices].sum(axis=1)  # [blocks, n]
+    most = counts.max(axis=0)
+    rows = suite.select(np.repeat(np.arange(suite.num_tasks), most))
+    first_row = np.cumsum(most) - most
+    blocks = []
+    for block in indices:
+        tasks = np.stack([np.flatnonzero(subsets[b]) for b in block])
+        flat = tasks.ravel()
+        order = np.argsort(flat, kind="stable")
+        count = np.bincount(flat, minlength=suite.num_tasks)
+        within = np.empty(flat.size, int)
+        within[order] = np.arange(flat.size) - np.repeat(
+            np.cumsum(count) - count, count
+        )
+        place = first_row[flat] + within
+        source = np.zeros(most.sum(), np.int32)
+        source[place] = np.arange(flat.size)
+        blocks.append(
+            Block(
+                suite,
+                rows,
+                *(
+                    jnp.asarray(x, jnp.int32)
+                    for x in (source, place.reshape(tasks.shape), tasks, block)
+                ),
+            )
+        )
+    return blocks
+
+
+@dataclasses.dataclass(frozen=True)
+class _SubsetSuite:
+    """The tasks of one subset as a suite, to be used under `vmap` over subsets.
+
+    The tasks of a suite may be different programs, so that they cannot be chosen by a
+    traced index. Instead, a step under `vmap` is one step of the rows of the block.
+    """
+
+    suite: TaskSuite
+    rows: TaskSuite
+    source: jax.Array
+    tasks: jax.Array
+    place: jax.Array
+
+    name = property(lambda self: self.suite.name)
+    observation_size = property(lambda self: self.suite.observation_size)
+    action_space = property(lambda self: self.suite.action_space)
+    episode_length = property(lambda self: self.suite.episode_length)
+    num_tasks = property(lambda self: self.tasks.shape[0])
+
+    def reset(self, key: jax.Array, num_envs: int) -> SuiteState:
+        state = self.suite.reset(key, num_envs)
+        return jax.tree.map(lambda x: x[self.tasks], state)
+
+    def step(self, state: SuiteState, action: jax.Array) -> SuiteState:
+        return _step_rows(self.rows, self.source, self.place, state, action)
+
+
+jax.tree_util.register_dataclass(
+    _SubsetSuite,
+    data_fields=["suite", "rows", "source", "tasks", "place"],
+    meta_fields=[],
+)
+
+
+@custom_vmap
+def _step_rows(rows, source, place, state, action) -> SuiteState:
+    """Steps every row from the tasks' states, and takes the tasks' states from them.
+
+    Args:
+      rows: the suite of R rows.
+      source: int32 [R].
+      place: int32 [q].
+      state: leaves of shape [q, num_envs, ...].
+      action: [q, num_envs, ...].
+    """
+    state, action = jax.tree.map(lambda x: x[source], (state, action))
+    return jax.tree.map(lambda x: x[place], rows.step(state, action))
+
+
+@_step_rows.def_vmap
+def _step_all_subsets(axis_size, in_batched, rows, source, place, state, action):
+    def flatten(x, is_batched):
+        x = x if is_batched else jnp.broadcast_to(x, (axis_size, *x.shape))
+        return x.reshape(axis_size * x.shape[1], *x.shape[2:])
+
+    flat = jax.tree.map(flatten, (place, state, action), tuple(in_batched[2:]))
+    new = _step_rows(rows, source, *flat)
+    new = jax.tree.map(lambda x: x.reshape(axis_size, -1, *x.shape[1:]), new)
+    return new, jax.tree.map(lambda _: True, new)
