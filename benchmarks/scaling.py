@@ -1,0 +1,230 @@
+"""The whole call against the number of subsets and of tasks: time and peak memory.
+
+python benchmarks/scaling.py            # a GPU, about two minutes
+python benchmarks/scaling.py --small    # a CPU
+
+`estimate_subsets` and `task_affinity`, called as a user calls them: checks of the
+arguments on the host are in the time. Features in TF32 (on a CPU float32), regressions
+in float32; p = 338,408, d = 400, N = 2,048 transitions a task. The features are
+computed once a call: they are what is left as m falls.
+
+* m = 100 to 100,000 subsets of n = 100 tasks;
+* n = 10 to 200 tasks, m = 2,000.
+
+A subset holds a fifth of the tasks, and 3 at least: subsets of 3 could not cover the
+19,900 pairs of 200 tasks. Each point runs in a process of its own, since the peak that
+a device tells is that of the process so far; it includes what the compiler uses to tune
+its kernels. On a CPU the memory is the largest resident set of the process.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import resource
+import statistics
+import sys
+import time
+
+from pgx_jax import runtime
+
+runtime.configure()
+
+import common  # noqa: E402
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+
+import pgx_jax as pgx  # noqa: E402
+
+# Seconds on an H100, written down before measuring.
+PREDICTED = {
+    "n = 10, m = 2,000 (s)": 0.075,
+    "n = 100, m = 2,000 (s)": 0.45,
+    "n = 100, m = 100,000 (s)": 3.0,
+    "n = 200, m = 2,000 (s)": 0.9,
+}
+FULL = {
+    "subsets": [100, 1_000, 10_000, 100_000],
+    "tasks": [10, 20, 50, 100, 200],
+    "many_tasks": 100,
+    "some_subsets": 2_000,
+    "samples": 2_048,
+    "width": 400,
+    "hidden": 3,
+    "dim": 400,
+}
+SMALL = {
+    "subsets": [100, 1_000],
+    "tasks": [5, 10],
+    "many_tasks": 10,
+    "some_subsets": 200,
+    "samples": 100,
+    "width": 64,
+    "hidden": 1,
+    "dim": 50,
+}
+COLUMNS = {
+    "n": "num_tasks",
+    "m": "num_subsets",
+    "tasks a subset": "subset_size",
+    "median s": "median_s",
+    "min s": "min_s",
+    "max s": "max_s",
+    "estimate s": "estimate_s",
+    "affinity s": "affinity_s",
+    "peak GiB": "peak_GiB",
+    "memory": "memory_of",
+    "first call s": "first_call_s",
+    "converged": "converged",
+}
+
+
+def draw_subsets(num_tasks: int, num_subsets: int) -> np.ndarray:
+    """Subsets of a fifth of the tasks that cover all pairs."""
+    size = max(3, num_tasks // 5)
+    drawn = min(num_subsets, 2_000)
+    subsets = pgx.sample_subsets(jax.random.key(1), num_tasks, drawn, size)
+    # Balanced draws take the host a minute for 100,000 subsets; the rest are uniform.
+    rest = np.zeros((num_subsets - drawn, num_tasks), bool)
+    rest[:, :size] = True
+    rest = np.random.default_rng(0).permuted(rest, axis=1)
+    return np.concatenate([subsets, rest])
+
+
+def measure_point(num_tasks: int, num_subsets: int, sizes: dict, repeats: int) -> dict:
+    """Times one point; to be the only one of its process."""
+    layers = (39, *[sizes["width"]] * sizes["hidden"], 4)
+    params, batch = common.make_problem(num_tasks, sizes["samples"], layers)
+    subsets = draw_subsets(num_tasks, num_subsets)
+    stages = {"estimate": [], "affinity": []}
+    for _ in range(repeats + 1):  # the first is a warm-up
+        moments = [time.perf_counter()]
+        estimates = pgx.estimate_subsets(
+            common.log_prob,
+            params,
+            batch,
+            subsets,
+            key=jax.random.key(2),
+            dim=sizes["dim"],
+            feature_precision="tf32",
+        )
+        jax.block_until_ready(estimates)
+        moments.append(time.perf_counter())
+        jax.block_until_ready(pgx.task_affinity(estimates))
+        moments.append(time.perf_counter())
+        for stage, (begin, end) in zip(
+            stages.values(), itertools.pairwise(moments), strict=True
+        ):
+            stage.append(end - begin)
+    first, *times = map(sum, zip(*stages.values(), strict=True))
+    peak, memory_of = peak_memory()
+    return {
+        "num_tasks": num_tasks,
+        "num_subsets": num_subsets,
+        "subset_size": int(subsets[0].sum()),
+        "num_params": common.count_params(params),
+        "median_s": statistics.median(times),
+        "min_s": min(times),
+        "max_s": max(times),
+        "times_s": times,
+        **{f"{x}_s": statistics.median(taken[1:]) for x, taken in stages.items()},
+        **{f"{x}_times_s": taken[1:] for x, taken in stages.items()},
+        "peak_GiB": peak / 2**30,
+        "memory_of": memory_of,
+        "first_call_s": first,
+        "converged": float(np.mean(estimates.converged)),
+        "max_iterations": int(np.max(estimates.num_iterations)),
+    }
+
+
+def peak_memory() -> tuple[int, str]:
+    """The most bytes in use so far in this process, and of what."""
+    usage = jax.devices()[0].memory_stats()
+    if usage and "peak_bytes_in_use" in usage:
+        return usage["peak_bytes_in_use"], "device"
+    # In KiB on Linux, in bytes on macOS.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, "process"
+
+
+def list_points(sizes: dict) -> list[tuple[int, int]]:
+    """(n, m), the ends of the sweeps first, in case that time runs out."""
+    by_subsets = [(sizes["many_tasks"], m) for m in sizes["subsets"]]
+    by_tasks = [(n, sizes["some_subsets"]) for n in sizes["tasks"]]
+    points = []
+    for sweep in (by_subsets, by_tasks):
+        points += [sweep[0], sweep[-1]]
+    return list(dict.fromkeys([*points, *by_subsets, *by_tasks]))
+
+
+def plot(rows: list[dict]):
+    """Time and memory, each against m and n."""
+    from matplotlib import pyplot as plt
+
+    sizes = SMALL if rows[0]["small"] else FULL
+    sweeps = {
+        "num_subsets": ("num_tasks", sizes["many_tasks"], "m, subsets (n = {})"),
+        "num_tasks": ("num_subsets", sizes["some_subsets"], "n, tasks (m = {:,})"),
+    }
+    quantities = {"median_s": "Time (s)", "peak_GiB": "Peak memory (GiB)"}
+    figure, axes = plt.subplots(2, 2, figsize=(6.75, 4), layout="constrained")
+    for j, (x, (fixed, value, label)) in enumerate(sweeps.items()):
+        chosen = sorted(
+            (row for row in rows if row[fixed] == value), key=lambda row: row[x]
+        )
+        for i, (quantity, name) in enumerate(quantities.items()):
+            axis = axes[i, j]
+            axis.plot(
+                [row[x] for row in chosen],
+                [row[quantity] for row in chosen],
+                "o-",
+                color=common.COLOURS[i],
+            )
+            common.log_axis(axis.xaxis, [row[x] for row in chosen])
+            if quantity == "median_s":
+                common.log_axis(axis.yaxis)
+            else:
+                axis.set_ylim(0, 1.1 * max(row[quantity] for row in chosen))
+            axis.set_xlabel(label.format(value))
+            if j == 0:
+                axis.set_ylabel(name)
+    return figure
+
+
+def main() -> None:
+    def add(parser):
+        parser.add_argument("--subsets", type=int, nargs="*", help="values of m")
+        parser.add_argument("--tasks", type=int, nargs="*", help="values of n")
+        parser.add_argument("--point", type=int, nargs=2, help="one n and m; JSON")
+
+    arguments = common.parse_arguments(__doc__, seconds=110, add=add)
+    sizes = dict(SMALL if arguments.small else FULL)
+    for name in ("subsets", "tasks"):
+        sizes[name] = getattr(arguments, name) or sizes[name]
+    if arguments.point:
+        row = measure_point(*arguments.point, sizes, arguments.repeats)
+        print(json.dumps(row))
+        return
+    budget = common.Budget(arguments.seconds)
+    flags = ["--repeats", arguments.repeats]
+    flags += ["--small"] if arguments.small else []
+    rows = []
+    for num_tasks, num_subsets in list_points(sizes):
+        if budget.allows(f"n = {num_tasks}, m = {num_subsets:,}"):
+            row = common.run_child(__file__, "--point", num_tasks, num_subsets, *flags)
+            rows.append({**row, "small": arguments.small})
+    rows.sort(key=lambda row: (row["num_tasks"], row["num_subsets"]))
+    common.publish(
+        "scaling_small" if arguments.small else "scaling",
+        rows,
+        COLUMNS,
+        plot,
+        arguments.output,
+        predicted=PREDICTED,
+        left_out=budget.left_out,
+        sizes=sizes,
+    )
+
+
+if __name__ == "__main__":
+    main()
