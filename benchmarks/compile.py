@@ -1,0 +1,182 @@
+"""How long the whole call takes to compile, without and with a cache on disk.
+
+python benchmarks/compile.py            # a GPU, about two minutes
+python benchmarks/compile.py --small    # a CPU
+
+`estimate_subsets` and `task_affinity` under one `jax.jit`, at the sizes of
+`headline.py`: n = 10 tasks, m = 2,000 subsets of 3, N = 2,048 transitions a task,
+p = 338,408, d = 400. Told apart are
+
+* trace: Python runs the function on abstract arrays;
+* lower: to StableHLO;
+* compile: XLA, or reading the program from JAX's cache on disk.
+
+Each measurement is a process of its own, since XLA remembers what it has tuned. Each
+"cold" one begins with an empty cache directory; the "warm" one after it finds what that
+left, and must hit. Rows are medians over processes, which are fewer than five unless
+`--seconds` allows for more: a cold one is dear.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import statistics
+import tempfile
+import time
+
+from pgx_jax import runtime
+
+runtime.configure()
+
+import common  # noqa: E402
+import jax  # noqa: E402
+
+import pgx_jax as pgx  # noqa: E402
+
+# Seconds on an H100, written down before measuring.
+PREDICTED = {
+    "cold, float32 (s)": 20.0,
+    "cold, TF32 (s)": 25.0,
+    "warm (s)": 2.0,
+}
+FULL = {"num_subsets": 2_000, "num_samples": 2_048, "hidden": (400, 400, 400)}
+FULL |= {"dim": 400}
+SMALL = {"num_subsets": 100, "num_samples": 100, "hidden": (64,), "dim": 50}
+NUM_TASKS = 10
+PHASES = ("trace", "lower", "compile")
+COLUMNS = {
+    "cache": "cache",
+    "features": "precision",
+    **{f"{phase} s": f"{phase}_s" for phase in PHASES},
+    "in all s": "total_s",
+    "min s": "min_s",
+    "max s": "max_s",
+    "processes": "processes",
+    "cache hits": "cache_hits",
+}
+
+
+def measure_once(sizes: dict, precision: str) -> dict:
+    """Traces, lowers and compiles once; to be the only time of its process."""
+    hits = 0
+
+    def count(event: str, **_) -> None:
+        nonlocal hits
+        hits += event == "/jax/compilation_cache/cache_hits"
+
+    layers = (39, *sizes["hidden"], 4)
+    problem = common.make_problem(NUM_TASKS, sizes["num_samples"], layers)
+    subsets = pgx.sample_subsets(
+        jax.random.key(1), NUM_TASKS, sizes["num_subsets"], subset_size=3
+    )
+    jax.block_until_ready(problem)
+
+    def call(params, batch):
+        estimates = pgx.estimate_subsets(
+            common.log_prob,
+            params,
+            batch,
+            subsets,
+            key=jax.random.key(2),
+            dim=sizes["dim"],
+            feature_precision=precision,
+        )
+        return pgx.task_affinity(estimates), estimates
+
+    jax.monitoring.register_event_listener(count)
+    moments = [time.perf_counter()]
+    stage = jax.jit(call)
+    for step in (
+        lambda x: x.trace(*problem),
+        lambda x: x.lower(),
+        lambda x: x.compile(),
+    ):
+        stage = step(stage)
+        moments.append(time.perf_counter())
+    seconds = [b - a for a, b in itertools.pairwise(moments)]
+    return dict(zip(PHASES, seconds, strict=True)) | {"cache_hits": hits}
+
+
+def summarise(precision: str, cache: str, runs: list[dict]) -> dict:
+    """One row of the table, of one kind of process."""
+    totals = [sum(run[phase] for phase in PHASES) for run in runs]
+    return {
+        "cache": cache,
+        "precision": precision,
+        **{f"{x}_s": statistics.median(run[x] for run in runs) for x in PHASES},
+        "total_s": statistics.median(totals),
+        "min_s": min(totals),
+        "max_s": max(totals),
+        "processes": len(runs),
+        "cache_hits": min(run["cache_hits"] for run in runs),
+        "runs": runs,
+    }
+
+
+def plot(rows: list[dict]):
+    """One bar a row, split into the phases."""
+    from matplotlib import pyplot as plt
+
+    figure, axis = plt.subplots(
+        figsize=(6.75, 0.7 + 0.3 * len(rows)), layout="constrained"
+    )
+    names = [
+        f"{row['precision'].replace('tf32', 'TF32')}, {row['cache']}" for row in rows
+    ]
+    left = [0.0] * len(rows)
+    for phase, colour in zip(PHASES, common.COLOURS, strict=False):
+        seconds = [row[f"{phase}_s"] for row in rows]
+        axis.barh(names, seconds, 0.6, left=left, color=colour, label=phase)
+        left = [a + b for a, b in zip(left, seconds, strict=True)]
+    for i, total in enumerate(left):
+        axis.text(total, i, f" {total:.3g} s", va="center", fontsize=7)
+    axis.invert_yaxis()
+    axis.grid(False, axis="y")
+    axis.margins(x=0.1)
+    axis.set_xlabel("Time (s)")
+    figure.legend(loc="outside upper center", ncols=len(PHASES))
+    return figure
+
+
+def main() -> None:
+    def add(parser):
+        parser.add_argument("--precision", help="one measurement; JSON")
+
+    arguments = common.parse_arguments(__doc__, seconds=100, add=add)
+    sizes = SMALL if arguments.small else FULL
+    if arguments.precision:
+        print(json.dumps(measure_once(sizes, arguments.precision)))
+        return
+    flags = ["--small"] if arguments.small else []
+    precisions = ("float32",) if arguments.small else ("float32", "tf32")
+    budget = common.Budget(arguments.seconds)
+    runs = {(p, cache): [] for p in precisions for cache in ("cold", "warm")}
+    for repeat, precision in itertools.product(range(arguments.repeats), precisions):
+        if not budget.allows(f"{precision}, cold and warm, {repeat}"):
+            continue
+        with tempfile.TemporaryDirectory() as directory:
+            for cache in ("cold", "warm"):
+                run = common.run_child(
+                    __file__,
+                    "--precision",
+                    precision,
+                    *flags,
+                    JAX_COMPILATION_CACHE_DIR=directory,
+                )
+                runs[precision, cache].append(run)
+    rows = [summarise(*key, found) for key, found in runs.items() if found]
+    common.publish(
+        "compile_small" if arguments.small else "compile",
+        rows,
+        COLUMNS,
+        plot,
+        arguments.output,
+        predicted=PREDICTED,
+        left_out=budget.left_out,
+        sizes={**sizes, "num_tasks": NUM_TASKS},
+    )
+
+
+if __name__ == "__main__":
+    main()
