@@ -1,0 +1,107 @@
+"""The benchmarks run, agree among themselves and say where their numbers come from."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+CACHE = Path(__file__).parents[2] / ".jax_cache"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """`run(name, sizes, *flags)` runs a script and returns its JSON."""
+
+    def run_script(name, sizes=None, *flags):
+        monkeypatch.syspath_prepend(str(BENCHMARKS))
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(CACHE))
+        path = BENCHMARKS / f"{name}.py"
+        arguments = [str(path), "--small", "--seconds=600", *flags]
+        monkeypatch.setattr(sys, "argv", [*arguments, "--output", str(tmp_path)])
+        spec = importlib.util.spec_from_file_location(f"benchmark_{name}", path)
+        module = importlib.util.module_from_spec(spec)
+        # A dataclass looks its module up.
+        monkeypatch.setitem(sys.modules, spec.name, module)
+        spec.loader.exec_module(module)
+        if sizes is not None:
+            monkeypatch.setattr(module, "SMALL", sizes)
+        module.main()
+        table = (tmp_path / f"{name}_small.md").read_text()
+        assert table.count("\n| ") >= 3
+        assert (tmp_path / f"{name}_small.png").read_bytes()[:4] == b"\x89PNG"
+        document = json.loads((tmp_path / f"{name}_small.json").read_text())
+        assert document["command"].startswith(f"python benchmarks/{name}.py --small")
+        assert str(tmp_path) not in document["command"]
+        assert {"device", "commit"} <= set(document)
+        assert {"python", "jax", "jaxlib"} <= set(document["versions"])
+        assert document["predicted"]
+        assert document["left_out"] == []
+        return document
+
+    return run_script
+
+
+def test_features(run):
+    sizes = {
+        "hidden": 0,
+        "centre": {"num_samples": 16, "width": 8, "dim": 8},
+        "num_samples": (),
+        "width": (),
+        "dim": (4,),
+    }
+    rows = run("features", sizes, "--repeats=2")["rows"]
+    measured = {(r["method"], r["projection"], r["dim"]) for r in rows}
+    assert measured == {
+        (method, projection, dim)
+        for method in ("reverse", "forward")
+        for projection, dim in (("drawn", 8), ("stored", 8), ("drawn", 4))
+    }
+    for row in rows:
+        assert row["num_params"] == 39 * 4 + 4 + 4
+        assert row["memory_GiB"] > 0
+        assert row["share_of_peak"] > 0
+        assert len(row["times_s"]) == 2
+        if row["sweep"] == "centre":
+            assert row["relative_error"] < 1e-5
+
+
+def test_regressions(run):
+    sizes = {"num_subsets": 20, "num_samples": 20, "hidden": (), "dim": 8}
+    document = run("regressions", {**sizes, "sampled": 2}, "--repeats=2")
+    rows = document["rows"]
+    methods = {row["method"] for row in rows}
+    assert {"solve_regressions", "Optax L-BFGS"} < methods
+    for solver in ("newton-cholesky", "lbfgs"):
+        assert f"scikit-learn {solver}, 1 thread" in methods
+    assert len(rows) == 2 * len(methods)
+    for row in rows:
+        assert row["converged"] == 1
+        assert row["excess_loss"] < 1e-6
+        assert row["distance"] < 1e-3
+        assert len(row["times_s"]) == 2
+
+
+def test_scaling(run):
+    flags = ("--subsets", "100", "--tasks", "4", "--repeats=1")
+    rows = run("scaling", None, *flags)["rows"]
+    assert [(r["num_tasks"], r["num_subsets"]) for r in rows] == [(4, 200), (10, 100)]
+    for row in rows:
+        assert row["peak_GiB"] > 0
+        assert row["converged"] == 1
+        total = np.add(row["estimate_times_s"], row["affinity_times_s"])
+        np.testing.assert_allclose(row["times_s"], total)
+
+
+def test_compile(run):
+    rows = run("compile", None, "--repeats=1")["rows"]
+    assert [row["cache"] for row in rows] == ["cold", "warm"]
+    assert [row["cache_hits"] for row in rows] == [0, 1]
+    for row in rows:
+        assert len(row["runs"]) == 1
+        assert all(row[f"{x}_s"] > 0 for x in ("trace", "lower", "compile"))
