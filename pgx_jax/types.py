@@ -47,6 +47,12 @@ class SubsetEstimates(NamedTuple):
       converged: whether the gradient norm reached the tolerance; bool of shape [m].
       relative_distance: |P Delta_S| / |theta*| at which the scores were taken; float32
         of shape [m].
+      standard_error: of the scores, over the transitions or episodes behind them;
+        float32 of shape [m, n], or None where the evaluator does not tell.
+      effective_sample_size: the number of independent transitions or episodes behind
+        each score; float32 of shape [m, n], or None where the evaluator does not tell.
+      resampled_scores: the scores from transitions drawn anew with replacement, once
+        per resample; float32 of shape [resamples, m, n], or None where not asked for.
     """
 
     subsets: jax.Array  # shape=[m, n], dtype=bool
@@ -57,6 +63,9 @@ class SubsetEstimates(NamedTuple):
     num_iterations: jax.Array  # shape=[m], dtype=int32
     converged: jax.Array  # shape=[m], dtype=bool
     relative_distance: jax.Array  # shape=[m], dtype=float32
+    standard_error: jax.Array | None = None  # shape=[m, n], dtype=float32
+    effective_sample_size: jax.Array | None = None  # shape=[m, n], dtype=float32
+    resampled_scores: jax.Array | None = None  # shape=[resamples, m, n]
 
 
 class Affinity(NamedTuple):
@@ -66,10 +75,17 @@ class Affinity(NamedTuple):
       matrix: U; float32 array of shape [n, n], larger is better together.
       pair_counts: the number of subsets that contain both tasks; int32 array of shape
         [n, n].
+      lower: lower end of the 95% bootstrap interval of each entry; float32 array of
+        shape [n, n], or None where no resamples were asked for.
+      upper: its upper end.
+      resamples: U of every resample; float32 array of shape [resamples, n, n], or None.
     """
 
     matrix: jax.Array  # shape=[n, n], dtype=float32
     pair_counts: jax.Array  # shape=[n, n], dtype=int32
+    lower: jax.Array | None = None  # shape=[n, n], dtype=float32
+    upper: jax.Array | None = None  # shape=[n, n], dtype=float32
+    resamples: jax.Array | None = None  # shape=[resamples, n, n], dtype=float32
 
 
 class Grouping(NamedTuple):
@@ -91,3 +107,17 @@ class Grouping(NamedTuple):
     relaxation: Any | None = None  # shape=[n, n], dtype=float64
     objective: float | None = None
     bound: float | None = None
+
+
+class GroupingStability(NamedTuple):
+    """How far a grouping holds when the affinity behind it is drawn anew.
+
+    Attributes:
+      co_assignment: the share of resamples that put two tasks in one group; float64
+        NumPy array of shape [n, n].
+      nmi: normalised mutual information of every resample's groups with the grouping;
+        float64 NumPy array of shape [resamples].
+    """
+
+    co_assignment: Any  # shape=[n, n], dtype=float64
+    nmi: Any  # shape=[resamples], dtype=float64

@@ -209,6 +209,15 @@ class FamilySuite:
             planted_labels=None if labels is None else tuple(labels[i] for i in tasks),
         )
 
+    def gather(self, tasks: jax.Array) -> FamilySuite:
+        """`select` by an index that may be traced; tasks lose their names."""
+        return dataclasses.replace(
+            self,
+            parameters=jax.tree.map(lambda x: jnp.asarray(x)[tasks], self.parameters),
+            task_names=("",) * tasks.shape[0],
+            planted_labels=None,
+        )
+
 
 jax.tree_util.register_dataclass(
     FamilySuite,
@@ -264,6 +273,10 @@ class TaskIdSuite:
     def select(self, tasks: Sequence[int]) -> TaskIdSuite:
         tasks = check_tasks(tasks, self.num_tasks)
         return TaskIdSuite(self.suite.select(tasks), self.task_ids[tasks], self.num_ids)
+
+    def gather(self, tasks: jax.Array) -> TaskIdSuite:
+        """`select` by an index that may be traced, where the suite has it."""
+        return TaskIdSuite(self.suite.gather(tasks), self.task_ids[tasks], self.num_ids)
 
     def _extend(self, state: SuiteState) -> SuiteState:
         def append(observation):

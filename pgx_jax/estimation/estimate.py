@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgx_jax.estimation.evaluators import EVALUATORS, Adapted, Evaluator
+from pgx_jax.estimation.evaluators import EVALUATORS, Adapted, Evaluation, Evaluator
+from pgx_jax.estimation.exact import exact_dim, exact_features
 from pgx_jax.estimation.projection import (
     GaussianProjection,
     LogProbFn,
@@ -18,6 +20,7 @@ from pgx_jax.estimation.projection import (
     back_project,
     project_gradients,
     projection_gram,
+    single_log_prob,
 )
 from pgx_jax.estimation.regression import (
     BlockPlan,
@@ -30,6 +33,10 @@ from pgx_jax.estimation.subsets import check_subsets
 from pgx_jax.types import SubsetEstimates, Transitions
 
 PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32"}
+# The mean squared norm that features are scaled to.
+SQUARED_NORM = 400.0
+# Where the solutions of resamples end: their noise is far above it.
+RESAMPLE_TOLERANCE = 1e-3
 
 
 def estimate_subsets(
@@ -39,10 +46,10 @@ def estimate_subsets(
     subsets: jax.Array | np.ndarray,
     *,
     key: jax.Array,
-    dim: int = 400,
+    dim: int | None = 400,
     projection: Projection | None = None,
     l2: float = 0.1,
-    max_relative_distance: float | None = 0.01,
+    max_relative_distance: float | str | None = "auto",
     evaluator: str | Evaluator = "surrogate",
     held_out_fraction: float = 0.0,
     normalize_advantages: bool = True,
@@ -50,6 +57,9 @@ def estimate_subsets(
     tolerance: float = 1e-5,
     max_iterations: int = 100,
     feature_precision: str = "float32",
+    num_resamples: int = 0,
+    resample_length: int = 1,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> SubsetEstimates:
     """Estimates what adapting the policy to each subset of tasks would do.
 
@@ -57,9 +67,10 @@ def estimate_subsets(
     regression per subset in the projected space, limits how far each solution moves
     the parameters, and scores the adapted policy on every task of its subset.
 
-    The features are divided by their root mean square before the regression, so that
-    `l2` means the same for every policy; `delta` is in the units of P all the same, so
-    that theta_S = theta* + P delta.
+    The features are scaled to a mean squared norm of 400 before the regression (to unit
+    mean square at the default `dim`), so that `l2` means the same for every policy and
+    every `dim`; `delta` is in the units of P all the same, so that
+    theta_S = theta* + P delta.
 
     Args:
       log_prob_fn: `log_prob_fn(params, observation, action) -> log-probability`, of one
@@ -67,13 +78,17 @@ def estimate_subsets(
       params: theta*, any pytree of float arrays.
       batch: transitions of n tasks, collected under theta*.
       subsets: 0/1 matrix [m, n].
-      key: draws the projection and the split into fitted and held-out transitions.
-      dim: d, the projected dimension.
-      projection: the distribution of P; a `GaussianProjection(dim)` if None.
-      l2: ridge penalty, for features of unit mean square and weights of unit mean.
+      key: draws the projection, the split into fitted and held-out transitions, and
+        what the evaluator and the resamples draw.
+      dim: d, the projected dimension; None for no projection, which is exact and takes
+        a few thousand transitions or parameters at most. d is then the smaller of the
+        two numbers, and `delta` is in coordinates of the span of the gradients.
+      projection: the distribution of P, in place of `GaussianProjection(dim)`.
+      l2: ridge penalty, for features scaled as above and weights of unit mean.
       max_relative_distance: the most that |P delta| / |theta*| may be for any subset;
-        if one is beyond it, all are scaled back by the same factor. None for no limit.
-        The first-order approximation was within 2% at 0.01 and within 10% at 0.05
+        if one is beyond it, all are scaled back by the same factor. None for no limit;
+        "auto" for the evaluator's own attribute of this name, where it has one, or
+        0.01. The first-order approximation was within 2% at 0.01 and within 10% at 0.05
         (paper, section 3).
       evaluator: a name in `pgx_jax.estimation.evaluators.EVALUATORS`, or a function of
         the same signature.
@@ -89,6 +104,12 @@ def estimate_subsets(
       max_iterations: see `solve_regressions`.
       feature_precision: "float32", or "tf32": about four times faster on a recent GPU,
         features off by about 7e-4 relative.
+      num_resamples: also estimate everything from this many bootstrap samples of the
+        transitions, for the intervals of `task_affinity`; memory for as many [m, n].
+      resample_length: transitions are resampled in runs of this many consecutive ones;
+        to be as long as they depend on each other, where those of an episode stand side
+        by side (Kuensch, 1989).
+      mesh: devices to split transitions and subsets over, along all its axes.
 
     Returns:
       The estimates, in the order of `subsets`.
@@ -102,34 +123,49 @@ def estimate_subsets(
     batch = Transitions(*batch)
     num_tasks = _check_batch(batch)
     check_subsets(subsets, num_tasks)
+    evaluator = _find_evaluator(evaluator)
+    if max_relative_distance == "auto":
+        max_relative_distance = getattr(evaluator, "max_relative_distance", 0.01)
     _check_settings(l2, max_relative_distance, held_out_fraction, dim)
+    for name, value, least in (
+        ("num_resamples", num_resamples, 0),
+        ("resample_length", resample_length, 1),
+    ):
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
     if feature_precision not in PRECISIONS:
         raise ValueError(
             f"feature_precision must be one of {', '.join(PRECISIONS)}, got "
             f"{feature_precision!r}"
         )
-    if isinstance(evaluator, str):
-        if evaluator not in EVALUATORS:
-            raise ValueError(
-                f"evaluator must be a function or one of {', '.join(EVALUATORS)}, got "
-                f"{evaluator!r}"
-            )
-        evaluator = EVALUATORS[evaluator]
     if not isinstance(subsets, jax.core.Tracer):
         subsets = np.asarray(subsets)
     subsets = subsets.astype(bool)
-    projection = GaussianProjection(dim) if projection is None else projection
-    num_fitted, num_samples = _split_sizes(batch, held_out_fraction)
+    num_samples = batch.advantage.shape[1]
+    num_fitted = _num_fitted(batch, held_out_fraction)
+    if projection is None and dim is not None:
+        projection = GaussianProjection(dim)
+    if projection is None:
+        dim = exact_dim(params, num_tasks * num_samples)
+    else:
+        dim = projection.dim
     settings = _Settings(
         projection=projection,
         evaluator=evaluator,
         num_fitted=num_fitted,
-        num_scored=num_samples - num_fitted,
+        num_samples=num_samples,
         normalize_advantages=normalize_advantages,
         center_features=center_features,
         max_iterations=max_iterations,
         feature_precision=feature_precision,
-        plan=plan_blocks(subsets, (num_tasks, num_fitted, projection.dim)),
+        plan=plan_blocks(
+            subsets,
+            (num_tasks, num_samples, dim),
+            num_shards=1 if mesh is None else mesh.size,
+        ),
+        num_resamples=num_resamples,
+        resample_length=resample_length,
+        mesh=mesh,
     )
     limit = np.inf if max_relative_distance is None else max_relative_distance
     return _estimate(
@@ -140,114 +176,314 @@ def estimate_subsets(
 class _Settings(NamedTuple):
     """All that is static, so that the call compiles once for it."""
 
-    projection: Projection
+    projection: Projection | None
     evaluator: Evaluator
     num_fitted: int
-    num_scored: int
+    num_samples: int
     normalize_advantages: bool
     center_features: bool
     max_iterations: int
     feature_precision: str
     plan: BlockPlan
+    num_resamples: int
+    resample_length: int
+    mesh: jax.sharding.Mesh | None
+
+
+class _Sample(NamedTuple):
+    """Transitions and their features; leaves [n, N, ...]."""
+
+    batch: Transitions
+    features: jax.Array
+
+
+class _Problem(NamedTuple):
+    """What the regressions and scores of all subsets share.
+
+    Attributes:
+      fitted: the transitions that the regressions see.
+      scored: those that the evaluator sees.
+      params: theta*.
+      norm: |theta*|; float32 [].
+      gram: P^T P, or None where it is the identity; float32 [d, d].
+      key: for the evaluator.
+    """
+
+    fitted: _Sample
+    scored: _Sample
+    params: PyTree
+    norm: jax.Array
+    gram: jax.Array | None
+    key: jax.Array
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _estimate(
     log_prob_fn, settings, params, batch, key, subsets, l2, limit, tolerance
 ) -> SubsetEstimates:
+    # As constants of the program, they would be sorted while it is compiled.
+    subsets = jax.lax.optimization_barrier(subsets)
     projection = settings.projection
-    projection_key, split_key = jax.random.split(key)
-    if settings.normalize_advantages:
-        batch = batch._replace(advantage=_normalize(batch.advantage, batch.mask))
-
-    num_tasks, num_samples = batch.advantage.shape
-    flatten = functools.partial(
-        jax.tree.map, lambda x: x.reshape(num_tasks * num_samples, *x.shape[2:])
-    )
+    projection_key, split_key, score_key, resample_key = jax.random.split(key, 4)
     with jax.default_matmul_precision(PRECISIONS[settings.feature_precision]):
-        features = project_gradients(
-            log_prob_fn,
-            params,
-            flatten(batch.observation),
-            flatten(batch.action),
-            key=projection_key,
-            projection=projection,
-        ).reshape(num_tasks, num_samples, projection.dim)
+        features, expand = _features(
+            log_prob_fn, settings, params, batch, projection_key
+        )
 
     with jax.default_matmul_precision("highest"):
-        if settings.center_features:
-            features = _center(features, batch.mask)
-        where = None if batch.mask is None else batch.mask[..., None]
-        if where is not None:
-            features = jnp.where(where, features, 0.0)
-        scale = jnp.sqrt(jnp.mean(features**2, where=where))
-        # Rows are independent draws, so that one split serves all tasks.
-        order = jax.random.permutation(split_key, num_samples)
-        fitted, scored = order[: settings.num_fitted], order[-settings.num_scored :]
-        if settings.num_scored == 0:
-            scored = fitted
-
-        def take(tree, index):
-            return jax.tree.map(lambda x: x[:, index], tree)
-
-        fit = take(batch, fitted)
-        solution = solve_planned(
-            task_statistics(features[:, fitted] / scale, fit.advantage, fit.mask),
-            subsets,
-            settings.plan,
-            l2=l2,
-            tolerance=tolerance,
-            max_iterations=settings.max_iterations,
-        )
-        delta = solution.delta / scale
-        gram = projection_gram(projection, projection_key, params)
+        gram = None
+        if projection is not None:
+            gram = projection_gram(projection, projection_key, params)
         squares = jax.tree.map(lambda x: jnp.sum(jnp.square(x)), params)
-        norm = jnp.sqrt(sum(jax.tree.leaves(squares)))
-        distance = jnp.sqrt(jnp.sum((delta @ gram) * delta, axis=1)) / norm
-        # One factor for all subsets: a factor each would make the step of a subset
-        # whose tasks disagree, which is short, as long as any other.
-        shrink = jnp.minimum(1.0, limit / jnp.maximum(jnp.max(distance), 1e-30))
-        delta = delta * shrink
-
-        def adapt(change):
-            step = back_project(projection, projection_key, params, change)
-            return jax.tree.map(jnp.add, params, step)
-
-        scores = settings.evaluator(
-            Adapted(
-                subsets=subsets,
-                solution=solution.delta / scale,
-                delta=delta,
-                batch=take(batch, scored),
-                features=features[:, scored],
-                adapt=adapt,
-            )
+        fitted, scored = _split(_Sample(batch, features), settings, split_key)
+        problem = _Problem(
+            fitted=fitted,
+            scored=scored,
+            params=params,
+            norm=jnp.sqrt(sum(jax.tree.leaves(squares))),
+            gram=gram,
+            key=score_key,
         )
-    return SubsetEstimates(
+        observation, action = jax.tree.map(
+            lambda x: x.reshape(-1, *x.shape[2:]), (batch.observation, batch.action)
+        )
+        log_prob = single_log_prob(log_prob_fn, params, observation, action)
+
+        def solve_all(shared, subsets):
+            problem, resample_key = shared
+
+            def solve(problem, initial, tolerance):
+                return _solve_and_score(
+                    problem,
+                    subsets,
+                    initial,
+                    settings,
+                    (l2, limit, tolerance),
+                    log_prob,
+                    expand,
+                )
+
+            estimates, minimiser = solve(problem, None, tolerance)
+            if not settings.num_resamples:
+                return estimates
+
+            def resampled_scores(key):
+                drawn = _resample(problem, settings, key)
+                return solve(drawn, minimiser, RESAMPLE_TOLERANCE)[0].scores
+
+            keys = jax.random.split(resample_key, settings.num_resamples)
+            scores = jax.lax.map(resampled_scores, keys)
+            return estimates._replace(resampled_scores=jnp.moveaxis(scores, 0, 1))
+
+        estimates = _shard(solve_all, settings.mesh, (problem, resample_key), subsets)
+    if estimates.resampled_scores is not None:
+        scores = jnp.moveaxis(estimates.resampled_scores, 1, 0)
+        estimates = estimates._replace(resampled_scores=scores)
+    return estimates
+
+
+def _features(
+    log_prob_fn, settings, params, batch, key
+) -> tuple[jax.Array, Callable[[jax.Array], PyTree]]:
+    """Features [n, N, d], and the map from them back to the parameters."""
+    shape, projection = batch.advantage.shape, settings.projection
+    mask = jnp.ones(shape, bool) if batch.mask is None else batch.mask
+    observation, action = jax.tree.map(
+        lambda x: x.reshape(-1, *x.shape[2:]), (batch.observation, batch.action)
+    )
+    if projection is None:
+        values, expand = exact_features(
+            log_prob_fn, params, observation, action, mask.ravel()
+        )
+    else:
+
+        def project(shared, samples):
+            params, key = shared
+            return project_gradients(
+                log_prob_fn, params, *samples, key=key, projection=projection
+            )
+
+        values = _shard(project, settings.mesh, (params, key), (observation, action))
+        expand = functools.partial(back_project, projection, key, params)
+    values = jnp.where(mask[..., None], values.reshape(*shape, -1), 0.0)
+    return values, expand
+
+
+def _solve_and_score(
+    problem, subsets, initial, settings, numbers, log_prob, expand
+) -> tuple[SubsetEstimates, jax.Array]:
+    """Regressions, their limited solutions and scores of some of the subsets.
+
+    Args:
+      problem: what all subsets share.
+      subsets: bool [m, n].
+      initial: where to start from, in the units of P; float32 [m, d], or None.
+      settings: what is static.
+      numbers: l2, max_relative_distance and tolerance.
+      log_prob: the policy, of one transition.
+      expand: P Delta from Delta.
+
+    Returns:
+      The estimates, and the minimisers before they were limited.
+    """
+    l2, limit, tolerance = numbers
+    fitted, scored = problem.fitted, problem.scored
+    if settings.center_features:
+        fitted, scored = _center(fitted), _center(scored)
+    if settings.normalize_advantages:
+        fitted, scored = _normalize(fitted), _normalize(scored)
+    where = None if fitted.batch.mask is None else fitted.batch.mask[..., None]
+    squares = jnp.mean(jnp.sum(fitted.features**2, axis=2, keepdims=True), where=where)
+    scale = jnp.sqrt(squares / SQUARED_NORM)
+    solution = solve_planned(
+        task_statistics(
+            fitted.features / scale, fitted.batch.advantage, fitted.batch.mask
+        ),
+        subsets,
+        settings.plan,
+        l2=l2,
+        initial=None if initial is None else initial * scale,
+        tolerance=tolerance,
+        max_iterations=settings.max_iterations,
+    )
+    minimiser = solution.delta / scale
+    image = minimiser if problem.gram is None else minimiser @ problem.gram
+    distance = jnp.sqrt(jnp.sum(image * minimiser, axis=1)) / problem.norm
+    farthest = jnp.max(distance)
+    if settings.mesh is not None:
+        farthest = jax.lax.pmax(farthest, settings.mesh.axis_names)
+    # One factor for all subsets: a factor each would make the step of a subset whose
+    # tasks disagree, which is short, as long as any other.
+    shrink = jnp.minimum(1.0, limit / jnp.maximum(farthest, 1e-30))
+    delta = minimiser * shrink
+    evaluation = settings.evaluator(
+        Adapted(
+            subsets=subsets,
+            solution=minimiser,
+            delta=delta,
+            batch=scored.batch,
+            features=scored.features,
+            adapt=lambda change: jax.tree.map(jnp.add, problem.params, expand(change)),
+            log_prob_fn=log_prob,
+            params=problem.params,
+            key=problem.key,
+            plan=settings.plan,
+        )
+    )
+    if not isinstance(evaluation, Evaluation):
+        evaluation = Evaluation(evaluation)
+    scores, error, size = jax.tree.map(
+        lambda x: jnp.where(subsets, x, 0.0), tuple(evaluation)
+    )
+    estimates = SubsetEstimates(
         subsets=subsets,
-        scores=jnp.where(subsets, scores, 0.0),
+        scores=scores,
         delta=delta,
         loss=solution.loss,
         gradient_norm=solution.gradient_norm,
         num_iterations=solution.num_iterations,
         converged=solution.converged,
         relative_distance=distance * shrink,
+        standard_error=error,
+        effective_sample_size=size,
     )
+    return estimates, minimiser
 
 
-def _normalize(advantage: jax.Array, mask: jax.Array | None) -> jax.Array:
+def _shard(
+    function: Callable[[PyTree, PyTree], PyTree],
+    mesh: jax.sharding.Mesh | None,
+    shared: PyTree,
+    arrays: PyTree,
+) -> PyTree:
+    """`function(shared, arrays)`, the leading axis of `arrays` split over devices.
+
+    What comes back has that axis first; it is filled up with copies of the first entry
+    to a multiple of the number of devices meanwhile.
+    """
+    if mesh is None:
+        return function(shared, arrays)
+    length = jax.tree.leaves(arrays)[0].shape[0]
+    padded = jnp.arange(-(-length // mesh.size) * mesh.size)
+    padded = jnp.where(padded < length, padded, 0)
+    spec = jax.sharding.PartitionSpec(mesh.axis_names)
+    out = jax.shard_map(
+        function,
+        mesh=mesh,
+        in_specs=(jax.sharding.PartitionSpec(), spec),
+        out_specs=spec,
+        check_vma=False,
+    )(shared, jax.tree.map(lambda x: jnp.asarray(x)[padded], arrays))
+    return jax.tree.map(lambda x: x[:length], out)
+
+
+def _split(
+    sample: _Sample, settings: _Settings, key: jax.Array
+) -> tuple[_Sample, _Sample]:
+    """The transitions to fit and to score; the same ones if none are held out."""
+    if settings.num_fitted == settings.num_samples:
+        return sample, sample
+    # Rows are independent draws, so that one split serves all tasks. Their order stays.
+    order = jax.random.permutation(key, settings.num_samples)
+    fitted, scored = map(jnp.sort, jnp.split(order, [settings.num_fitted]))
+
+    def take(index):
+        return jax.tree.map(lambda x: x[:, index], sample)
+
+    return take(fitted), take(scored)
+
+
+def _resample(problem: _Problem, settings: _Settings, key: jax.Array) -> _Problem:
+    """The transitions of every task drawn anew, with replacement."""
+    fitted_key, scored_key, score_key = jax.random.split(key, 3)
+
+    def draw(sample, key):
+        num_tasks, num_samples = sample.batch.advantage.shape
+        length = min(settings.resample_length, num_samples)
+        if sample.batch.mask is None:
+            count = jnp.full((num_tasks, 1), num_samples)
+            place = jnp.broadcast_to(jnp.arange(num_samples), (num_tasks, num_samples))
+        else:
+            count = sample.batch.mask.sum(axis=1, keepdims=True)
+            place = jnp.argsort(~sample.batch.mask, axis=1, stable=True)
+        # Runs of consecutive transitions, from anywhere, round the end.
+        starts = jax.random.randint(
+            key, (num_tasks, -(-num_samples // length)), 0, count
+        )
+        runs = (starts[..., None] + jnp.arange(length)).reshape(num_tasks, -1)
+        index = jnp.take_along_axis(place, runs[:, :num_samples] % count, axis=1)
+        rows = jnp.arange(num_tasks)[:, None]
+        drawn = jax.tree.map(lambda x: x[rows, index], sample)
+        # Padding stays where it was, so that tasks keep their number of transitions.
+        return drawn._replace(batch=drawn.batch._replace(mask=sample.batch.mask))
+
+    fitted = draw(problem.fitted, fitted_key)
+    # Without held-out transitions the scores are of those fitted.
+    held_out = settings.num_samples != settings.num_fitted
+    scored = draw(problem.scored, scored_key) if held_out else fitted
+    return problem._replace(fitted=fitted, scored=scored, key=score_key)
+
+
+def _normalize(sample: _Sample) -> _Sample:
     """Divides each task's advantages by their mean absolute value."""
+    advantage, mask = sample.batch.advantage, sample.batch.mask
     size = jnp.mean(jnp.abs(advantage), axis=1, keepdims=True, where=mask)
-    return advantage / jnp.where(size > 0, size, 1.0)
+    advantage = advantage / jnp.where(size > 0, size, 1.0)
+    return sample._replace(batch=sample.batch._replace(advantage=advantage))
 
 
-def _center(features: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """Subtracts each task's mean over its transitions."""
+def _center(sample: _Sample) -> _Sample:
+    """Subtracts each task's mean feature over its transitions."""
+    mask = sample.batch.mask
     where = None if mask is None else mask[..., None]
-    return features - jnp.mean(features, axis=1, keepdims=True, where=where)
+    mean = jnp.mean(sample.features, axis=1, keepdims=True, where=where)
+    centred = sample.features - mean
+    if where is not None:
+        centred = jnp.where(where, centred, 0.0)
+    return sample._replace(features=centred)
 
 
-def _split_sizes(batch: Transitions, held_out_fraction: float) -> tuple[int, int]:
+def _num_fitted(batch: Transitions, held_out_fraction: float) -> int:
     num_samples = batch.advantage.shape[1]
     num_fitted = round(num_samples * (1.0 - held_out_fraction))
     if num_fitted == 0 or (held_out_fraction > 0 and num_fitted == num_samples):
@@ -255,7 +491,7 @@ def _split_sizes(batch: Transitions, held_out_fraction: float) -> tuple[int, int
             f"held_out_fraction={held_out_fraction} leaves no transition to "
             f"{'score' if num_fitted else 'fit'} out of {num_samples} per task"
         )
-    return num_fitted, num_samples
+    return num_fitted
 
 
 def _check_batch(batch: Transitions) -> int:
@@ -295,17 +531,30 @@ def _check_batch(batch: Transitions) -> int:
     return shape[0]
 
 
+def _find_evaluator(evaluator: str | Evaluator) -> Evaluator:
+    if callable(evaluator):
+        return evaluator
+    if evaluator not in EVALUATORS:
+        raise ValueError(
+            f"evaluator must be a function or one of {', '.join(EVALUATORS)}, got "
+            f"{evaluator!r}; for rollouts, pass a "
+            "pgx_jax.training.rollout.RolloutEvaluator of your suite"
+        )
+    return EVALUATORS[evaluator]
+
+
 def _check_settings(l2, max_relative_distance, held_out_fraction, dim) -> None:
     check_l2(l2)
     limit = max_relative_distance
-    if not (limit is None or isinstance(limit, jax.core.Tracer) or limit > 0):
+    if isinstance(limit, str) or not (
+        limit is None or isinstance(limit, jax.core.Tracer) or limit > 0
+    ):
         raise ValueError(
-            f"max_relative_distance must be positive or None, got "
-            f"{max_relative_distance}"
+            f"max_relative_distance must be positive, 'auto' or None, got {limit!r}"
         )
     if not 0 <= held_out_fraction < 1:
         raise ValueError(
             f"held_out_fraction must be in [0, 1), got {held_out_fraction}"
         )
-    if dim < 1:
-        raise ValueError(f"dim must be at least 1, got {dim}")
+    if dim is not None and dim < 1:
+        raise ValueError(f"dim must be at least 1 or None, got {dim}")

@@ -1,8 +1,9 @@
 """Policy evaluation: what the adapted policy theta_S is worth on each task.
 
-An evaluator is a function `evaluator(adapted) -> scores` of an `Adapted`, with scores
-f_i(S) of shape [m, n], higher is better. Any function of that signature can be passed
-to `estimate_subsets`; those that exist by name are in `EVALUATORS`.
+An evaluator is a function of an `Adapted` that returns an `Evaluation`, or the scores
+f_i(S) alone: float32 [m, n], higher is better. Any function of that signature can be
+passed to `estimate_subsets`; those that exist by name are in `EVALUATORS`. Returns in
+real environments are scored by `pgx_jax.training.rollout.RolloutEvaluator`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pgx_jax.estimation.projection import BLOCK_ELEMENTS, map_blocks
+from pgx_jax.estimation.projection import (
+    BLOCK_ELEMENTS,
+    LogProbFn,
+    PyTree,
+    count_params,
+    map_blocks,
+)
+from pgx_jax.estimation.regression import BlockPlan, Incidence
 from pgx_jax.types import Transitions
+
+CLIP = 0.2
 
 
 class Adapted(NamedTuple):
@@ -29,6 +39,10 @@ class Adapted(NamedTuple):
       features: their projected gradients; float32 [n, N, d].
       adapt: `adapt(delta)` gives theta_S = theta* + P Delta_S, a pytree like the
         parameters with the leading axes of `delta`.
+      log_prob_fn: the policy, of one transition.
+      params: theta*.
+      key: for evaluators that draw.
+      plan: static sizes that hold for `subsets`.
     """
 
     subsets: jax.Array
@@ -37,37 +51,117 @@ class Adapted(NamedTuple):
     batch: Transitions
     features: jax.Array
     adapt: Callable
+    log_prob_fn: LogProbFn
+    params: PyTree
+    key: jax.Array
+    plan: BlockPlan
 
 
-Evaluator = Callable[[Adapted], jax.Array]
+class Evaluation(NamedTuple):
+    """Scores, and how far they can be trusted; entries of non-members are ignored.
+
+    Attributes:
+      scores: f_i(S); float32 [m, n].
+      standard_error: of the scores; float32 [m, n], or None.
+      effective_sample_size: transitions or episodes behind them; float32 [m, n], or
+        None.
+    """
+
+    scores: jax.Array
+    standard_error: jax.Array | None = None
+    effective_sample_size: jax.Array | None = None
 
 
-def surrogate(adapted: Adapted) -> jax.Array:
+Evaluator = Callable[[Adapted], Evaluation | jax.Array]
+
+
+def surrogate(adapted: Adapted) -> Evaluation:
     """How far the logistic loss of each task falls at the solution of the regression.
 
         f_i(S) = mean over t of task i of w_t (log 2 - log(1 + exp(-y_t g~_t . Delta)))
 
     It looks only at projected gradients: no network is run, and the solution is taken
     as it is, since the loss itself bounds how much a long step can claim.
-
-    Returns:
-      float32 [m, n].
     """
     advantage, mask = adapted.batch.advantage, adapted.batch.mask
-    weight = jnp.abs(advantage)
-    if mask is not None:
-        weight = jnp.where(mask, weight, 0.0)
-    count = advantage.shape[1] if mask is None else mask.sum(axis=1, keepdims=True)
-    weight = weight / jnp.maximum(count, 1)
+    valid = jnp.ones(advantage.shape, bool) if mask is None else mask
+    count = valid.sum(axis=1).astype(jnp.float32)
+    weight = jnp.where(valid, jnp.abs(advantage), 0.0)
     sign = jnp.where(advantage >= 0, 1.0, -1.0)
 
-    def score(delta):
-        logits = jnp.einsum("ntd,bd->bnt", adapted.features, delta) * sign
-        gains = jnp.log(2.0) - jax.nn.softplus(-logits)
-        return jnp.einsum("bnt,nt->bn", gains, weight)
+    def score(subsets, delta):
+        incidence = Incidence.create(subsets, adapted.plan)
+        logits = jnp.einsum("ntd,ncd->nct", adapted.features, incidence.by_task(delta))
+        gains = weight[:, None] * (
+            jnp.log(2.0) - jax.nn.softplus(-sign[:, None] * logits)
+        )
+        mean = jnp.sum(gains, axis=2) / count[:, None]
+        spread = jnp.where(valid[:, None], gains - mean[..., None], 0.0)
+        variance = jnp.sum(spread**2, axis=2) / count[:, None]
+        error = jnp.sqrt(variance / count[:, None])
+        return incidence.to_matrix(mean), incidence.to_matrix(error)
 
-    block = max(1, BLOCK_ELEMENTS // advantage.size)
-    return map_blocks(score, (adapted.solution,), block)
+    scores, error = map_blocks(
+        score, (adapted.subsets, adapted.solution), adapted.plan.block
+    )
+    size = jnp.broadcast_to(count, scores.shape)
+    return Evaluation(scores, error, size)
 
 
-EVALUATORS: Mapping[str, Evaluator] = {"surrogate": surrogate}
+def off_policy(adapted: Adapted) -> Evaluation:
+    """PPO's clipped objective of the real network at theta_S, from the transitions.
+
+        f_i(S) = mean over t of task i of min(r_t A_t, clip(r_t, 0.8, 1.2) A_t) - A_t
+
+    with the exact ratio r_t = pi_theta_S(a_t | s_t) / pi_theta*(a_t | s_t), and A_t
+    less its mean over the task, which leaves the expectation as it is and removes most
+    of the noise. The effective sample size is that of the ratios, (sum r)^2 / sum r^2
+    (Kish, 1965).
+
+    Source: Schulman et al., "Proximal policy optimization algorithms", 2017.
+    """
+    batch = adapted.batch
+    valid = jnp.ones(batch.advantage.shape, bool) if batch.mask is None else batch.mask
+    centre = jnp.mean(batch.advantage, axis=1, keepdims=True, where=valid)
+    advantage = jnp.where(valid, batch.advantage - centre, 0.0)
+    log_prob = jax.vmap(adapted.log_prob_fn, (None, 0, 0))
+    old = jax.vmap(log_prob, (None, 0, 0))(
+        adapted.params, batch.observation, batch.action
+    )
+    tasks = (batch.observation, batch.action, advantage, old, valid)
+
+    def score_one(params, task):
+        observation, action, advantage, old, valid = jax.tree.map(
+            lambda x: x[task], tasks
+        )
+        ratio = jnp.exp(log_prob(params, observation, action) - old)
+        ratio = jnp.where(valid, ratio, 0.0)
+        clipped = jnp.clip(ratio, 1.0 - CLIP, 1.0 + CLIP)
+        gain = jnp.minimum(ratio * advantage, clipped * advantage) - advantage
+        count = valid.sum()
+        mean = gain.sum() / count
+        variance = jnp.sum(jnp.where(valid, gain - mean, 0.0) ** 2) / count
+        return Evaluation(
+            mean,
+            jnp.sqrt(variance / count),
+            jnp.sum(ratio) ** 2 / jnp.sum(ratio**2),
+        )
+
+    def score(subsets, delta):
+        incidence = Incidence.create(subsets, adapted.plan)
+        params = adapted.adapt(delta)
+        by_member = jax.vmap(jax.vmap(score_one, (None, 0)))(params, incidence.task_of)
+        return jax.tree.map(incidence.members_to_matrix, by_member)
+
+    # As wide as the activations of one transition are likely to be.
+    num_params, num_samples = count_params(adapted.params), batch.advantage.shape[1]
+    width = max(x.shape[-1] if x.ndim else 1 for x in jax.tree.leaves(adapted.params))
+    cost = adapted.plan.most_tasks * num_samples * width + num_params
+    block = min(max(1, BLOCK_ELEMENTS // cost), adapted.plan.block)
+    return map_blocks(score, (adapted.subsets, adapted.delta), block)
+
+
+EVALUATORS: Mapping[str, Evaluator] = {
+    "surrogate": surrogate,
+    "off_policy": off_policy,
+}

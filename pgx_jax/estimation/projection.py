@@ -18,8 +18,11 @@ LogProbFn = Callable[[PyTree, PyTree, PyTree], jax.Array]
 # Bounds the arrays that a block of samples or of columns makes: 2**26 float32 numbers
 # are 256 MiB, several of which fit a 16 GB card.
 BLOCK_ELEMENTS = 2**26
-# The largest P that is stored rather than drawn anew, in float32 numbers (2 GiB).
+# The largest P that is stored rather than drawn anew, in float32 numbers (2 GiB), and
+# the largest block of gradients beside it.
 STORED_ELEMENTS = 2**29
+# Transitions whose gradients are taken at once; no faster beyond, on an H100.
+GRADIENT_BLOCK = 1024
 
 
 class Projection(Protocol):
@@ -136,7 +139,7 @@ def project_gradients(
         method = "reverse" if stored else "forward"
 
     if method == "reverse":
-        block = sample_block or max(1, BLOCK_ELEMENTS // num_params)
+        block = sample_block or gradient_block(num_params)
         columns = draw_columns(projection, key, params)
 
         def project(obs, act):
@@ -180,7 +183,9 @@ def projection_gram(
     dim, num_params = projection.dim, count_params(params)
     if num_params * dim <= STORED_ELEMENTS:
         columns = draw_columns(projection, key, params)
-        return sum(jax.tree.leaves(jax.tree.map(_contract, columns, columns)))
+        # One product rather than one a leaf: XLA tunes each for seconds on a GPU.
+        flat = flatten_rows(columns)
+        return flat @ flat.T
     block = max(1, STORED_ELEMENTS // (2 * num_params))
     indices = jnp.arange(dim)
 
@@ -231,6 +236,17 @@ def back_project(
         )
         change, _ = jax.lax.scan(add, zeros, jnp.arange(projection.dim))
     return jax.tree.map(lambda x: x.reshape(*leading, *x.shape[1:]), change)
+
+
+def gradient_block(num_params: int) -> int:
+    """Transitions whose gradients, of p numbers each, are taken at once."""
+    return min(GRADIENT_BLOCK, max(1, STORED_ELEMENTS // num_params))
+
+
+def flatten_rows(tree: PyTree) -> jax.Array:
+    """Leaves of shape [b, ...] side by side; [b, p]."""
+    leaves = [x.reshape(x.shape[0], -1) for x in jax.tree.leaves(tree)]
+    return jnp.concatenate(leaves, axis=1)
 
 
 def count_params(params: PyTree) -> int:

@@ -118,7 +118,7 @@ def solve_regressions(
       tolerance: a subset has converged when its gradient norm is at most this share of
         the one at Delta = 0.
       max_iterations: outer iterations at most.
-      subset_block: subsets solved at once; chosen so that their logits fit in 256 MiB
+      subset_block: subsets solved at once; chosen so that their logits fit in 512 MiB
         if None.
 
     Returns:
@@ -172,25 +172,54 @@ def plan_blocks(
     subsets: jax.Array | np.ndarray,
     feature_shape: tuple[int, int, int],
     block: int | None = None,
+    num_shards: int = 1,
 ) -> BlockPlan:
     """Sizes that serve every block of `subsets`; the loosest ones inside jit.
 
     Args:
       subsets: 0/1 matrix [m, n].
       feature_shape: (n, N, d).
-      block: subsets at once; such that their logits fit in 256 MiB if None.
+      block: subsets at once; such that their logits fit in 512 MiB if None.
+      num_shards: equal parts of the subsets that are solved apart.
     """
     num_tasks, num_samples, dim = feature_shape
-    if block is None:
-        block = max(1, BLOCK_ELEMENTS // (num_tasks * max(num_samples, dim)))
-    block = min(block, subsets.shape[0])
+    per_task = max(num_samples, dim)
+    shard = -(-subsets.shape[0] // num_shards)
     if isinstance(subsets, jax.core.Tracer):
+        block = block or max(1, BLOCK_ELEMENTS // (num_tasks * per_task))
+        block = min(block, shard)
         return BlockPlan(block, block, num_tasks)
-    values = np.asarray(subsets).astype(bool)
-    # The last block is padded with copies of the first subset.
-    padding = np.repeat(values[:1], -len(values) % block, axis=0)
-    counts = np.concatenate([values, padding]).reshape(-1, block, num_tasks).sum(axis=1)
-    return BlockPlan(block, int(counts.max()), int(values.sum(axis=1).max()))
+
+    # Shards and blocks are filled up with copies of their first subset.
+    values = pad_rows(np.asarray(subsets).astype(bool), shard * num_shards)
+    shards = values.reshape(num_shards, shard, num_tasks)
+    most_tasks = int(values.sum(axis=1).max())
+
+    def most_subsets(block):
+        return max(
+            int(
+                pad_rows(rows, -(-shard // block) * block)
+                .reshape(-1, block, num_tasks)
+                .sum(axis=1)
+                .max()
+            )
+            for rows in shards
+        )
+
+    if block is None:
+        # Where all tasks are in equally many subsets, this fits as it is.
+        block = min(shard, max(1, BLOCK_ELEMENTS // (most_tasks * per_task)))
+        while block > 1 and most_subsets(block) * num_tasks * per_task > (
+            2 * BLOCK_ELEMENTS
+        ):
+            block = -(-block // 2)
+    block = min(block, shard)
+    return BlockPlan(block, most_subsets(block), most_tasks)
+
+
+def pad_rows(values: np.ndarray, length: int) -> np.ndarray:
+    """`values` with copies of its first row added until it has `length` rows."""
+    return np.concatenate([values, np.repeat(values[:1], length - len(values), axis=0)])
 
 
 def solve_planned(
@@ -210,7 +239,7 @@ def solve_planned(
     )
 
     def solve(block, start=None):
-        incidence = _Incidence.create(block, plan)
+        incidence = Incidence.create(block, plan)
         return _solve_block(
             statistics, preconditioner, incidence, start, l2, tolerance, max_iterations
         )
@@ -219,7 +248,7 @@ def solve_planned(
     return map_blocks(solve, arrays, plan.block)
 
 
-class _Incidence(NamedTuple):
+class Incidence(NamedTuple):
     """Which tasks are in which subsets of a block, as gathers both ways.
 
     A product of every subset with every task would spend most of its work on pairs that
@@ -240,7 +269,7 @@ class _Incidence(NamedTuple):
     present: jax.Array
 
     @classmethod
-    def create(cls, subsets: jax.Array, plan: BlockPlan) -> _Incidence:
+    def create(cls, subsets: jax.Array, plan: BlockPlan) -> Incidence:
         """Indexes the block `subsets`, bool [b, n]."""
         size = jnp.sum(subsets, axis=1)
         subset_of = jnp.argsort(~subsets, axis=0, stable=True)[: plan.most_subsets].T
@@ -265,11 +294,23 @@ class _Incidence(NamedTuple):
         present = self.present.reshape(*self.present.shape, *[1] * (values.ndim - 2))
         return jnp.sum(jnp.where(present, values, 0.0), axis=1)
 
+    def members_to_matrix(self, per_member: jax.Array) -> jax.Array:
+        """[b, s] to [b, n]: the value of every member, 0 elsewhere."""
+        rows = jnp.arange(len(self.task_of))[:, None]
+        matrix = jnp.zeros((len(self.task_of), len(self.subset_of)), per_member.dtype)
+        return matrix.at[rows, self.task_of].add(
+            jnp.where(self.present, per_member, 0.0)
+        )
+
+    def to_matrix(self, per_task: jax.Array) -> jax.Array:
+        """[n, c] to [b, n]: each task's value in each of its subsets, 0 elsewhere."""
+        return self.members_to_matrix(per_task[self.task_of, self.slot_of])
+
 
 def _solve_block(
     statistics: TaskStatistics,
     preconditioner: jax.Array,
-    incidence: _Incidence,
+    incidence: Incidence,
     start: jax.Array | None,
     l2: float | jax.Array,
     tolerance: float | jax.Array,

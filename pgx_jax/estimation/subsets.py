@@ -11,7 +11,12 @@ import numpy as np
 
 
 def sample_subsets(
-    key: jax.Array, num_tasks: int, num_subsets: int, subset_size: int
+    key: jax.Array,
+    num_tasks: int,
+    num_subsets: int,
+    subset_size: int,
+    *,
+    singletons: bool = False,
 ) -> np.ndarray:
     """Draws subsets of one size that hold every pair of tasks about equally often.
 
@@ -25,9 +30,11 @@ def sample_subsets(
       num_subsets: m; all pairs are covered once m is a few times
         n (n - 1) / (s (s - 1)).
       subset_size: s, at least 2.
+      singletons: add the n subsets of one task, which transfer gains refer to.
 
     Returns:
-      0/1 matrix; bool NumPy array of shape [m, n].
+      0/1 matrix; bool NumPy array of shape [m, n], or [m + n, n] with singletons, which
+      come last.
 
     Raises:
       ValueError: subset_size is not in 2..n, or num_subsets too small to cover every
@@ -67,6 +74,8 @@ def sample_subsets(
         task_counts[chosen] += 1
         pair_counts[np.ix_(chosen, chosen)] += 1
     check_coverage(subsets)
+    if singletons:
+        subsets = np.concatenate([subsets, np.eye(num_tasks, dtype=bool)])
     return subsets
 
 
@@ -99,7 +108,7 @@ def check_subsets(subsets: jax.Array | np.ndarray, num_tasks: int) -> None:
     if isinstance(subsets, jax.core.Tracer):
         return
     values = np.asarray(subsets)
-    if not np.isin(values, (0, 1)).all():
+    if values.dtype != bool and not np.isin(values, (0, 1)).all():
         raise ValueError("subsets must hold only 0 and 1")
     empty = np.flatnonzero(~values.astype(bool).any(axis=1))
     if empty.size:
@@ -112,7 +121,8 @@ def check_coverage(subsets: jax.Array | np.ndarray) -> None:
     Raises:
       ValueError: the message names the pairs.
     """
-    matrix = np.asarray(subsets).astype(np.int64)
+    # Integers have no fast product; these counts need only tell 0 from more.
+    matrix = np.asarray(subsets).astype(np.float32)
     counts = matrix.T @ matrix
     missing = np.argwhere(np.triu(counts == 0))
     if missing.size:

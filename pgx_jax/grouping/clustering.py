@@ -17,7 +17,8 @@ import importlib.util
 import jax
 import numpy as np
 
-from pgx_jax.types import Affinity, Grouping
+from pgx_jax.analysis.statistics import normalized_mutual_information
+from pgx_jax.types import Affinity, Grouping, GroupingStability
 
 # CLARABEL is the more exact one and SCS scales: 0.8 s against 0.08 s at n = 50.
 SMALL_PROGRAM = 30
@@ -94,6 +95,35 @@ def cluster_tasks(
         relaxation=relaxation,
         objective=objectives[best],
         bound=float(np.sum(matrix * relaxation)),
+    )
+
+
+def grouping_stability(
+    affinity: Affinity, grouping: Grouping, num_groups: int | None = None
+) -> GroupingStability:
+    """Clusters every resample of the affinity, and compares with the grouping.
+
+    Args:
+      affinity: with resamples, from `task_affinity(..., key=key)`.
+      grouping: of the affinity itself.
+      num_groups: k of every resample, or None to choose it each time.
+
+    Raises:
+      ValueError: the affinity has no resamples.
+    """
+    if affinity.resamples is None:
+        raise ValueError(
+            "affinity has no resamples; task_affinity(estimates, key=key) draws them"
+        )
+    labels = np.stack(
+        [cluster_tasks(u, num_groups).labels for u in np.asarray(affinity.resamples)]
+    )
+    together = labels[:, :, None] == labels[:, None, :]
+    return GroupingStability(
+        co_assignment=together.mean(axis=0),
+        nmi=np.array(
+            [normalized_mutual_information(x, grouping.labels) for x in labels]
+        ),
     )
 
 

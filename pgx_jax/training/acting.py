@@ -93,6 +93,7 @@ def act(
     key: jax.Array,
     *,
     deterministic: bool = False,
+    row_ids: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Chooses an action in every environment.
 
@@ -104,6 +105,7 @@ def act(
       observation: not normalised; float32 [r, num_envs, observation_size].
       key: for the samples.
       deterministic: take the mode of the action distribution.
+      row_ids: rows of one id draw the same samples; int32 [r], 0..r-1 if None.
 
     Returns:
       Actions [r, num_envs, ...] and their log-probabilities, float32 [r, num_envs].
@@ -115,7 +117,9 @@ def act(
         return action, distribution.log_prob(action)
 
     observation = normalize_observation(observation, statistics, policy_ids)
-    row_keys = jax.random.split(key, policy_ids.shape[0])
+    if row_ids is None:
+        row_ids = jnp.arange(policy_ids.shape[0])
+    row_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, row_ids)
     return map_rows(act_in_row, policy_params, policy_ids, observation, row_keys)
 
 

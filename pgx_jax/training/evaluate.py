@@ -40,6 +40,7 @@ def evaluate(
     num_episodes: int,
     *,
     deterministic: bool = True,
+    row_ids: jax.Array | None = None,
 ) -> Evaluation:
     """Plays `num_episodes` whole episodes of every row, side by side.
 
@@ -53,6 +54,8 @@ def evaluate(
       num_episodes: episodes per row, each in an environment of its own, so that short
         episodes count no more often than long ones.
       deterministic: take the mode of the action distribution, else sample it.
+      row_ids: rows of one id draw the same random numbers for their actions; int32 [r],
+        0..r-1 if None.
 
     Raises:
       ValueError: `num_episodes` is below 1, or `policy_ids` is not of length r.
@@ -71,19 +74,21 @@ def evaluate(
         policy_params,
         observation_statistics,
         policy_ids,
+        row_ids,
         key,
         num_episodes,
         deterministic,
     )
 
 
-@functools.partial(jax.jit, static_argnums=(1, 6, 7))
+@functools.partial(jax.jit, static_argnums=(1, 7, 8))
 def _evaluate(
     suite,
     actor_critic,
     policy_params,
     observation_statistics,
     policy_ids,
+    row_ids,
     key,
     num_episodes,
     deterministic,
@@ -109,6 +114,7 @@ def _evaluate(
             state.observation,
             jax.random.fold_in(act_key, time),
             deterministic=deterministic,
+            row_ids=row_ids,
         )
         state = suite.step(state, action)
         ends = state.done & ~finished

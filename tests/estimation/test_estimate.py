@@ -115,8 +115,9 @@ def test_the_estimate_equals_the_stages_done_by_hand():
 
         def objective(delta, members=members):
             losses = [task_loss(delta, i) for i in members]
-            # The penalty is for features of unit mean square.
-            return np.mean(losses) + 0.5 * l2 * size**2 * delta @ delta
+            # The penalty is for features of mean squared norm 400.
+            penalty = 0.5 * l2 * DIM * size**2 / 400.0 * delta @ delta
+            return np.mean(losses) + penalty
 
         delta = optimize.minimize(objective, np.zeros(DIM), tol=1e-10).x
         error = np.linalg.norm(seen["solution"][index] - delta)
@@ -132,7 +133,7 @@ def test_the_estimate_equals_the_stages_done_by_hand():
 
 
 def test_results_have_the_documented_shapes_and_dtypes():
-    estimates = estimate()
+    estimates = estimate(num_resamples=3)
     num_subsets = len(SUBSETS)
     expected = {
         "subsets": ((num_subsets, NUM_TASKS), bool),
@@ -143,6 +144,9 @@ def test_results_have_the_documented_shapes_and_dtypes():
         "num_iterations": ((num_subsets,), np.int32),
         "converged": ((num_subsets,), bool),
         "relative_distance": ((num_subsets,), np.float32),
+        "standard_error": ((num_subsets, NUM_TASKS), np.float32),
+        "effective_sample_size": ((num_subsets, NUM_TASKS), np.float32),
+        "resampled_scores": ((3, num_subsets, NUM_TASKS), np.float32),
     }
     actual = {k: (v.shape, v.dtype) for k, v in estimates._asdict().items()}
     assert actual == expected

@@ -1,0 +1,135 @@
+"""Policy gradients with no projection: coordinates that keep every inner product.
+
+The regression of a subset sees gradients only through their inner products, and its
+solution lies in their span. So any features with the same Gram matrix K = G G^T give
+the same answer as the gradients G, [N, p], themselves: G where p <= N, and V Lambda^1/2
+of K = V Lambda V^T, [N, N], where p > N. The latter are off by about 3e-4 of the
+largest in float32, the square root of its rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from pgx_jax.estimation.projection import (
+    LogProbFn,
+    PyTree,
+    count_params,
+    flatten_rows,
+    gradient_block,
+    map_blocks,
+    single_log_prob,
+)
+
+# Beyond, a matrix of this many rows squared takes more than 1 GiB, and so does each
+# task's curvature.
+MAX_EXACT_DIM = 2**14
+
+
+class ExactFeatures(NamedTuple):
+    """Gradients in coordinates of their span.
+
+    Attributes:
+      values: float32 [N, r], r = min(N, p).
+      expand: `expand(delta)` is the change of the parameters that `delta`, of shape
+        [..., r], stands for: a pytree like the parameters, with the leading axes of
+        `delta`. Lengths are the same on both sides.
+    """
+
+    values: jax.Array
+    expand: Callable[[jax.Array], PyTree]
+
+
+def exact_dim(params: PyTree, num_samples: int) -> int:
+    """r = min(N, p).
+
+    Raises:
+      ValueError: it is too large to do without a projection.
+    """
+    dim = min(count_params(params), num_samples)
+    if dim > MAX_EXACT_DIM:
+        raise ValueError(
+            f"dim=None does without a projection, which takes at most {MAX_EXACT_DIM} "
+            f"transitions or parameters; there are {num_samples} transitions of all "
+            f"tasks and {count_params(params)} parameters. Pass dim, or fewer "
+            "transitions"
+        )
+    return dim
+
+
+def exact_features(
+    log_prob_fn: LogProbFn,
+    params: PyTree,
+    observation: PyTree,
+    action: PyTree,
+    mask: jax.Array,
+) -> ExactFeatures:
+    """Policy gradients of all transitions in coordinates of their span.
+
+    Args:
+      log_prob_fn: `log_prob_fn(params, observation, action) -> log-probability`, of one
+        transition or of a batch.
+      params: pytree of float arrays; p numbers in all.
+      observation: pytree, leaves of shape [N, ...].
+      action: pytree, leaves of shape [N, ...].
+      mask: false where a gradient is to count as zero; bool [N].
+    """
+    log_prob = single_log_prob(log_prob_fn, params, observation, action)
+    num_params, num_samples = count_params(params), len(mask)
+    block = min(gradient_block(num_params), num_samples)
+    # Padding may hold anything, and 0 times NaN is NaN.
+    observation, action = jax.tree.map(
+        lambda x: jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, 0),
+        (observation, action),
+    )
+    samples = (observation, action, mask)
+
+    def gradients(observation, action, mask):
+        rows = jax.vmap(jax.grad(log_prob), (None, 0, 0))(params, observation, action)
+        rows = flatten_rows(rows).astype(jnp.float32)
+        return jnp.where(mask[:, None], rows, 0.0)
+
+    if num_params <= num_samples:
+        _, unravel = ravel_pytree(params)
+
+        def unravel_all(delta):
+            flat = delta.reshape(-1, num_params)
+            change = jax.vmap(unravel)(flat)
+            return jax.tree.map(
+                lambda x: x.reshape(*delta.shape[:-1], *x.shape[1:]), change
+            )
+
+        return ExactFeatures(map_blocks(gradients, samples, block), unravel_all)
+
+    def gram_rows(*rows):
+        left = gradients(*rows)
+        products = map_blocks(lambda *other: gradients(*other) @ left.T, samples, block)
+        return products.T
+
+    gram = map_blocks(gram_rows, samples, block)
+    values, vectors = jnp.linalg.eigh(0.5 * (gram + gram.T))
+    # Below this share of the largest, an eigenvalue is rounding.
+    kept = values > values[-1] * num_samples * jnp.finfo(gram.dtype).eps
+    root = jnp.where(kept, jnp.sqrt(jnp.maximum(values, 0.0)), 0.0)
+    inverse_root = jnp.where(kept, 1.0 / jnp.where(kept, root, 1.0), 0.0)
+
+    def combine(delta):
+        """G^T V Lambda^-1/2 delta, as the gradient of a weighted log-probability."""
+        weight = (delta * inverse_root) @ vectors.T
+        flat = jnp.where(mask, weight.reshape(-1, num_samples), 0.0)
+
+        def objective(p, weight):
+            log_probs = jax.vmap(log_prob, (None, 0, 0))(p, observation, action)
+            return jnp.sum(log_probs * weight)
+
+        change = jax.lax.map(lambda w: jax.grad(objective)(params, w), flat)
+        return jax.tree.map(
+            lambda x: x.reshape(*delta.shape[:-1], *x.shape[1:]), change
+        )
+
+    return ExactFeatures(vectors * root, combine)

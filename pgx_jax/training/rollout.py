@@ -1,0 +1,162 @@
+"""Policy evaluation by rollouts: the returns of theta_S in the environments."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+
+from pgx_jax.envs.suite import SuiteState, TaskSuite
+from pgx_jax.estimation.evaluators import Adapted, Evaluation
+from pgx_jax.estimation.projection import map_blocks
+from pgx_jax.estimation.regression import Incidence
+from pgx_jax.networks.mlp import ActorCritic
+from pgx_jax.training.evaluate import evaluate
+from pgx_jax.training.statistics import RunningStatistics
+
+# Environments stepped at once: enough to fill a GPU.
+BLOCK_ENVIRONMENTS = 2**16
+METRICS = {"return": "episode_return", "success": "episode_success"}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RolloutEvaluator:
+    """Scores theta_S by whole episodes of every task of S.
+
+        estimate_subsets(..., evaluator=RolloutEvaluator(suite, actor_critic, stats))
+
+    Every subset meets the same initial states and the same random numbers in task i, so
+    that what they have in common cancels where subsets are compared.
+
+    Attributes:
+      suite: the n tasks that the transitions are of.
+      actor_critic: the networks; `params` of the estimate are those of its policy.
+      observation_statistics: of the meta-policy; [1, observation_size].
+      num_episodes: per subset and task.
+      metric: "return", or "success" for the share of successful episodes.
+      quantile: score the q-quantile over episodes in place of the mean, for users
+        averse to risk; in (0, 1).
+      deterministic: take the most likely action, else sample.
+      max_relative_distance: how far theta_S is from theta*, unless the estimate is told
+        otherwise. Nothing is linearised here, and the effect of steps as short as the
+        other evaluators need drowns in the noise of returns.
+      block_size: subsets played at once; as fill a GPU if None.
+
+    Raises:
+      ValueError: a setting is out of range.
+    """
+
+    suite: TaskSuite
+    actor_critic: ActorCritic
+    observation_statistics: RunningStatistics
+    num_episodes: int = 64
+    metric: str = "return"
+    quantile: float | None = None
+    deterministic: bool = False
+    max_relative_distance: float = 0.2
+    block_size: int | None = None
+
+    def __post_init__(self):
+        if self.metric not in METRICS:
+            raise ValueError(
+                f"metric must be one of {', '.join(METRICS)}, got {self.metric!r}"
+            )
+        if self.num_episodes < 2:
+            raise ValueError(
+                f"num_episodes must be at least 2, got {self.num_episodes}"
+            )
+        if self.quantile is not None and not 0 < self.quantile < 1:
+            raise ValueError(f"quantile must be in (0, 1), got {self.quantile}")
+        if self.block_size is not None and self.block_size < 1:
+            raise ValueError(
+                f"block_size must be at least 1 or None, got {self.block_size}"
+            )
+
+    def __call__(self, adapted: Adapted) -> Evaluation:
+        """f_i(S), with its standard error over episodes; [m, n]."""
+        num_tasks = self.suite.num_tasks
+        if adapted.subsets.shape[1] != num_tasks:
+            raise ValueError(
+                f"the evaluator's suite {self.suite.name!r} has {num_tasks} tasks, the "
+                f"transitions {adapted.subsets.shape[1]}"
+            )
+
+        def score(subsets, delta):
+            incidence = Incidence.create(subsets, adapted.plan)
+            play = jax.vmap(lambda *x: self._play(*x, adapted.key))
+            returns = play(adapted.adapt(delta), incidence.task_of)
+            matrix = jax.tree.map(incidence.members_to_matrix, self._summarise(returns))
+            return matrix
+
+        most = BLOCK_ENVIRONMENTS // (adapted.plan.most_tasks * self.num_episodes)
+        block = min(self.block_size or max(1, most), adapted.plan.block)
+        scores, error = map_blocks(score, (adapted.subsets, adapted.delta), block)
+        size = jnp.full(scores.shape, float(self.num_episodes))
+        return Evaluation(scores, error, size)
+
+    def _play(self, params, tasks: jax.Array, key: jax.Array) -> jax.Array:
+        """Returns of the episodes of some tasks under one policy; [s, episodes]."""
+        result = evaluate(
+            _Members(self.suite, tasks),
+            self.actor_critic,
+            jax.tree.map(lambda x: x[None], params),
+            self.observation_statistics,
+            jnp.zeros(tasks.shape, jnp.int32),
+            key,
+            self.num_episodes,
+            deterministic=self.deterministic,
+            row_ids=tasks,
+        )
+        return getattr(result, METRICS[self.metric])
+
+    def _summarise(self, returns: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Score and standard error over the last axis."""
+        root = math.sqrt(self.num_episodes)
+        if self.quantile is None:
+            return returns.mean(-1), returns.std(-1, ddof=1) / root
+        q = self.quantile
+        # From the binomial spread of the rank (Woodruff, 1952).
+        spread = math.sqrt(q * (1 - q)) / root
+        levels = jnp.clip(jnp.array([q - spread, q, q + spread]), 0.0, 1.0)
+        low, middle, high = jnp.quantile(returns, levels, axis=-1)
+        return middle, 0.5 * (high - low)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Members:
+    """Some tasks of a suite, chosen by a traced index; resets are those of the suite.
+
+    A suite whose tasks can be gathered steps only those; another steps all of its tasks
+    from the states of the members, so that its own step is what defines them.
+    """
+
+    suite: TaskSuite
+    tasks: jax.Array
+
+    name = property(lambda self: self.suite.name)
+    observation_size = property(lambda self: self.suite.observation_size)
+    action_space = property(lambda self: self.suite.action_space)
+    episode_length = property(lambda self: self.suite.episode_length)
+    num_tasks = property(lambda self: self.tasks.shape[0])
+
+    def reset(self, key: jax.Array, num_envs: int) -> SuiteState:
+        state = self.suite.reset(key, num_envs)
+        return jax.tree.map(lambda x: x[self.tasks], state)
+
+    def step(self, state: SuiteState, action: jax.Array) -> SuiteState:
+        if hasattr(self.suite, "gather"):
+            return self.suite.gather(self.tasks).step(state, action)
+        num_tasks = self.suite.num_tasks
+
+        def scatter(x):
+            return jnp.zeros((num_tasks, *x.shape[1:]), x.dtype).at[self.tasks].set(x)
+
+        new = self.suite.step(*jax.tree.map(scatter, (state, action)))
+        return jax.tree.map(lambda x: x[self.tasks], new)
+
+
+jax.tree_util.register_dataclass(
+    _Members, data_fields=["suite", "tasks"], meta_fields=[]
+)

@@ -1,0 +1,161 @@
+"""Evaluators of the real network against loops from their definitions."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import pgx_jax as pgx
+from pgx_jax.estimation.evaluators import CLIP
+
+KEY = jax.random.key(5)
+NUM_TASKS, NUM_SAMPLES = 4, 30
+SUBSETS = np.array(
+    [[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1], [1, 0, 0, 1], [1, 0, 1, 1], [0, 1, 0, 1]]
+)
+
+
+def log_prob(params, observation, action):
+    hidden = jnp.tanh(observation @ params["hidden"])
+    return jax.nn.log_softmax(hidden @ params["out"])[action]
+
+
+def make_problem():
+    rng = np.random.default_rng(0)
+    params = {
+        "hidden": rng.normal(size=(3, 8)).astype(np.float32),
+        "out": rng.normal(size=(8, 2)).astype(np.float32),
+    }
+    observation = rng.normal(size=(NUM_TASKS, NUM_SAMPLES, 3)).astype(np.float32)
+    action = rng.integers(0, 2, size=(NUM_TASKS, NUM_SAMPLES))
+    advantage = rng.normal(size=(NUM_TASKS, NUM_SAMPLES)).astype(np.float32)
+    return params, pgx.Transitions(observation, action, advantage)
+
+
+PARAMS, BATCH = make_problem()
+
+
+def theta(delta_source):
+    """theta_S of every subset, taken out of the estimate by an evaluator."""
+    seen = {}
+
+    def spy(adapted):
+        jax.debug.callback(
+            lambda **x: seen.update(jax.tree.map(np.asarray, x)),
+            params=adapted.adapt(adapted.delta),
+            advantage=adapted.batch.advantage,
+        )
+        return jnp.zeros(adapted.subsets.shape)
+
+    pgx.estimate_subsets(
+        log_prob, PARAMS, BATCH, SUBSETS, evaluator=spy, **delta_source
+    )
+    jax.effects_barrier()
+    return seen["params"], seen["advantage"]
+
+
+# Near enough for ratios inside the clip, and far beyond it.
+@pytest.mark.parametrize("limit", [0.01, 1.0])
+def test_off_policy_equals_a_loop_over_transitions(limit):
+    settings = dict(key=KEY, dim=20, max_relative_distance=limit)
+    estimates = pgx.estimate_subsets(
+        log_prob, PARAMS, BATCH, SUBSETS, evaluator="off_policy", **settings
+    )
+    params, advantage = theta(settings)
+    log_probs = jax.vmap(log_prob, (None, 0, 0))
+    clipped = 0
+    for s, subset in enumerate(SUBSETS):
+        one = jax.tree.map(lambda x, s=s: x[s], params)
+        for i in np.flatnonzero(subset):
+            old = log_probs(PARAMS, BATCH.observation[i], BATCH.action[i])
+            new = log_probs(one, BATCH.observation[i], BATCH.action[i])
+            ratio = np.exp(np.asarray(new) - np.asarray(old)).astype(float)
+            centred = advantage[i] - advantage[i].mean()
+            gains = []
+            for r, a in zip(ratio, centred, strict=True):
+                gains.append(min(r * a, np.clip(r, 1 - CLIP, 1 + CLIP) * a) - a)
+                clipped += abs(r - 1) > CLIP
+            np.testing.assert_allclose(
+                estimates.scores[s, i], np.mean(gains), rtol=1e-3, atol=1e-6
+            )
+            np.testing.assert_allclose(
+                estimates.standard_error[s, i],
+                np.std(gains) / np.sqrt(NUM_SAMPLES),
+                rtol=1e-3,
+            )
+            np.testing.assert_allclose(
+                estimates.effective_sample_size[s, i],
+                ratio.sum() ** 2 / (ratio**2).sum(),
+                rtol=1e-4,
+            )
+    assert (clipped > 0) == (limit == 1.0)
+    assert np.all(np.asarray(estimates.scores)[SUBSETS == 0] == 0)
+
+
+def test_standard_error_of_the_surrogate_is_that_of_its_mean():
+    estimates = pgx.estimate_subsets(
+        log_prob, PARAMS, BATCH, SUBSETS, key=KEY, dim=20, held_out_fraction=0.5
+    )
+    twice = pgx.Transitions(
+        *[
+            None if x is None else np.tile(x, (1, 2) + (1,) * (x.ndim - 2))
+            for x in BATCH
+        ]
+    )
+    more = pgx.estimate_subsets(log_prob, PARAMS, twice, SUBSETS, key=KEY, dim=20)
+    once = pgx.estimate_subsets(log_prob, PARAMS, BATCH, SUBSETS, key=KEY, dim=20)
+    member = SUBSETS.astype(bool)
+    np.testing.assert_allclose(more.scores, once.scores, atol=1e-4)
+    np.testing.assert_allclose(
+        np.asarray(more.standard_error)[member],
+        np.asarray(once.standard_error)[member] / np.sqrt(2),
+        rtol=1e-2,
+    )
+    sizes = np.asarray(estimates.effective_sample_size)[member]
+    np.testing.assert_array_equal(sizes, NUM_SAMPLES / 2)
+
+
+def test_padding_changes_no_off_policy_score():
+    extra = ((0, 0), (0, 5))
+    padded = pgx.Transitions(
+        np.pad(BATCH.observation, (*extra, (0, 0)), constant_values=7.0),
+        np.pad(BATCH.action, extra),
+        np.pad(BATCH.advantage, extra, constant_values=9.0),
+        np.broadcast_to(np.arange(35) < 30, (NUM_TASKS, 35)),
+    )
+    settings = dict(key=KEY, dim=20, evaluator="off_policy")
+    plain = pgx.estimate_subsets(log_prob, PARAMS, BATCH, SUBSETS, **settings)
+    masked = pgx.estimate_subsets(log_prob, PARAMS, padded, SUBSETS, **settings)
+    for name in ("scores", "standard_error", "effective_sample_size"):
+        np.testing.assert_allclose(
+            getattr(masked, name), getattr(plain, name), rtol=2e-3, atol=1e-6
+        )
+
+
+def test_a_callable_may_return_scores_or_an_evaluation():
+    def scores_only(adapted):
+        return jnp.full(adapted.subsets.shape, 2.0)
+
+    def evaluation(adapted):
+        return pgx.Evaluation(*[jnp.full(adapted.subsets.shape, x) for x in (2.0, 3.0)])
+
+    settings = dict(key=KEY, dim=8)
+    one = pgx.estimate_subsets(
+        log_prob, PARAMS, BATCH, SUBSETS, evaluator=scores_only, **settings
+    )
+    two = pgx.estimate_subsets(
+        log_prob, PARAMS, BATCH, SUBSETS, evaluator=evaluation, **settings
+    )
+    np.testing.assert_array_equal(one.scores, 2.0 * SUBSETS)
+    np.testing.assert_array_equal(two.scores, one.scores)
+    assert one.standard_error is None
+    np.testing.assert_array_equal(two.standard_error, 3.0 * SUBSETS)
+
+
+def test_an_evaluator_of_another_name_is_refused():
+    with pytest.raises(ValueError, match="RolloutEvaluator"):
+        pgx.estimate_subsets(
+            log_prob, PARAMS, BATCH, SUBSETS, key=KEY, evaluator="rollout"
+        )
