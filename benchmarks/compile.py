@@ -86,7 +86,7 @@ def measure_once(sizes: dict, precision: str) -> dict:
 
     jax.monitoring.register_event_listener(count)
     moments = [time.perf_counter()]
-    stage = jax.jit(call)
+    stage = jax.jit(call, compiler_options=runtime.compiler_options())
     for step in (
         lambda x: x.trace(*problem),
         lambda x: x.lower(),

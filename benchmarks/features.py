@@ -154,7 +154,10 @@ def measure(point: dict, hidden: int, peak: float, reference, repeats: int):
     setting = {name: point[name] for name in ("method", "precision", "dim")}
     arguments = (params, batch.observation[0], batch.action[0], columns)
     began = time.perf_counter()
-    program = jax.jit(lambda *args: project(*args, **setting)).lower(*arguments)
+    program = jax.jit(
+        lambda *args: project(*args, **setting),
+        compiler_options=runtime.compiler_options(),
+    ).lower(*arguments)
     compiled = program.compile()
     compile_s = time.perf_counter() - began
     timing = common.measure(compiled, *arguments, repeats=repeats)

@@ -249,13 +249,17 @@ def fit_by_loop(
 
 def compare(features, advantage, subsets, sizes, repeats, budget) -> list[dict]:
     """Rows of all methods and penalties."""
+    options = runtime.compiler_options()
     ours = jax.jit(
         lambda f, a, l2: pgx.solve_regressions(
             f, a, subsets, l2=l2, tolerance=TOLERANCE
-        )
+        ),
+        compiler_options=options,
     )
     member = jnp.asarray(subsets, jnp.float32)
-    theirs = jax.jit(lambda f, a, l2: solve_by_lbfgs(f, a, member, l2))
+    theirs = jax.jit(
+        lambda f, a, l2: solve_by_lbfgs(f, a, member, l2), compiler_options=options
+    )
     host = np.asarray(features), np.asarray(advantage)
     index = np.linspace(0, len(subsets) - 1, sizes["sampled"]).astype(int)
     rows = []
@@ -272,6 +276,12 @@ def compare(features, advantage, subsets, sizes, repeats, budget) -> list[dict]:
         results = [
             (OURS, timing["times"], len(subsets), near, _end(solution)),
         ]
+        for solver, num_threads in loops():
+            name = f"scikit-learn {solver}, {num_threads} threads"
+            name = name.replace(" 1 threads", " 1 thread")
+            if budget.allows(f"{name}, l2 = {l2}"):
+                times, deltas, end = fit_by_loop(problems, solver, num_threads)
+                results.append((name, times, 1, deltas, end))
         if budget.allows(f"{OPTAX}, l2 = {l2}"):
             timing = common.measure(theirs, *call, repeats=repeats)
             solution = theirs(*call)
@@ -279,12 +289,6 @@ def compare(features, advantage, subsets, sizes, repeats, budget) -> list[dict]:
             results.append(
                 (OPTAX, timing["times"], len(subsets), deltas, _end(solution))
             )
-        for solver, num_threads in loops():
-            name = f"scikit-learn {solver}, {num_threads} threads"
-            name = name.replace(" 1 threads", " 1 thread")
-            if budget.allows(f"{name}, l2 = {l2}"):
-                times, deltas, end = fit_by_loop(problems, solver, num_threads)
-                results.append((name, times, 1, deltas, end))
         fastest = statistics.median(results[0][1]) / len(subsets)
         for name, times, per_call, deltas, end in results:
             per_subset = statistics.median(times) / per_call

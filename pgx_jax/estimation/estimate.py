@@ -30,6 +30,7 @@ from pgx_jax.estimation.regression import (
     task_statistics,
 )
 from pgx_jax.estimation.subsets import check_subsets
+from pgx_jax.runtime import compiler_options
 from pgx_jax.types import SubsetEstimates, Transitions
 
 PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32"}
@@ -168,9 +169,19 @@ def estimate_subsets(
         mesh=mesh,
     )
     limit = np.inf if max_relative_distance is None else max_relative_distance
-    return _estimate(
-        log_prob_fn, settings, params, batch, key, subsets, l2, limit, tolerance
+    arrays = (params, batch, key, subsets, l2, limit, tolerance)
+    # A new array is a tracer too inside of jit.
+    traced = any(
+        isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((arrays, jnp.zeros(())))
     )
+    return _compiled(outermost=not traced)(log_prob_fn, settings, *arrays)
+
+
+@functools.cache
+def _compiled(outermost: bool) -> Callable[..., SubsetEstimates]:
+    """`_estimate` under jit, with compiler options where JAX takes them."""
+    options = compiler_options() if outermost else None
+    return jax.jit(_estimate, static_argnums=(0, 1), compiler_options=options or None)
 
 
 class _Settings(NamedTuple):
@@ -217,12 +228,9 @@ class _Problem(NamedTuple):
     key: jax.Array
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
 def _estimate(
     log_prob_fn, settings, params, batch, key, subsets, l2, limit, tolerance
 ) -> SubsetEstimates:
-    # As constants of the program, they would be sorted while it is compiled.
-    subsets = jax.lax.optimization_barrier(subsets)
     projection = settings.projection
     projection_key, split_key, score_key, resample_key = jax.random.split(key, 4)
     with jax.default_matmul_precision(PRECISIONS[settings.feature_precision]):

@@ -6,11 +6,13 @@ Source: PolicyGradEx (arXiv 2511.12779), section 3; Johnson and Lindenstrauss, 1
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 PyTree = Any
 LogProbFn = Callable[[PyTree, PyTree, PyTree], jax.Array]
@@ -70,13 +72,17 @@ class RademacherProjection:
 
 
 def _draw(sampler, dim, key, params, index) -> PyTree:
+    # One draw for all leaves: a draw each takes the compiler seconds.
     leaves, treedef = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.fold_in(key, index), len(leaves))
+    column = sampler(jax.random.fold_in(key, index), (count_params(params),))
+    column = column.astype(jnp.float32) / math.sqrt(dim)
+    ends = np.cumsum([x.size for x in leaves])
+    parts = jnp.split(column, ends[:-1])
     return jax.tree.unflatten(
         treedef,
         [
-            sampler(k, x.shape, x.dtype) / jnp.sqrt(dim).astype(x.dtype)
-            for k, x in zip(keys, leaves, strict=True)
+            part.reshape(x.shape).astype(x.dtype)
+            for part, x in zip(parts, leaves, strict=True)
         ],
     )
 

@@ -271,6 +271,8 @@ class Incidence(NamedTuple):
     @classmethod
     def create(cls, subsets: jax.Array, plan: BlockPlan) -> Incidence:
         """Indexes the block `subsets`, bool [b, n]."""
+        # Constants would be sorted while the program is compiled, which takes longer.
+        subsets = jax.lax.optimization_barrier(subsets)
         size = jnp.sum(subsets, axis=1)
         subset_of = jnp.argsort(~subsets, axis=0, stable=True)[: plan.most_subsets].T
         held = jnp.take_along_axis(subsets.T, subset_of, axis=1)
