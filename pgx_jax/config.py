@@ -59,11 +59,16 @@ class EstimationConfig:
       subset_size: tasks in a subset.
       dim: d, of the projection.
       l2: ridge penalty.
-      max_relative_distance: of the adapted from the meta-policy's parameters.
+      max_relative_distance: of the adapted from the meta-policy's parameters; 0 for
+        the evaluator's own default.
       held_out_fraction: of the transitions, to score on.
-      evaluator: by name.
-      score: "standardized" or "mean".
+      evaluator: "surrogate", "off_policy" or "rollout".
+      num_rollouts: episodes per subset and task of the evaluator "rollout".
+      score: "standardized", "mean" or "transfer_gain".
       feature_precision: "float32" or "tf32".
+      num_resamples: bootstrap samples of transitions and subsets, behind the report's
+        intervals; 0 leaves them out.
+      resample_length: consecutive transitions that are resampled together.
     """
 
     num_transitions: int = 8192
@@ -71,11 +76,14 @@ class EstimationConfig:
     subset_size: int = 3
     dim: int = 400
     l2: float = 0.1
-    max_relative_distance: float = 0.01
+    max_relative_distance: float = 0.0
     held_out_fraction: float = 0.0
     evaluator: str = "surrogate"
+    num_rollouts: int = 64
     score: str = "standardized"
     feature_precision: str = "float32"
+    num_resamples: int = 40
+    resample_length: int = 32
 
 
 @dataclasses.dataclass(frozen=True)

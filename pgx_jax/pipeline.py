@@ -36,6 +36,7 @@ from pgx_jax.report import RunResults, write_report
 from pgx_jax.training.diagnostics import first_nonfinite
 from pgx_jax.training.evaluate import evaluate
 from pgx_jax.training.ppo import PPO, TrainingState
+from pgx_jax.training.rollout import RolloutEvaluator
 from pgx_jax.training.statistics import RunningStatistics
 
 PyTree = Any
@@ -133,7 +134,7 @@ def _make_checked_suite(config: PipelineConfig) -> TaskSuite:
             f"{num_tasks} tasks of {suite.name!r}, got {num_groups}"
         )
     for field, value, allowed in (
-        ("evaluator", estimation.evaluator, EVALUATORS),
+        ("evaluator", estimation.evaluator, (*EVALUATORS, "rollout")),
         ("score", estimation.score, SCORES),
         ("feature_precision", estimation.feature_precision, PRECISIONS),
     ):
@@ -146,6 +147,16 @@ def _make_checked_suite(config: PipelineConfig) -> TaskSuite:
         raise ValueError(
             "config field 'estimation.num_transitions' must be a multiple of "
             f"ppo.num_envs = {config.ppo.num_envs}, got {estimation.num_transitions}"
+        )
+    if estimation.max_relative_distance < 0 or estimation.num_resamples < 0:
+        name = (
+            "num_resamples"
+            if estimation.num_resamples < 0
+            else ("max_relative_distance")
+        )
+        raise ValueError(
+            f"config field 'estimation.{name}' must not be negative, got "
+            f"{getattr(estimation, name)}"
         )
     if config.checkpoint_every < 1:
         raise ValueError(
@@ -184,6 +195,7 @@ def _sample_subsets(config: PipelineConfig, num_tasks: int) -> np.ndarray:
         num_tasks,
         estimation.num_subsets,
         estimation.subset_size,
+        singletons=estimation.score == "transfer_gain",
     )
 
 
@@ -218,7 +230,9 @@ class _Run:
         ppo = PPO(self.config.ppo, self.actor_critic, 1)
 
         def estimate():
-            collect_key, estimate_key = jax.random.split(self.key("estimation"))
+            collect_key, estimate_key, affinity_key = jax.random.split(
+                self.key("estimation"), 3
+            )
             batch = ppo.collect_transitions(
                 self.suite, meta, collect_key, settings.num_transitions
             )
@@ -232,12 +246,18 @@ class _Run:
                 key=estimate_key,
                 dim=settings.dim,
                 l2=settings.l2,
-                max_relative_distance=settings.max_relative_distance,
+                max_relative_distance=settings.max_relative_distance or "auto",
                 held_out_fraction=settings.held_out_fraction,
-                evaluator=settings.evaluator,
+                evaluator=self.evaluator(meta),
                 feature_precision=settings.feature_precision,
+                num_resamples=settings.num_resamples,
+                resample_length=settings.resample_length,
             )
-            affinity = pgx.task_affinity(estimates, score=settings.score)
+            affinity = pgx.task_affinity(
+                estimates,
+                score=settings.score,
+                key=affinity_key if settings.num_resamples else None,
+            )
             similarity = pgx.gradient_similarity(
                 self.actor_critic.log_prob, policy, batch
             )
@@ -250,10 +270,28 @@ class _Run:
                 "pair_counts": affinity.pair_counts,
                 "gradient_similarity": similarity.matrix,
             }
+            if settings.num_resamples:
+                result |= {
+                    "lower": affinity.lower,
+                    "upper": affinity.upper,
+                    "resamples": affinity.resamples,
+                }
             steps = settings.num_transitions * self.suite.num_tasks
             return jax.device_get(result), {"env_steps": steps}
 
         return self._once("estimation", estimate)
+
+    def evaluator(self, meta: TrainingState) -> str | RolloutEvaluator:
+        """What scores the adapted policies."""
+        settings = self.config.estimation
+        if settings.evaluator != "rollout":
+            return settings.evaluator
+        return RolloutEvaluator(
+            self.suite,
+            self.actor_critic,
+            meta.observation_statistics,
+            num_episodes=settings.num_rollouts,
+        )
 
     def grouping(self, estimates: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Labels by every way of grouping; "random" has one row per draw."""
@@ -266,6 +304,16 @@ class _Run:
             num_groups = estimated.num_groups
             similar = pgx.cluster_tasks(estimates["gradient_similarity"], num_groups)
             result = {"estimated": estimated.labels, "similarity": similar.labels}
+            if "resamples" in estimates:
+                affinity = pgx.Affinity(
+                    estimates["affinity"],
+                    estimates["pair_counts"],
+                    resamples=estimates["resamples"],
+                )
+                stability = pgx.grouping_stability(
+                    affinity, estimated, settings.num_groups or None
+                )
+                result |= stability._asdict()
             if settings.num_random_draws:
                 keys = jax.random.split(self.key("grouping"), settings.num_random_draws)
                 result["random"] = np.stack(
@@ -488,6 +536,14 @@ class _Run:
                 )
                 for m in methods
             }
+        uncertainty = None
+        if "nmi" in labels:
+            uncertainty = {
+                "lower": estimates["lower"],
+                "upper": estimates["upper"],
+                "co_assignment": labels["co_assignment"],
+                "nmi": labels["nmi"],
+            }
         return RunResults(
             name=self.suite.name,
             task_names=list(self.suite.task_names),
@@ -530,6 +586,7 @@ class _Run:
                 for stage, info in self._stage_infos()
             ],
             nmi=nmi,
+            uncertainty=uncertainty,
             max_return=getattr(self.suite, "max_return", None),
             config=self.config.to_dict(),
             command=command,

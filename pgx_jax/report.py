@@ -64,6 +64,22 @@ class MethodResult(TypedDict):
     grouping: NotRequired[str]
 
 
+class Uncertainty(TypedDict):
+    """How far the affinity and the groups hold over bootstrap resamples.
+
+    Attributes:
+      lower: lower ends of the 95% intervals of U; [n][n].
+      upper: their upper ends; [n][n].
+      co_assignment: share of resamples that put two tasks in one group; [n][n].
+      nmi: of the groups of every resample with those found; [resamples].
+    """
+
+    lower: list[list[float]]
+    upper: list[list[float]]
+    co_assignment: list[list[float]]
+    nmi: list[float]
+
+
 class StageTiming(TypedDict):
     """How long a stage took.
 
@@ -106,6 +122,7 @@ class RunResults:
       timings: in the order of the stages.
       nmi: normalised mutual information with the planted groups, by method as in
         `groups`.
+      uncertainty: of the affinity and the groups, or None where there are no resamples.
       max_return: the highest return that an episode can have, if there is one.
       config: nested settings.
       device: what the run ran on.
@@ -134,6 +151,7 @@ class RunResults:
     learning_curves: dict[str, LearningCurve]
     timings: list[StageTiming]
     nmi: dict[str, float] = dataclasses.field(default_factory=dict)
+    uncertainty: Uncertainty | None = None
     max_return: float | None = None
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
     device: str = ""
@@ -403,6 +421,8 @@ def _draw_figures(
 
     with matplotlib.rc_context(_style()):
         figures = {"affinity": _draw_affinity(results)}
+        if results.uncertainty is not None:
+            figures["stability"] = _draw_stability(results)
         if results.learning_curves:
             figures["learning_curves"] = _draw_learning_curves(results)
         figures["methods"] = _draw_methods(results, summaries)
@@ -459,6 +479,65 @@ def _draw_affinity(results: RunResults) -> Figure:
     bar.outline.set_visible(False)
     bar.set_label(f"affinity ({results.affinity_method})")
     return figure
+
+
+def _draw_stability(results: RunResults) -> Figure:
+    """Intervals of every affinity, and how often two tasks share a group."""
+    labels = np.asarray(results.groups["estimated"])
+    groups = order_by_group(labels)
+    order = np.concatenate(groups)
+    names = [_shorten(results.task_names[task]) for task in order]
+    figure = _new_figure(_WIDTH, 3.4)
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
+    _draw_intervals(left, results, labels)
+
+    share = np.array(results.uncertainty["co_assignment"])[np.ix_(order, order)]
+    np.fill_diagonal(share, np.nan)
+    image = right.imshow(
+        np.ma.masked_invalid(share), cmap="Greys", vmin=0, vmax=1, interpolation="none"
+    )
+    image.cmap = image.cmap.with_extremes(bad=(0.5, 0.5, 0.5, 0.25))
+    right.spines[:].set_visible(False)
+    _annotate_cells(right, share, image, "{:.2f}", fontsize=5.5)
+    _label_tasks(right, names)
+    right.tick_params(length=0)
+    right.tick_params(axis="y", pad=9)
+    _mark_groups(right, [len(members) for members in groups])
+    bar = figure.colorbar(image, ax=right, shrink=0.75, aspect=28, pad=0.03)
+    bar.outline.set_visible(False)
+    bar.set_label("share of resamples in one group")
+    return figure
+
+
+def _draw_intervals(axes: Axes, results: RunResults, labels: np.ndarray) -> None:
+    """U of every pair with its interval: pairs of one group, then the others."""
+    matrix, lower, upper = (
+        np.array(x, dtype=np.float64)
+        for x in (
+            results.affinity,
+            results.uncertainty["lower"],
+            results.uncertainty["upper"],
+        )
+    )
+    rows, columns = np.triu_indices(len(labels), 1)
+    same = labels[rows] == labels[columns]
+    start = 0
+    for chosen, colour, name in (
+        (same, "#0072b2", "in one group"),
+        (~same, "#d55e00", "in two groups"),
+    ):
+        pairs = rows[chosen], columns[chosen]
+        ascending = np.argsort(matrix[pairs])
+        middle, low, high = (x[pairs][ascending] for x in (matrix, lower, upper))
+        place = np.arange(start, start + len(middle))
+        axes.vlines(place, low, high, color=colour, linewidth=0.9, alpha=0.45)
+        axes.plot(place, middle, "o", color=colour, markersize=2.2, label=name)
+        start += len(middle)
+    axes.axhline(0.0, color="#808080", linewidth=0.6, zorder=0)
+    axes.set_xticks([])
+    axes.set_xlabel(f"the {len(rows):,} pairs of tasks")
+    axes.set_ylabel(f"affinity ({results.affinity_method}), 95% interval")
+    axes.legend(loc="best", handletextpad=0.2)
 
 
 def _mark_groups(axes: Axes, sizes: Sequence[int]) -> None:
@@ -915,6 +994,7 @@ def _captions(
     )
     return {
         "affinity": ("Task affinity", _affinity_caption(results)),
+        "stability": ("How sure", _stability_caption(results)),
         "learning_curves": ("Learning curves", curves),
         "methods": (
             "Return by method",
@@ -945,6 +1025,20 @@ def _affinity_caption(results: RunResults) -> str:
         f"most {_percent(distance['max'])} of its norm, within which the first-order "
         f"estimate must hold; {_percent(results.converged_share)} of the regressions "
         "converged."
+    )
+
+
+def _stability_caption(results: RunResults) -> str:
+    if results.uncertainty is None:
+        return ""
+    nmi = np.asarray(results.uncertainty["nmi"], dtype=np.float64)
+    return (
+        f"From {len(nmi)} bootstrap resamples of the transitions and of the subsets, "
+        "each regressed and clustered anew. Left: the affinity of every pair of tasks "
+        "with its 95% interval. Right: how often two tasks end up in one group. The "
+        "groups of the resamples agree with those found to a mean NMI of "
+        f"<b>{nmi.mean():.2f}</b>; {_percent(float(np.mean(nmi > 1 - 1e-9)))} of them "
+        "are the same. Another meta-policy or another seed of it is not resampled."
     )
 
 
@@ -1244,6 +1338,11 @@ def _validate(results: RunResults) -> None:
     _check_shape("pair_counts", results.pair_counts, (num_tasks, num_tasks))
     if missing := {"median", "max"} - set(results.relative_distance):
         raise ValueError(f"relative_distance lacks {sorted(missing)}")
+    if results.uncertainty is not None:
+        for name in ("lower", "upper", "co_assignment"):
+            field = f"uncertainty[{name!r}]"
+            _check_shape(field, results.uncertainty[name], (num_tasks, num_tasks))
+        _check_shape("uncertainty['nmi']", results.uncertainty["nmi"], (None,))
     if "estimated" not in results.groups:
         raise ValueError(f'groups must hold "estimated", got {sorted(results.groups)}')
     for name, labels in results.groups.items():

@@ -361,11 +361,10 @@ class PPO:
     def _collect(self, suite, state, key, num_steps) -> Transitions:
         _, rollout = self._unroll(suite, state, key, num_steps // self.config.num_envs)
         observation, advantage, _ = self._advantages(state, rollout)
-        return Transitions(
-            observation=_flatten(observation),
-            action=_flatten(rollout.action),
-            advantage=_flatten(advantage),
-        )
+        steps = (observation, rollout.action, advantage)
+        # Those of one environment stand side by side, in the order of time.
+        by_environment = jax.tree.map(lambda x: jnp.swapaxes(x, 1, 2), steps)
+        return Transitions(*jax.tree.map(_flatten, by_environment))
 
     def _check_networks(self, suite: TaskSuite) -> None:
         networks, space = self.actor_critic, suite.action_space
