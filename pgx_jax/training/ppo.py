@@ -299,7 +299,8 @@ class PPO:
 
         Returns:
           Transitions [r, num_steps, ...]: the observations normalised as the policy
-          sees them, and advantages in units of reward, neither centred nor scaled.
+          sees them, and advantages in units of reward, neither centred nor scaled. The
+          steps of one environment stand side by side.
 
         Raises:
           ValueError: `num_steps` is not a positive multiple of `config.num_envs`.

@@ -194,12 +194,13 @@ def test_transitions_carry_the_advantage_in_closed_form(clock_suite):
     last = 1 - value
     episode = [error + ratio * (error + ratio * last), error + ratio * last, last]
     expected = np.stack([truncated, [*episode, *episode, error]])
-    advantage = batch.advantage.reshape(3, 7, 16)[:2]
-    expected = np.broadcast_to(expected[:, :, None], advantage.shape)
+    # The steps of one environment stand side by side.
+    advantage = batch.advantage.reshape(3, 16, 7)[:2]
+    expected = np.broadcast_to(expected[:, None], advantage.shape)
     np.testing.assert_allclose(advantage, expected, rtol=1e-5)
     times = np.eye(5)[[0, 1, 2, 3, 4, 0, 1]]
     np.testing.assert_allclose(
-        batch.observation.reshape(3, 7, 16, 5)[0, :, 0], (times - shift) / 2, rtol=1e-5
+        batch.observation.reshape(3, 16, 7, 5)[0, 0], (times - shift) / 2, rtol=1e-5
     )
     for num_steps in (0, 16 * 7 + 1):
         with pytest.raises(ValueError, match="num_steps must be"):
