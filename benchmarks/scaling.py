@@ -149,13 +149,12 @@ def peak_memory() -> tuple[int, str]:
 
 
 def list_points(sizes: dict) -> list[tuple[int, int]]:
-    """(n, m), the ends of the sweeps first, in case that time runs out."""
+    """(n, m) of both sweeps, and the largest m with many tasks last."""
     by_subsets = [(sizes["many_tasks"], m) for m in sizes["subsets"]]
     by_tasks = [(n, sizes["some_subsets"]) for n in sizes["tasks"]]
-    points = []
-    for sweep in (by_subsets, by_tasks):
-        points += [sweep[0], sweep[-1]]
-    return list(dict.fromkeys([*points, *by_subsets, *by_tasks]))
+    both = (max(sizes["tasks"]) // 2, max(sizes["subsets"]))
+    points = [by_subsets[0], by_tasks[-1]]
+    return list(dict.fromkeys([*points, *by_subsets, *by_tasks, both]))
 
 
 def plot(rows: list[dict]):
@@ -184,7 +183,7 @@ def plot(rows: list[dict]):
             common.log_axis(axis.xaxis, [row[x] for row in chosen])
             if quantity == "median_s":
                 common.log_axis(axis.yaxis)
-            else:
+            elif chosen:
                 axis.set_ylim(0, 1.1 * max(row[quantity] for row in chosen))
             axis.set_xlabel(label.format(value))
             if j == 0:

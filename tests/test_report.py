@@ -342,3 +342,38 @@ def test_missing_matplotlib_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"pgx_jax\[experiments\]"):
         report.write_report(make_results(), tmp_path)
+
+
+def with_uncertainty(**changes):
+    results = make_results()
+    matrix = np.array(results.affinity)
+    same = np.equal.outer(results.groups["estimated"], results.groups["estimated"])
+    uncertainty = {
+        "lower": matrix - 0.3,
+        "upper": matrix + 0.3,
+        "co_assignment": np.where(same, 0.9, 0.1),
+        "nmi": [1.0, 1.0, 0.5, 0.8],
+    }
+    return dataclasses.replace(results, uncertainty=uncertainty | changes)
+
+
+def test_stability_is_shown_where_there_are_resamples(tmp_path):
+    page = report.write_report(with_uncertainty(), tmp_path).read_text()
+    assert (tmp_path / "figures" / "stability.png").exists()
+    assert 'id="stability"' in page
+    assert "From 4 bootstrap resamples" in page
+    assert "mean NMI of <b>0.82</b>; 50% of them" in page
+    plain = report.write_report(make_results(), tmp_path / "plain").read_text()
+    assert 'id="stability"' not in plain
+
+
+def test_uncertainty_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match="uncertainty\\['lower'\\] must have shape"):
+        with_uncertainty(lower=np.zeros((3, 3)))
+
+
+def test_uncertainty_survives_the_file(tmp_path):
+    results = with_uncertainty()
+    results.to_json(tmp_path / "results.json")
+    again = report.RunResults.from_json(tmp_path / "results.json")
+    assert again.uncertainty == results.uncertainty

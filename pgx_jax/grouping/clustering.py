@@ -13,6 +13,7 @@ k-means-type clustering via semidefinite programming", 2007.
 from __future__ import annotations
 
 import importlib.util
+import warnings
 
 import jax
 import numpy as np
@@ -162,7 +163,10 @@ def _solve_program(
     objective = cvxpy.sum(cvxpy.multiply(shifted / (scale or 1.0), x))
     problem = cvxpy.Problem(cvxpy.Maximize(objective), constraints)
     try:
-        problem.solve(solver=solver)
+        with warnings.catch_warnings():
+            # An inaccurate solution still rounds, and the bound says how far it is.
+            warnings.filterwarnings("ignore", "Solution may be inaccurate")
+            problem.solve(solver=solver)
     except cvxpy.SolverError as error:
         raise RuntimeError(f"the solver {solver} failed on the affinity") from error
     if x.value is None:

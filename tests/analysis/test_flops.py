@@ -8,6 +8,7 @@ import pytest
 from pgx_jax.analysis.flops import compiled_flops, count_flops
 from pgx_jax.envs import make_suite
 from pgx_jax.networks.mlp import make_actor_critic
+from pgx_jax.training.oracle import Oracle
 from pgx_jax.training.ppo import PPO, PPOConfig
 
 
@@ -94,34 +95,59 @@ def test_agrees_with_xla_without_loops_and_not_with_them():
     assert count_flops(lambda w, x: repeated(w, x, 10), weights, x) == 10 * count
 
 
-def test_one_ppo_update_of_a_known_network():
-    """Products of two networks of one layer dominate where the layer is wide."""
-    hidden, num_envs, length, epochs, minibatches = 512, 4, 8, 3, 2
-    suite = make_suite("cartpole_planted")
-    config = PPOConfig(
-        num_envs=num_envs,
-        unroll_length=length,
-        num_epochs=epochs,
-        num_minibatches=minibatches,
-    )
-    ppo = PPO(config, make_actor_critic(4, 2, True, (hidden,)), 1)
-    state = jax.eval_shape(lambda: ppo.init(suite, jax.random.key(0)))
-    count = count_flops(lambda s: ppo.run(suite, s, 1), state)
+HIDDEN = 512
+PPO_CONFIG = PPOConfig(num_envs=4, unroll_length=8, num_epochs=3, num_minibatches=2)
+NETWORKS = make_actor_critic(4, 2, True, (HIDDEN,))
+# Of the policy and the value function for one observation, products alone.
+POLICY, VALUE = 2 * HIDDEN * (4 + 2), 2 * HIDDEN * (4 + 1)
 
-    samples = suite.num_tasks * num_envs * length
-    # A forward pass, products and activations; a backward one has those of the weights
-    # and, from the second layer on, of the inputs.
-    policy, value = 2 * hidden * (4 + 2), 2 * hidden * (4 + 1)
-    backward = 2 * hidden * (4 + 2 * 2) + 2 * hidden * (4 + 2 * 1)
-    acting = samples * policy
-    advantages = samples * 2 * value
-    learning = epochs * samples * (policy + value + backward)
+
+def update_by_hand(num_tasks):
+    """Products and the whole of one PPO update of one policy with one wide layer."""
+    samples = num_tasks * PPO_CONFIG.steps_per_update
+    # A backward pass has the products of the weights and, from the second layer on,
+    # of the inputs.
+    backward = 2 * HIDDEN * (4 + 2 * 2) + 2 * HIDDEN * (4 + 2 * 1)
+    acting = samples * POLICY
+    advantages = samples * 2 * VALUE
+    learning = PPO_CONFIG.num_epochs * samples * (POLICY + VALUE + backward)
     products = acting + advantages + learning
     # Adam and the norm of the gradient touch every parameter about 20 times a step.
-    parameters = hidden * (4 + 1 + 2) + 2 + hidden * (4 + 1 + 1) + 1
-    adam = epochs * minibatches * parameters * 20
+    parameters = HIDDEN * (4 + 1 + 2) + 2 + HIDDEN * (4 + 1 + 1) + 1
+    adam = PPO_CONFIG.num_epochs * PPO_CONFIG.num_minibatches * parameters * 20
     # Biases, tanh and their gradients: about seven a hidden unit, of either network.
-    units = samples * hidden * (2 * (1 + 2) + epochs * 2 * 7)
-    expected = products + adam + units
+    units = samples * HIDDEN * (2 * (1 + 2) + PPO_CONFIG.num_epochs * 2 * 7)
+    return products, products + adam + units
+
+
+def test_one_ppo_update_of_a_known_network():
+    """Products of two networks of one layer dominate where the layer is wide."""
+    suite = make_suite("cartpole_planted")
+    ppo = PPO(PPO_CONFIG, NETWORKS, 1)
+    state = jax.eval_shape(lambda: ppo.init(suite, jax.random.key(0)))
+    count = count_flops(lambda s: ppo.run(suite, s, 1), state)
+    products, expected = update_by_hand(suite.num_tasks)
     assert products < count
     assert abs(count / expected - 1) < 0.1
+
+
+def test_one_block_of_the_oracle():
+    """Three subsets of two tasks: five updates each, and 500 steps of evaluation."""
+    suite = make_suite("cartpole_planted")
+    num_updates, num_episodes, steps = 5, 3, 500
+    oracle = Oracle(PPO(PPO_CONFIG, NETWORKS, num_updates), num_episodes, block_size=3)
+    meta = PPO(PPO_CONFIG, NETWORKS, 1).init(suite, jax.random.key(0))
+    subsets = np.eye(10, dtype=bool)[:6].reshape(3, 2, 10).any(axis=1)
+    (block,) = oracle.blocks(suite, subsets)
+    fine_tune, evaluate = (
+        count_flops(
+            oracle.fine_tune, block, meta, jax.random.key(0), while_iterations=n
+        )
+        for n in (0, steps)
+    )
+    products, expected = update_by_hand(num_tasks=2)
+    assert 3 * num_updates * products < fine_tune
+    assert abs(fine_tune / (3 * num_updates * expected) - 1) < 0.1
+    # Biases and tanh are two more a hidden unit.
+    evaluation = 3 * 2 * num_episodes * steps * (POLICY + 2 * HIDDEN)
+    assert abs((evaluate - fine_tune) / evaluation - 1) < 0.05

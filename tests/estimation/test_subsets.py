@@ -135,3 +135,18 @@ def test_what_is_not_a_matrix_of_subsets_is_refused(subsets, message):
 def test_shapes_are_checked_inside_jit_too():
     with pytest.raises(ValueError, match="n = 4 tasks"):
         jax.jit(lambda s: check_subsets(s, 4))(np.ones((3, 5)))
+
+
+def test_every_subset_comes_once_before_any_comes_again():
+    # 6 tasks have 20 subsets of three.
+    subsets = pgx.sample_subsets(jax.random.key(0), 6, 47, 3)
+    _, times = np.unique(subsets, axis=0, return_counts=True)
+    assert len(times) == 20
+    assert set(times) == {2, 3}
+
+
+def test_singletons_come_last():
+    plain = pgx.sample_subsets(jax.random.key(0), 6, 12, 3)
+    more = pgx.sample_subsets(jax.random.key(0), 6, 12, 3, singletons=True)
+    np.testing.assert_array_equal(more[:12], plain)
+    np.testing.assert_array_equal(more[12:], np.eye(6, dtype=bool))

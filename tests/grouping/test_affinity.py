@@ -150,3 +150,29 @@ def test_an_unknown_score_is_refused():
     subsets, scores = draw(0)
     with pytest.raises(ValueError, match="score must.*standardized, mean.*'median'"):
         pgx.task_affinity(make_estimates(subsets, scores), score="median")
+
+
+def test_transfer_gain_is_what_company_adds():
+    subsets, scores = draw(0)
+    num_tasks = subsets.shape[1]
+    alone = 10.0 + np.arange(num_tasks)
+    subsets = np.concatenate([subsets, np.eye(num_tasks, dtype=bool)])
+    scores = np.concatenate([scores, np.diag(alone)])
+    affinity = pgx.task_affinity(
+        make_estimates(subsets, scores), score="transfer_gain", symmetric=False
+    )
+    singles = subsets.sum(axis=1) == 1
+    reference = [scores[singles & subsets[:, i], i].mean() for i in range(num_tasks)]
+    for i, j in itertools.permutations(range(num_tasks), 2):
+        both = subsets[:, i] & subsets[:, j]
+        np.testing.assert_allclose(
+            affinity.matrix[i, j], np.mean(scores[both, i]) - reference[i], rtol=1e-4
+        )
+
+
+def test_transfer_gain_names_the_tasks_that_are_never_alone():
+    subsets = np.concatenate([np.ones((1, 4), bool), np.eye(4, dtype=bool)[[0, 2]]])
+    with pytest.raises(ValueError, match=r"of tasks \[1, 3\]"):
+        pgx.task_affinity(
+            make_estimates(subsets, np.ones((3, 4))), score="transfer_gain"
+        )
