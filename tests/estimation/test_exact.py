@@ -124,11 +124,11 @@ def test_the_projected_answer_approaches_the_exact_one():
                 for s in range(3)
             ]
         )
-        for dim in (50, 5000)
+        for dim in (25, 800)
     ]
     # The error falls as 1 / sqrt(d).
-    assert errors[1] < errors[0] / 4
-    assert errors[1] < 0.02 * np.abs(exact).max()
+    assert errors[1] < errors[0] / 3
+    assert errors[1] < 0.06 * np.abs(exact).max()
 
 
 def test_padding_changes_nothing():

@@ -64,14 +64,14 @@ def test_the_plain_scores_stay_as_they_are(held_out):
 
 def test_runs_of_transitions_are_resampled_together():
     # Every transition four times in a row: the spread is that of a quarter of them.
-    batch = make_batch(1, num_samples=100)
+    batch = make_batch(1, num_samples=60)
     repeated = pgx.Transitions(
         *[None if x is None else np.repeat(x, 4, axis=1) for x in batch]
     )
     member = SUBSETS.astype(bool)
 
     def spread(batch, length):
-        scores = estimate(batch, num_resamples=100, resample_length=length)
+        scores = estimate(batch, num_resamples=60, resample_length=length)
         return np.asarray(scores.resampled_scores).std(axis=0)[member].mean()
 
     honest = spread(batch, 1)

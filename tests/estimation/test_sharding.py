@@ -38,7 +38,7 @@ PROGRAM = """
             log_prob, params, batch, subsets, key=key, **settings, **more
         )
         one = estimate()
-        for mesh in meshes:
+        for mesh in meshes if "num_resamples" in settings else meshes[:1]:
             many = estimate(mesh=mesh)
             assert len(many.scores.sharding.device_set) == 8, many.scores.sharding
             for name in one._fields:

@@ -179,7 +179,7 @@ def test_comparison_with_scores_whose_relation_is_known(speedup):
     oracle = np.where(subsets, 100 + 10 * fellows, 0)
     # In other units, task by task, and with one mistake of a known size.
     estimate = np.where(subsets, fellows * np.arange(1, 7) - 5, 0)
-    result = speedup.compare(
+    result = speedup.report.compare(
         subsets,
         {"estimate": estimate, "oracle": oracle, "oracle_again": -oracle},
         2,
