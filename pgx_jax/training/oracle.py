@@ -2,8 +2,9 @@
 
 A copy of the meta-policy is trained by PPO on the tasks of one subset, for every one of
 m subsets, and then evaluated on those tasks. Blocks of subsets train side by side in
-one program. Every subset draws from a key of its own, so that its score does not depend
-on the block that it is in.
+one program; on a CPU, which such a program leaves mostly idle, several programs run at
+once. Every subset draws from a key of its own, so that its score does not depend on the
+block that it is in.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -56,7 +59,8 @@ class OracleRun(NamedTuple):
         earlier process finished too.
       compile_seconds: wall time of compilation in this process, in s.
       env_steps: environment steps of fine-tuning.
-      evaluation_steps: length of the longest evaluation episode, in steps.
+      evaluation_steps: length of each block's longest evaluation episode, in steps,
+        summed over blocks.
       block_size: subsets trained at once.
       num_blocks: blocks in all.
     """
@@ -115,7 +119,9 @@ class Oracle:
       deterministic: evaluate the most likely action, else sample.
       score: "return", the mean return, or "success", the share of episodes that met
         success at any step.
-      block_size: subsets trained at once; as many as fit in about 2 GiB if None.
+      block_size: subsets trained in one program. If None, as many as fit in about
+        2 GiB, but one on a CPU, where products of many small matrices take longer
+        together than one by one.
 
     Raises:
       ValueError: `score`, `num_episodes` or `block_size` is not allowed.
@@ -174,47 +180,48 @@ class Oracle:
         """
         subsets = _check(suite, meta, subsets)
         blocks = self.blocks(suite, subsets)
-        scores = np.full(subsets.shape, np.nan, np.float32)
-        seconds, env_steps, evaluation_steps = 0.0, 0, 0
-        programs: dict[tuple[int, ...], Callable] = {}
-        compile_seconds = 0.0
-        for i, block in enumerate(blocks):
-            name = f"{stage}_{i + 1}_of_{len(blocks)}"
-            if workdir is not None and workdir.is_finished(name):
-                stored = workdir.result(name)
-                done = BlockScores(**stored)
-                took = workdir.info(name)["seconds"]
-            else:
+        names = [f"{stage}_{i + 1}_of_{len(blocks)}" for i in range(len(blocks))]
+        done: dict[int, tuple[BlockScores, float]] = {
+            i: (BlockScores(**workdir.result(name)), workdir.info(name)["seconds"])
+            for i, name in enumerate(names)
+            if workdir is not None and workdir.is_finished(name)
+        }
+        pending = [i for i in range(len(blocks)) if i not in done]
+        began = time.perf_counter()
+        shapes = {blocks[i].place.shape: blocks[i] for i in pending}
+        programs = {
+            shape: _fine_tune.lower(self, block, meta, key).compile()
+            for shape, block in shapes.items()
+        }
+        compile_seconds = time.perf_counter() - began
+
+        def train(i: int) -> BlockScores:
+            program = programs[blocks[i].place.shape]
+            return jax.device_get(program(blocks[i], meta, key))
+
+        num_threads = _num_threads()
+        with ThreadPoolExecutor(num_threads) as threads:
+            for first in range(0, len(pending), num_threads):
+                together = pending[first : first + num_threads]
                 began = time.perf_counter()
-                if block.place.shape not in programs:
-                    program = _fine_tune.lower(self, block, meta, key).compile()
-                    programs[block.place.shape] = program
-                compiled = time.perf_counter()
-                done = jax.device_get(programs[block.place.shape](block, meta, key))
-                took = time.perf_counter() - compiled
-                compile_seconds += compiled - began
-                _check_finite(block, done)
-                if workdir is not None:
-                    workdir.finish(name, done._asdict(), {"seconds": took})
-            scores[np.asarray(block.indices)[:, None], np.asarray(block.tasks)] = (
-                done.scores
-            )
-            seconds += took
-            evaluation_steps = max(evaluation_steps, int(done.evaluation_steps))
-            known = np.isfinite(scores)
-            env_steps = int(known.sum()) * self.env_steps_per_task
-            if on_block is not None:
-                total = np.where(known, scores, 0.0).sum(axis=0)
-                count = known.sum(axis=0)
-                on_block(
-                    env_steps, np.where(count, total / np.maximum(count, 1), np.nan)
-                )
+                results = list(threads.map(train, together))
+                took = (time.perf_counter() - began) / len(together)
+                for i, result in zip(together, results, strict=True):
+                    _check_finite(blocks[i], result)
+                    if workdir is not None:
+                        workdir.finish(names[i], result._asdict(), {"seconds": took})
+                    done[i] = result, took
+                if on_block is not None:
+                    scores = _gather(subsets, blocks, done)
+                    num_scores = int(np.isfinite(scores).sum())
+                    on_block(num_scores * self.env_steps_per_task, _task_means(scores))
+        scores = _gather(subsets, blocks, done)
         return OracleRun(
             result=SubsetScores(subsets, np.where(subsets, scores, 0.0)),
-            seconds=seconds,
+            seconds=sum(took for _, took in done.values()),
             compile_seconds=compile_seconds,
-            env_steps=env_steps,
-            evaluation_steps=evaluation_steps,
+            env_steps=int(subsets.sum()) * self.env_steps_per_task,
+            evaluation_steps=sum(int(x.evaluation_steps) for x, _ in done.values()),
             block_size=blocks[0].place.shape[0],
             num_blocks=len(blocks),
         )
@@ -235,9 +242,7 @@ class Oracle:
         blocks = []
         for size in np.unique(sizes):
             indices = np.flatnonzero(sizes == size)
-            most = self.block_size or max(
-                1, BLOCK_BYTES // (size * self.bytes_per_task(suite))
-            )
+            most = self.block_size or self._default_block_size(suite, size)
             num_blocks = math.ceil(len(indices) / most)
             length = math.ceil(len(indices) / num_blocks)
             # The last block is filled with subsets of its own, trained once more.
@@ -245,6 +250,11 @@ class Oracle:
             padded = np.append(indices[: (num_blocks - 1) * length], padded)
             blocks += _lay_out(suite, subsets, padded.reshape(num_blocks, length))
         return blocks
+
+    def _default_block_size(self, suite: TaskSuite, subset_size: int) -> int:
+        if jax.default_backend() == "cpu":
+            return 1
+        return max(1, BLOCK_BYTES // (subset_size * self.bytes_per_task(suite)))
 
     def bytes_per_task(self, suite: TaskSuite) -> int:
         """About what one task of one subset takes while its policy is trained, in B.
@@ -313,6 +323,31 @@ class Oracle:
 @functools.partial(jax.jit, static_argnums=0)
 def _fine_tune(oracle, block, meta, key) -> BlockScores:
     return oracle.fine_tune(block, meta, key)
+
+
+def _num_threads() -> int:
+    """Programs that run at once: each keeps an accelerator busy, or one CPU core."""
+    return (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
+
+
+def _gather(
+    subsets: np.ndarray,
+    blocks: Sequence[Block],
+    done: Mapping[int, tuple[BlockScores, float]],
+) -> np.ndarray:
+    """The scores of the blocks that are done, NaN elsewhere; float32 [m, n]."""
+    scores = np.full(subsets.shape, np.nan, np.float32)
+    for i, (result, _) in done.items():
+        rows = np.asarray(blocks[i].indices)[:, None]
+        scores[rows, np.asarray(blocks[i].tasks)] = result.scores
+    return scores
+
+
+def _task_means(scores: np.ndarray) -> np.ndarray:
+    """The mean score of every task, NaN where it has none; [n]."""
+    known = np.isfinite(scores)
+    total, count = np.where(known, scores, 0.0).sum(axis=0), known.sum(axis=0)
+    return np.where(count, total / np.maximum(count, 1), np.nan)
 
 
 def _check(suite: TaskSuite, meta: TrainingState, subsets: np.ndarray) -> np.ndarray:
