@@ -167,11 +167,20 @@ def plot(rows: list[dict]):
         "num_tasks": ("num_subsets", sizes["some_subsets"], "n, tasks (m = {:,})"),
     }
     quantities = {"median_s": "Time (s)", "peak_GiB": "Peak memory (GiB)"}
-    figure, axes = plt.subplots(2, 2, figsize=(6.75, 4), layout="constrained")
-    for j, (x, (fixed, value, label)) in enumerate(sweeps.items()):
-        chosen = sorted(
-            (row for row in rows if row[fixed] == value), key=lambda row: row[x]
-        )
+    # A sweep that time ran out on has no line to draw.
+    drawn = {
+        x: sorted((row for row in rows if row[fixed] == value), key=lambda r: r[x])
+        for x, (fixed, value, _) in sweeps.items()
+    }
+    drawn = {x: chosen for x, chosen in drawn.items() if len(chosen) > 1}
+    figure, axes = plt.subplots(
+        2,
+        len(drawn),
+        figsize=(3.4 * len(drawn), 4),
+        layout="constrained",
+        squeeze=False,
+    )
+    for j, (x, chosen) in enumerate(drawn.items()):
         for i, (quantity, name) in enumerate(quantities.items()):
             axis = axes[i, j]
             axis.plot(
@@ -183,9 +192,9 @@ def plot(rows: list[dict]):
             common.log_axis(axis.xaxis, [row[x] for row in chosen])
             if quantity == "median_s":
                 common.log_axis(axis.yaxis)
-            elif chosen:
+            else:
                 axis.set_ylim(0, 1.1 * max(row[quantity] for row in chosen))
-            axis.set_xlabel(label.format(value))
+            axis.set_xlabel(sweeps[x][2].format(sweeps[x][1]))
             if j == 0:
                 axis.set_ylabel(name)
     return figure

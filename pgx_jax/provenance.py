@@ -36,8 +36,11 @@ def versions() -> dict[str, str]:
 def commit() -> str | None:
     """The commit of the checkout that the package runs from, if it is one.
 
-    The environment variable `PGX_JAX_COMMIT` stands in where git does not tell.
+    The environment variable `PGX_JAX_COMMIT` tells it where the code was copied to a
+    machine without its history.
     """
+    if os.environ.get("PGX_JAX_COMMIT"):
+        return os.environ["PGX_JAX_COMMIT"]
     try:
         return subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],
@@ -47,7 +50,7 @@ def commit() -> str | None:
             check=True,
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return os.environ.get("PGX_JAX_COMMIT")
+        return None
 
 
 def describe() -> dict[str, Any]:
