@@ -1,6 +1,6 @@
 """Ten CartPoles in two groups known beforehand: in five, the force is reversed.
 
-About a minute on two CPU cores. Expected: two groups, NMI 1.0 with the planted ones,
+About two minutes on two CPU cores. Expected: two groups, NMI 1.0 with the planted ones,
 and group policies near the maximum of 500 where one policy for all stays below it.
 """
 

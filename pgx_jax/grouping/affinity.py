@@ -64,7 +64,9 @@ def task_affinity(
         check_coverage(estimates.subsets)
         if score == "transfer_gain":
             _check_singletons(estimates.subsets)
-    member = jnp.asarray(estimates.subsets).astype(jnp.float32)
+    # As constants of the program, XLA would count pairs while compiling, for minutes.
+    subsets = jax.lax.optimization_barrier(jnp.asarray(estimates.subsets))
+    member = subsets.astype(jnp.float32)
     scores = jnp.where(member > 0, estimates.scores, 0.0)
 
     def affinity(scores, times):
@@ -75,7 +77,7 @@ def task_affinity(
 
     with jax.default_matmul_precision("highest"):
         matrix, _ = affinity(scores, jnp.ones(member.shape[0]))
-        result = Affinity(matrix=matrix, pair_counts=pair_counts(estimates.subsets))
+        result = Affinity(matrix=matrix, pair_counts=pair_counts(subsets))
         if key is None:
             return result
         drawn = getattr(estimates, "resampled_scores", None)
