@@ -234,8 +234,19 @@ jax.tree_util.register_dataclass(
 )
 
 
+class SuiteView:
+    """What a suite that wraps another one, `self.suite`, has in common with it."""
+
+    suite: TaskSuite
+
+    name = property(lambda self: self.suite.name)
+    observation_size = property(lambda self: self.suite.observation_size)
+    action_space = property(lambda self: self.suite.action_space)
+    episode_length = property(lambda self: self.suite.episode_length)
+
+
 @dataclasses.dataclass(frozen=True)
-class TaskIdSuite:
+class TaskIdSuite(SuiteView):
     """A suite whose observations end in a one-hot task id.
 
     Attributes:
@@ -253,10 +264,7 @@ class TaskIdSuite:
         """Numbers the tasks of `suite` 0..n-1."""
         return cls(suite, jnp.arange(suite.num_tasks), suite.num_tasks)
 
-    name = property(lambda self: self.suite.name)
     task_names = property(lambda self: self.suite.task_names)
-    action_space = property(lambda self: self.suite.action_space)
-    episode_length = property(lambda self: self.suite.episode_length)
     num_tasks = property(lambda self: self.suite.num_tasks)
     planted_labels = property(lambda self: self.suite.planted_labels)
 

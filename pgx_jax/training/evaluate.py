@@ -14,6 +14,8 @@ from pgx_jax.training.acting import act
 from pgx_jax.training.statistics import RunningStatistics
 
 PyTree = Any
+# What a policy can be scored by, and where `Evaluation` has it.
+METRICS = {"return": "episode_return", "success": "episode_success"}
 
 
 class Evaluation(NamedTuple):

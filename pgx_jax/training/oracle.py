@@ -24,13 +24,12 @@ import numpy as np
 from jax.custom_batching import custom_vmap
 
 from pgx_jax.checkpoint import Workdir
-from pgx_jax.envs.suite import SuiteState, TaskSuite
+from pgx_jax.envs.suite import SuiteState, SuiteView, TaskSuite
 from pgx_jax.estimation.subsets import check_subsets
-from pgx_jax.training.evaluate import evaluate
+from pgx_jax.training.evaluate import METRICS, evaluate
 from pgx_jax.training.ppo import PPO, TrainingState
 
 PyTree = Any
-SCORES = {"return": "episode_return", "success": "episode_success"}
 BLOCK_BYTES = 2**31
 
 
@@ -134,9 +133,9 @@ class Oracle:
     block_size: int | None = None
 
     def __post_init__(self):
-        if self.score not in SCORES:
+        if self.score not in METRICS:
             raise ValueError(
-                f"score must be one of {', '.join(SCORES)}, got {self.score!r}"
+                f"score must be one of {', '.join(METRICS)}, got {self.score!r}"
             )
         if self.num_episodes < 1:
             raise ValueError(
@@ -311,7 +310,7 @@ class Oracle:
             )
             finite = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(state.params)]
             return BlockScores(
-                scores=getattr(result, SCORES[self.score]).mean(axis=1),
+                scores=getattr(result, METRICS[self.score]).mean(axis=1),
                 finite=jnp.all(jnp.stack(finite)),
                 evaluation_steps=result.episode_length.max(),
             )
@@ -414,7 +413,7 @@ def _lay_out(suite: TaskSuite, subsets: np.ndarray, indices: np.ndarray) -> list
 
 
 @dataclasses.dataclass(frozen=True)
-class _SubsetSuite:
+class _SubsetSuite(SuiteView):
     """The tasks of one subset as a suite, to be used under `vmap` over subsets.
 
     The tasks of a suite may be different programs, so that they cannot be chosen by a
@@ -427,10 +426,6 @@ class _SubsetSuite:
     tasks: jax.Array
     place: jax.Array
 
-    name = property(lambda self: self.suite.name)
-    observation_size = property(lambda self: self.suite.observation_size)
-    action_space = property(lambda self: self.suite.action_space)
-    episode_length = property(lambda self: self.suite.episode_length)
     num_tasks = property(lambda self: self.tasks.shape[0])
 
     def reset(self, key: jax.Array, num_envs: int) -> SuiteState:

@@ -8,17 +8,16 @@ import math
 import jax
 import jax.numpy as jnp
 
-from pgx_jax.envs.suite import SuiteState, TaskSuite
+from pgx_jax.envs.suite import SuiteState, SuiteView, TaskSuite
 from pgx_jax.estimation.evaluators import Adapted, Evaluation
 from pgx_jax.estimation.projection import map_blocks
 from pgx_jax.estimation.regression import Incidence
 from pgx_jax.networks.mlp import ActorCritic
-from pgx_jax.training.evaluate import evaluate
+from pgx_jax.training.evaluate import METRICS, evaluate
 from pgx_jax.training.statistics import RunningStatistics
 
 # Environments stepped at once: enough to fill a GPU.
 BLOCK_ENVIRONMENTS = 2**16
-METRICS = {"return": "episode_return", "success": "episode_success"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -125,7 +124,7 @@ class RolloutEvaluator:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Members:
+class _Members(SuiteView):
     """Some tasks of a suite, chosen by a traced index; resets are those of the suite.
 
     A suite whose tasks can be gathered steps only those; another steps all of its tasks
@@ -135,10 +134,6 @@ class _Members:
     suite: TaskSuite
     tasks: jax.Array
 
-    name = property(lambda self: self.suite.name)
-    observation_size = property(lambda self: self.suite.observation_size)
-    action_space = property(lambda self: self.suite.action_space)
-    episode_length = property(lambda self: self.suite.episode_length)
     num_tasks = property(lambda self: self.tasks.shape[0])
 
     def reset(self, key: jax.Array, num_envs: int) -> SuiteState:
