@@ -46,5 +46,16 @@ def main(argv: list[str]) -> None:
     print(f"report: {report}")
 
 
+def parse_flags(argv: list[str]) -> list[str]:
+    """As absl does, with one line in place of a traceback for an unknown setting."""
+    app.define_help_flags()
+    try:
+        return app.parse_flags_with_usage(argv)
+    except AttributeError as error:
+        cause = error.args[0]
+        text = cause.args[0] if isinstance(cause, Exception) else str(cause)
+        sys.exit(f"error: config has no such field: {' '.join(text.split())}")
+
+
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

@@ -637,6 +637,7 @@ class _Run:
             if restored is not None:
                 done, state, info = restored
                 seconds_before = info["seconds"]
+            seconds = seconds_before  # where only the result was still to be stored
             self.writer.rewind(stage, done * per_update)
             all_steps = per_update * suite.num_tasks
             self.progress.start(

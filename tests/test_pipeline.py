@@ -23,7 +23,12 @@ SMALL = {
     "network": {"hidden_sizes": [8]},
     "ppo": {"num_envs": 4, "unroll_length": 16, "num_epochs": 1, "num_minibatches": 2},
     "meta_training": {"num_updates": 4},
-    "estimation": {"num_transitions": 64, "num_subsets": 40, "dim": 16},
+    "estimation": {
+        "num_transitions": 64,
+        "num_subsets": 40,
+        "dim": 16,
+        "num_resamples": 4,
+    },
     "grouping": {"num_random_draws": 2},
     "group_training": {"num_updates": 2},
     "evaluation": {"num_episodes": 4},
@@ -116,10 +121,15 @@ def test_a_killed_run_ends_with_the_same_numbers(finished, tmp_path):
     assert len(lines) == len(set(lines)) == 4 + 2
 
 
-def test_interrupt_between_chunks_is_resumed(finished, tmp_path):
+@pytest.mark.parametrize("chunks", [1, 2], ids=["half-way", "before the result"])
+def test_interrupt_between_chunks_is_resumed(finished, tmp_path, chunks):
     class Interrupting(Progress):
+        calls = 0
+
         def update(self, steps, returns=None):
-            raise KeyboardInterrupt
+            self.calls += 1
+            if self.calls == chunks:
+                raise KeyboardInterrupt
 
     _, results, _ = finished
     config = PipelineConfig.from_dict(SMALL)
@@ -167,6 +177,8 @@ def test_adaptation_to_target_tasks(tmp_path):
         ({"estimation": {"subset_size": 11}}, "subset_size"),
         ({"estimation": {"num_subsets": 3}}, "num_subsets=3"),
         ({"estimation": {"evaluator": "oracle"}}, "estimation.evaluator"),
+        ({"estimation": {"num_resamples": -1}}, "estimation.num_resamples"),
+        ({"estimation": {"max_relative_distance": -0.1}}, "max_relative_distance"),
         ({"adaptation": {"num_updates": 5}}, "adaptation.num_updates"),
         ({"network": {"activation": "sine"}}, "activation"),
         ({"checkpoint_every": 0}, "checkpoint_every"),
@@ -178,6 +190,42 @@ def test_impossible_settings_are_refused_before_the_workdir_is_made(
     with pytest.raises(ValueError, match=message):
         run(tmp_path / "run", **changes)
     assert not (tmp_path / "run").exists()
+
+
+def test_rollouts_and_transfer_gains(tmp_path):
+    results, _ = run(
+        tmp_path,
+        estimation={
+            **SMALL["estimation"],
+            "evaluator": "rollout",
+            "num_rollouts": 2,
+            "score": "transfer_gain",
+            "num_resamples": 0,
+        },
+        grouping={"num_groups": 2, "num_random_draws": 0},
+    )
+    assert results.uncertainty is None
+    assert results.affinity_method == "transfer_gain"
+    assert np.isfinite(results.affinity).all()
+
+
+def test_an_unknown_setting_on_the_command_line_is_one_line():
+    config = ROOT / "experiments/configs/cartpole_planted.py"
+    result = subprocess.run(
+        [
+            sys.executable,
+            str(ROOT / "experiments/run.py"),
+            f"--config={config}",
+            "--workdir=unused",
+            "--config.sed=1",
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode != 0
+    assert result.stderr.strip().splitlines() == [
+        'error: config has no such field: \'sed\' Did you mean "seed" instead of "sed"?'
+    ]
 
 
 def test_a_workdir_of_another_config_is_refused(finished):
