@@ -49,6 +49,7 @@ FULL = {
     "tasks": [10, 20, 50, 100, 200],
     "many_tasks": 20,
     "some_subsets": 2_000,
+    "largest": [(100, 100_000)],
     "samples": 2_048,
     "width": 400,
     "hidden": 3,
@@ -59,6 +60,7 @@ SMALL = {
     "tasks": [5, 10],
     "many_tasks": 10,
     "some_subsets": 200,
+    "largest": [],
     "samples": 100,
     "width": 64,
     "hidden": 1,
@@ -82,7 +84,7 @@ COLUMNS = {
 
 def draw_subsets(num_tasks: int, num_subsets: int) -> np.ndarray:
     """Subsets of a tenth of the tasks that cover all pairs."""
-    size = max(4, num_tasks // 10)
+    size = min(max(4, num_tasks // 10), num_tasks - 1)
     drawn = min(num_subsets, 2_000)
     subsets = pgx.sample_subsets(jax.random.key(1), num_tasks, drawn, size)
     # Balanced draws take the host a minute for 100,000 subsets; the rest are uniform.
@@ -152,9 +154,8 @@ def list_points(sizes: dict) -> list[tuple[int, int]]:
     """(n, m) of both sweeps, and the largest m with many tasks last."""
     by_subsets = [(sizes["many_tasks"], m) for m in sizes["subsets"]]
     by_tasks = [(n, sizes["some_subsets"]) for n in sizes["tasks"]]
-    both = (max(sizes["tasks"]) // 2, max(sizes["subsets"]))
-    points = [by_subsets[0], by_tasks[-1]]
-    return list(dict.fromkeys([*points, *by_subsets, *by_tasks, both]))
+    ends = [by_subsets[0], by_tasks[-1]]
+    return list(dict.fromkeys([*ends, *by_subsets, *by_tasks, *sizes["largest"]]))
 
 
 def plot(rows: list[dict]):
