@@ -173,7 +173,8 @@ def plot(rows: list[dict]):
         x: sorted((row for row in rows if row[fixed] == value), key=lambda r: r[x])
         for x, (fixed, value, _) in sweeps.items()
     }
-    drawn = {x: chosen for x, chosen in drawn.items() if len(chosen) > 1}
+    lines = {x: chosen for x, chosen in drawn.items() if len(chosen) > 1}
+    drawn = lines or {x: chosen for x, chosen in drawn.items() if chosen}
     figure, axes = plt.subplots(
         2,
         len(drawn),
