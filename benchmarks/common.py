@@ -155,6 +155,13 @@ def count_params(params) -> int:
     return sum(x.size for x in jax.tree.leaves(params))
 
 
+def estimate(params, batch, subsets, **settings: Any) -> pgx.SubsetEstimates:
+    """`estimate_subsets` of the benchmarks' policy, with one key for all of them."""
+    return pgx.estimate_subsets(
+        log_prob, params, batch, subsets, key=jax.random.key(2), **settings
+    )
+
+
 def measure(function: Callable, *args: Any, repeats: int = 7) -> dict[str, Any]:
     """Wall time of a function in s, after one call to compile and warm up."""
     began = time.perf_counter()

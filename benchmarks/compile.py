@@ -73,14 +73,8 @@ def measure_once(sizes: dict, precision: str) -> dict:
     jax.block_until_ready(problem)
 
     def call(params, batch):
-        estimates = pgx.estimate_subsets(
-            common.log_prob,
-            params,
-            batch,
-            subsets,
-            key=jax.random.key(2),
-            dim=sizes["dim"],
-            feature_precision=precision,
+        estimates = common.estimate(
+            params, batch, subsets, dim=sizes["dim"], feature_precision=precision
         )
         return pgx.task_affinity(estimates), estimates
 

@@ -38,13 +38,8 @@ def main() -> None:
         subsets = pgx.sample_subsets(key, 10, num_subsets, 3)
 
         def estimate(params, batch, subsets=subsets, precision=precision):
-            estimates = pgx.estimate_subsets(
-                common.log_prob,
-                params,
-                batch,
-                subsets,
-                key=jax.random.key(2),
-                feature_precision=precision,
+            estimates = common.estimate(
+                params, batch, subsets, feature_precision=precision
             )
             return pgx.task_affinity(estimates), estimates
 

@@ -102,14 +102,8 @@ def measure_point(num_tasks: int, num_subsets: int, sizes: dict, repeats: int) -
     stages = {"estimate": [], "affinity": []}
     for _ in range(repeats + 1):  # the first is a warm-up
         moments = [time.perf_counter()]
-        estimates = pgx.estimate_subsets(
-            common.log_prob,
-            params,
-            batch,
-            subsets,
-            key=jax.random.key(2),
-            dim=sizes["dim"],
-            feature_precision="tf32",
+        estimates = common.estimate(
+            params, batch, subsets, dim=sizes["dim"], feature_precision="tf32"
         )
         jax.block_until_ready(estimates)
         moments.append(time.perf_counter())

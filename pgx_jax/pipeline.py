@@ -148,16 +148,12 @@ def _make_checked_suite(config: PipelineConfig) -> TaskSuite:
             "config field 'estimation.num_transitions' must be a multiple of "
             f"ppo.num_envs = {config.ppo.num_envs}, got {estimation.num_transitions}"
         )
-    if estimation.max_relative_distance < 0 or estimation.num_resamples < 0:
-        name = (
-            "num_resamples"
-            if estimation.num_resamples < 0
-            else ("max_relative_distance")
-        )
-        raise ValueError(
-            f"config field 'estimation.{name}' must not be negative, got "
-            f"{getattr(estimation, name)}"
-        )
+    for field in ("max_relative_distance", "num_resamples"):
+        if getattr(estimation, field) < 0:
+            raise ValueError(
+                f"config field 'estimation.{field}' must not be negative, got "
+                f"{getattr(estimation, field)}"
+            )
     if config.checkpoint_every < 1:
         raise ValueError(
             f"config field 'checkpoint_every' must be at least 1, got "

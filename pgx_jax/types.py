@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 PyTree = Any
 
@@ -30,6 +31,13 @@ class Transitions(NamedTuple):
     action: PyTree  # leaves of shape=[n, N, ...]
     advantage: jax.Array  # shape=[n, N], dtype=float
     mask: jax.Array | None = None  # shape=[n, N], dtype=bool
+
+    @property
+    def valid(self) -> jax.Array:
+        """The mask, true throughout where there is none; bool array of shape [n, N]."""
+        if self.mask is None:
+            return jnp.ones(self.advantage.shape, bool)
+        return self.mask
 
 
 class SubsetEstimates(NamedTuple):

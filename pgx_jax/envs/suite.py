@@ -282,9 +282,13 @@ class TaskIdSuite(SuiteView):
         tasks = check_tasks(tasks, self.num_tasks)
         return TaskIdSuite(self.suite.select(tasks), self.task_ids[tasks], self.num_ids)
 
-    def gather(self, tasks: jax.Array) -> TaskIdSuite:
-        """`select` by an index that may be traced, where the suite has it."""
-        return TaskIdSuite(self.suite.gather(tasks), self.task_ids[tasks], self.num_ids)
+    @property
+    def gather(self) -> Callable[[jax.Array], TaskIdSuite]:
+        """`select` by an index that may be traced; there where the suite has it."""
+        gather = self.suite.gather
+        return lambda tasks: TaskIdSuite(
+            gather(tasks), self.task_ids[tasks], self.num_ids
+        )
 
     def _extend(self, state: SuiteState) -> SuiteState:
         def append(observation):

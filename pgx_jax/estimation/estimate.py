@@ -295,13 +295,13 @@ def _features(
 ) -> tuple[jax.Array, Callable[[jax.Array], PyTree]]:
     """Features [n, N, d], and the map from them back to the parameters."""
     shape, projection = batch.advantage.shape, settings.projection
-    mask = jnp.ones(shape, bool) if batch.mask is None else batch.mask
+    valid = batch.valid
     observation, action = jax.tree.map(
         lambda x: x.reshape(-1, *x.shape[2:]), (batch.observation, batch.action)
     )
     if projection is None:
         values, expand = exact_features(
-            log_prob_fn, params, observation, action, mask.ravel()
+            log_prob_fn, params, observation, action, valid.ravel()
         )
     else:
 
@@ -313,7 +313,7 @@ def _features(
 
         values = _shard(project, settings.mesh, (params, key), (observation, action))
         expand = functools.partial(back_project, projection, key, params)
-    values = jnp.where(mask[..., None], values.reshape(*shape, -1), 0.0)
+    values = jnp.where(valid[..., None], values.reshape(*shape, -1), 0.0)
     return values, expand
 
 

@@ -83,8 +83,7 @@ def surrogate(adapted: Adapted) -> Evaluation:
     It looks only at projected gradients: no network is run, and the solution is taken
     as it is, since the loss itself bounds how much a long step can claim.
     """
-    advantage, mask = adapted.batch.advantage, adapted.batch.mask
-    valid = jnp.ones(advantage.shape, bool) if mask is None else mask
+    advantage, valid = adapted.batch.advantage, adapted.batch.valid
     count = valid.sum(axis=1).astype(jnp.float32)
     weight = jnp.where(valid, jnp.abs(advantage), 0.0)
     sign = jnp.where(advantage >= 0, 1.0, -1.0)
@@ -120,8 +119,7 @@ def off_policy(adapted: Adapted) -> Evaluation:
 
     Source: Schulman et al., "Proximal policy optimization algorithms", 2017.
     """
-    batch = adapted.batch
-    valid = jnp.ones(batch.advantage.shape, bool) if batch.mask is None else batch.mask
+    batch, valid = adapted.batch, adapted.batch.valid
     centre = jnp.mean(batch.advantage, axis=1, keepdims=True, where=valid)
     advantage = jnp.where(valid, batch.advantage - centre, 0.0)
     log_prob = jax.vmap(adapted.log_prob_fn, (None, 0, 0))

@@ -25,8 +25,8 @@ def task_gradients(
     first_task = jax.tree.map(lambda x: x[0], (batch.observation, batch.action))
     log_prob = single_log_prob(log_prob_fn, params, *first_task)
     weight = batch.advantage
-    mask = jnp.ones(weight.shape, bool) if batch.mask is None else batch.mask
-    weight = jnp.where(mask, weight, 0.0) / jnp.maximum(mask.sum(1, keepdims=True), 1)
+    valid = jnp.asarray(batch.valid)
+    weight = jnp.where(valid, weight, 0.0) / jnp.maximum(valid.sum(1, keepdims=True), 1)
 
     def gradient(observation, action, task_weight):
         def objective(p):

@@ -86,8 +86,7 @@ class RolloutEvaluator:
             incidence = Incidence.create(subsets, adapted.plan)
             play = jax.vmap(lambda *x: self._play(*x, adapted.key))
             returns = play(adapted.adapt(delta), incidence.task_of)
-            matrix = jax.tree.map(incidence.members_to_matrix, self._summarise(returns))
-            return matrix
+            return jax.tree.map(incidence.members_to_matrix, self._summarise(returns))
 
         most = BLOCK_ENVIRONMENTS // (adapted.plan.most_tasks * self.num_episodes)
         block = min(self.block_size or max(1, most), adapted.plan.block)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import pgx_jax as pgx
+from pgx_jax.envs import TaskIdSuite
 from pgx_jax.networks.mlp import make_actor_critic
 from pgx_jax.training.evaluate import evaluate
 from pgx_jax.training.rollout import RolloutEvaluator
@@ -113,6 +114,14 @@ def test_scores_are_the_mean_returns_of_the_members(clock_suite, kind, block_siz
     np.testing.assert_array_equal(estimates.effective_sample_size, 16.0 * SUBSETS)
     # They differ, so that the above can tell policies and tasks apart.
     assert np.ptp(np.asarray(estimates.scores)[member]) > 0.3
+
+
+def test_a_task_id_gathers_where_the_suite_does(clock_suite):
+    suite = clock_suite([0, 1], [99, 99])
+    gathered = TaskIdSuite.create(suite).gather(jnp.array([1, 1, 0]))
+    np.testing.assert_array_equal(gathered.task_ids, [1, 1, 0])
+    assert gathered.num_tasks == 3 and gathered.num_ids == 2
+    assert not hasattr(TaskIdSuite.create(Ungathered(suite)), "gather")
 
 
 def test_a_quantile_and_the_success_rate(clock_suite):
