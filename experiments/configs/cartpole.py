@@ -1,7 +1,7 @@
 """Ten CartPoles of different physics, then fifty unseen ones.
 
 About four minutes on two CPU cores. Half of the motors are wired the other way round,
-so that one policy for all falls behind at this budget (20,000 steps a task before and
+so that one policy for all falls behind at this budget (41,000 steps a task before and
 after grouping); `experiments/results/cartpole.md` has the table of methods.
 """
 
