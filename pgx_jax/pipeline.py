@@ -48,6 +48,8 @@ STAGES = (
     "evaluation",
     "adaptation",
 )
+# Share of a task's steps between two checkpoints that may diverge.
+MOST_DIVERGENCES = 0.1
 
 
 class TrainingDiverged(RuntimeError):
@@ -653,6 +655,7 @@ class _Run:
                         f"{self.directory.path / 'checkpoints' / stage}"
                     )
                 metrics = jax.device_get(metrics)
+                self._check_divergences(stage, metrics["divergences"], suite, chunk)
                 for i in range(chunk):
                     step = (done + i + 1) * per_update
                     self.writer.write(stage, step, _log_line(metrics, i, rows))
@@ -668,6 +671,26 @@ class _Run:
         )
         self.progress.finish()
         return state
+
+    def _check_divergences(
+        self, stage: str, divergences: np.ndarray, suite: TaskSuite, num_updates: int
+    ) -> None:
+        """Tells of environments whose physics diverged; refuses to train on many."""
+        counts = divergences.sum(axis=0)
+        steps = num_updates * self.config.ppo.steps_per_update
+        worst = int(counts.argmax())
+        if counts[worst] > MOST_DIVERGENCES * steps:
+            raise TrainingDiverged(
+                f"{stage}: {counts[worst] / steps:.0%} of the steps of task "
+                f"{suite.task_names[worst]!r} gave an observation or a reward that is "
+                "not finite; its environment seems to be broken"
+            )
+        if counts[worst]:
+            self.progress.note(
+                f"{stage}: {int(counts.sum()):,} of {steps * len(counts):,} steps "
+                "diverged, their environments were reset; most of them of "
+                f"{suite.task_names[worst]!r}"
+            )
 
     def _curve(self, stage: str) -> dict[str, Any]:
         lines = [x for x in read_metrics(self.directory.path) if x["stage"] == stage]

@@ -12,6 +12,7 @@ with contextlib.redirect_stdout(io.StringIO()):
     import mujoco.mjx  # noqa: F401
 
 from pgx_jax.envs import cartpole
+from pgx_jax.envs.collection import CollectionSuite
 from pgx_jax.envs.suite import (
     ActionSpace,
     FamilySuite,
@@ -23,6 +24,7 @@ from pgx_jax.envs.suite import (
 __all__ = [
     "SUITES",
     "ActionSpace",
+    "CollectionSuite",
     "FamilySuite",
     "SuiteState",
     "TaskIdSuite",

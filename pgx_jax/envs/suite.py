@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -40,8 +40,11 @@ class SuiteState(NamedTuple):
       env_state: the Brax `State` to step from (already reset where the episode ended).
       observation: what the policy acts on next; float32 [..., observation_size].
       reward: of the step just taken; float32.
-      termination: whether that step ended the episode by the task's own rules; bool.
+      termination: whether that step ended the episode by the task's own rules, or
+        because its physics diverged; bool.
       truncation: whether the time limit ended it; bool, never with termination.
+      divergence: whether the step gave an observation or a reward that is not finite;
+        it then counts as a step of no reward that stayed where it was; bool.
       next_observation: the observation that the step led to, before any reset; what the
         value is bootstrapped from; float32 [..., observation_size].
       episode_return: the sum of rewards of the current episode, or of the one that has
@@ -50,6 +53,8 @@ class SuiteState(NamedTuple):
       episode_success: whether the task reported success at any of its steps
         (`metrics["success"]` of the environment, 0 where it has none); float32.
       key: the key that the next reset draws from.
+      pool: initial states of the environment that ended episodes start from, leaves of
+        shape [n, pool_size, ...], or None where every reset is drawn on the spot.
     """
 
     env_state: State
@@ -57,11 +62,13 @@ class SuiteState(NamedTuple):
     reward: jax.Array
     termination: jax.Array
     truncation: jax.Array
+    divergence: jax.Array
     next_observation: jax.Array
     episode_return: jax.Array
     episode_length: jax.Array
     episode_success: jax.Array
     key: jax.Array
+    pool: State | None = None
 
     @property
     def done(self) -> jax.Array:
@@ -69,7 +76,6 @@ class SuiteState(NamedTuple):
         return self.termination | self.truncation
 
 
-@runtime_checkable
 class TaskSuite(Protocol):
     """n tasks behind one pair of functions.
 
@@ -94,19 +100,50 @@ class TaskSuite(Protocol):
 
     def select(self, tasks: Sequence[int]) -> TaskSuite: ...
 
+    def refresh(self, state: SuiteState) -> SuiteState:
+        """Draws the pool of initial states anew, where there is one.
+
+        To be called once in a while, as training does before every unroll: between two
+        calls, ended episodes start from one of the pool's states.
+        """
+        return state
+
+    # What brings other environments in; `pgx_jax.envs.adapters` explains each.
+
+    @staticmethod
+    def from_brax(*args: Any, **kwargs: Any) -> TaskSuite:
+        """See `pgx_jax.envs.adapters.from_brax`."""
+        from pgx_jax.envs import adapters
+
+        return adapters.from_brax(*args, **kwargs)
+
+    @staticmethod
+    def from_playground(*args: Any, **kwargs: Any) -> TaskSuite:
+        """See `pgx_jax.envs.adapters.from_playground`."""
+        from pgx_jax.envs import adapters
+
+        return adapters.from_playground(*args, **kwargs)
+
+    @staticmethod
+    def from_functions(*args: Any, **kwargs: Any) -> TaskSuite:
+        """See `pgx_jax.envs.adapters.from_functions`."""
+        from pgx_jax.envs import adapters
+
+        return adapters.from_functions(*args, **kwargs)
+
 
 def reset_episode(env: Env, key: jax.Array) -> SuiteState:
     """Starts one episode of one Brax environment; leaves have no leading axes."""
     key, reset_key = jax.random.split(key)
-    env_state = env.reset(reset_key)
-    observation = env_state.obs
+    env_state = jax.tree.map(strengthen, env.reset(reset_key))
     return SuiteState(
         env_state=env_state,
-        observation=observation,
+        observation=env_state.obs,
         reward=jnp.zeros((), jnp.float32),
         termination=jnp.zeros((), bool),
         truncation=jnp.zeros((), bool),
-        next_observation=observation,
+        divergence=jnp.zeros((), bool),
+        next_observation=env_state.obs,
         episode_return=jnp.zeros((), jnp.float32),
         episode_length=jnp.zeros((), jnp.int32),
         episode_success=jnp.zeros((), jnp.float32),
@@ -115,34 +152,59 @@ def reset_episode(env: Env, key: jax.Array) -> SuiteState:
 
 
 def step_episode(
-    env: Env, episode_length: int, state: SuiteState, action: jax.Array
+    env: Env,
+    episode_length: int,
+    state: SuiteState,
+    action: jax.Array,
+    pool: State | None = None,
 ) -> SuiteState:
     """Takes one step of one Brax environment, and resets it where the episode ends.
 
-    The new episode starts from a fresh draw of the environment's own `reset`. An
-    episode that reaches `episode_length` steps is truncated.
+    The new episode starts from a fresh draw of the environment's own `reset`, or from a
+    state of the pool. An episode that reaches `episode_length` steps is truncated. One
+    whose observation or reward is not finite ends there.
+
+    Args:
+      env: the environment.
+      episode_length: in steps.
+      state: leaves have no leading axes.
+      action: of the environment.
+      pool: initial states, leaves of shape [pool_size, ...], or None.
     """
     stepped = env.step(state.env_state, action)
     # The statistics of an episode stay readable on its last step, so they are cleared
     # on the step after it.
     started = state.done
-    reward = stepped.reward.astype(jnp.float32)
     length = jnp.where(started, 0, state.episode_length) + 1
     success = stepped.metrics.get("success", jnp.zeros(())).astype(jnp.float32)
-    termination = stepped.done.astype(bool)
+    divergence = ~(jnp.all(jnp.isfinite(stepped.obs)) & jnp.isfinite(stepped.reward))
+    reward = jnp.where(divergence, 0.0, stepped.reward).astype(jnp.float32)
+    termination = stepped.done.astype(bool) | divergence
     truncation = (length >= episode_length) & ~termination
     done = termination | truncation
 
     key, reset_key = jax.random.split(state.key)
-    fresh = env.reset(reset_key)
-    env_state = jax.tree.map(lambda new, old: jnp.where(done, new, old), fresh, stepped)
+    if pool is None:
+        fresh = env.reset(reset_key)
+    else:
+        size = jax.tree.leaves(pool)[0].shape[0]
+        index = jax.random.randint(reset_key, (), 0, size)
+        fresh = jax.tree.map(lambda x: x[index], pool)
+    # In the types of the state before, so that a loop over steps compiles once.
+    env_state = jax.tree.map(
+        lambda new, old, like: jnp.where(done, new, old).astype(like.dtype),
+        fresh,
+        stepped,
+        state.env_state,
+    )
     return SuiteState(
         env_state=env_state,
         observation=env_state.obs,
         reward=reward,
         termination=termination,
         truncation=truncation,
-        next_observation=stepped.obs,
+        divergence=divergence,
+        next_observation=jnp.where(divergence, state.env_state.obs, stepped.obs),
         episode_return=jnp.where(started, 0.0, state.episode_return) + reward,
         episode_length=length,
         episode_success=jnp.maximum(
@@ -152,8 +214,16 @@ def step_episode(
     )
 
 
+def strengthen(x: jax.Array) -> jax.Array:
+    """Drops a weak type, which would make the second call compile again."""
+    x = jnp.asarray(x)
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return x
+    return jax.lax.convert_element_type(x, np.dtype(x.dtype))
+
+
 @dataclasses.dataclass(frozen=True)
-class FamilySuite:
+class FamilySuite(TaskSuite):
     """A suite of one environment function whose parameters differ by task.
 
     Attributes:
@@ -166,6 +236,9 @@ class FamilySuite:
       action_space: what a policy puts out.
       episode_length: steps after which an episode is truncated.
       planted_labels: the known group of each task (n integers), or None.
+      pool_size: initial states per task that are drawn beforehand, for environments
+        whose reset costs as much as a step; 0 to draw each reset on the spot, for every
+        environment at every step.
     """
 
     make_env: Callable[[PyTree], Env]
@@ -176,6 +249,7 @@ class FamilySuite:
     action_space: ActionSpace
     episode_length: int
     planted_labels: tuple[int, ...] | None = None
+    pool_size: int = 0
 
     @property
     def num_tasks(self) -> int:
@@ -188,16 +262,33 @@ class FamilySuite:
             env = self.make_env(parameters)
             return jax.vmap(lambda k: reset_episode(env, k))(task_keys)
 
-        return jax.vmap(reset_task)(self.parameters, keys)
+        return self.refresh(jax.vmap(reset_task)(self.parameters, keys))
 
     def step(self, state: SuiteState, action: jax.Array) -> SuiteState:
-        def step_task(parameters, task_state, task_action):
+        def step_task(parameters, task_state, task_action, task_pool):
             env = self.make_env(parameters)
-            return jax.vmap(lambda s, a: step_episode(env, self.episode_length, s, a))(
-                task_state, task_action
-            )
+            return jax.vmap(
+                lambda s, a: step_episode(env, self.episode_length, s, a, task_pool)
+            )(task_state, task_action)
 
-        return jax.vmap(step_task)(self.parameters, state, action)
+        pool = state.pool
+        new = jax.vmap(step_task)(
+            self.parameters, state._replace(pool=None), action, pool
+        )
+        return new._replace(pool=pool)
+
+    def refresh(self, state: SuiteState) -> SuiteState:
+        if not self.pool_size:
+            return state
+
+        def draw(parameters, key):
+            env = self.make_env(parameters)
+            keys = jax.random.split(key, self.pool_size)
+            return jax.tree.map(strengthen, jax.vmap(env.reset)(keys))
+
+        # The environments' keys move on at every step, so that no two pools are alike.
+        keys = jax.vmap(jax.random.fold_in, (0, None))(state.key[:, 0], 1)
+        return state._replace(pool=jax.vmap(draw)(self.parameters, keys))
 
     def select(self, tasks: Sequence[int]) -> FamilySuite:
         tasks = check_tasks(tasks, self.num_tasks)
@@ -230,11 +321,12 @@ jax.tree_util.register_dataclass(
         "action_space",
         "episode_length",
         "planted_labels",
+        "pool_size",
     ],
 )
 
 
-class SuiteView:
+class SuiteView(TaskSuite):
     """What a suite that wraps another one, `self.suite`, has in common with it."""
 
     suite: TaskSuite
@@ -277,6 +369,9 @@ class TaskIdSuite(SuiteView):
 
     def step(self, state: SuiteState, action: jax.Array) -> SuiteState:
         return self._extend(self.suite.step(state, action))
+
+    def refresh(self, state: SuiteState) -> SuiteState:
+        return self.suite.refresh(state)
 
     def select(self, tasks: Sequence[int]) -> TaskIdSuite:
         tasks = check_tasks(tasks, self.num_tasks)

@@ -27,6 +27,7 @@ class Rollout(NamedTuple):
       reward: float32.
       termination: bool.
       truncation: bool.
+      divergence: whether the step was not finite; bool.
       episode_return: of the episode so far; float32.
       episode_length: of the episode so far, in steps; int32.
       episode_success: whether the episode has met success so far; float32.
@@ -39,6 +40,7 @@ class Rollout(NamedTuple):
     reward: jax.Array
     termination: jax.Array
     truncation: jax.Array
+    divergence: jax.Array
     episode_return: jax.Array
     episode_length: jax.Array
     episode_success: jax.Array
@@ -135,6 +137,8 @@ def unroll(
 ) -> tuple[SuiteState, Rollout]:
     """Takes `length` steps in every environment, with sampled actions.
 
+    The suite's pool of initial states is drawn anew first, where it has one.
+
     Args:
       suite: r tasks.
       actor_critic: the networks.
@@ -167,11 +171,13 @@ def unroll(
             reward=new.reward,
             termination=new.termination,
             truncation=new.truncation,
+            divergence=new.divergence,
             episode_return=new.episode_return,
             episode_length=new.episode_length,
             episode_success=new.episode_success,
         )
         return new, steps
 
+    state = suite.refresh(state)
     state, steps = jax.lax.scan(take_step, state, jax.random.split(key, length))
     return state, jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), steps)

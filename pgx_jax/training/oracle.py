@@ -435,6 +435,9 @@ class _SubsetSuite(SuiteView):
     def step(self, state: SuiteState, action: jax.Array) -> SuiteState:
         return _step_rows(self.rows, self.source, self.place, state, action)
 
+    def refresh(self, state: SuiteState) -> SuiteState:
+        return _refresh_rows(self.rows, self.source, self.place, state)
+
 
 jax.tree_util.register_dataclass(
     _SubsetSuite,
@@ -443,28 +446,35 @@ jax.tree_util.register_dataclass(
 )
 
 
-@custom_vmap
-def _step_rows(rows, source, place, state, action) -> SuiteState:
-    """Steps every row from the tasks' states, and takes the tasks' states from them.
+def _on_rows(method: Callable[..., SuiteState]) -> Callable[..., SuiteState]:
+    """Lets every row do something from the tasks' states, and gives these back.
 
     Args:
-      rows: the suite of R rows.
-      source: int32 [R].
-      place: int32 [q].
-      state: leaves of shape [q, num_envs, ...].
-      action: [q, num_envs, ...].
+      method: `method(rows, *args)`, leaves of args and result of shape [R, ...].
+
+    Returns:
+      `call(rows, source, place, *args)`: rows is the suite of R rows, source int32 [R],
+      place int32 [q], leaves of args and result are of shape [q, ...].
     """
-    state, action = jax.tree.map(lambda x: x[source], (state, action))
-    return jax.tree.map(lambda x: x[place], rows.step(state, action))
+
+    @custom_vmap
+    def call(rows, source, place, *args):
+        args = jax.tree.map(lambda x: x[source], args)
+        return jax.tree.map(lambda x: x[place], method(rows, *args))
+
+    @call.def_vmap
+    def call_all(axis_size, in_batched, rows, source, *args):
+        def flatten(x, is_batched):
+            x = x if is_batched else jnp.broadcast_to(x, (axis_size, *x.shape))
+            return x.reshape(axis_size * x.shape[1], *x.shape[2:])
+
+        flat = jax.tree.map(flatten, args, tuple(in_batched[2:]))
+        new = call(rows, source, *flat)
+        new = jax.tree.map(lambda x: x.reshape(axis_size, -1, *x.shape[1:]), new)
+        return new, jax.tree.map(lambda _: True, new)
+
+    return call
 
 
-@_step_rows.def_vmap
-def _step_all_subsets(axis_size, in_batched, rows, source, place, state, action):
-    def flatten(x, is_batched):
-        x = x if is_batched else jnp.broadcast_to(x, (axis_size, *x.shape))
-        return x.reshape(axis_size * x.shape[1], *x.shape[2:])
-
-    flat = jax.tree.map(flatten, (place, state, action), tuple(in_batched[2:]))
-    new = _step_rows(rows, source, *flat)
-    new = jax.tree.map(lambda x: x.reshape(axis_size, -1, *x.shape[1:]), new)
-    return new, jax.tree.map(lambda _: True, new)
+_step_rows = _on_rows(lambda rows, state, action: rows.step(state, action))
+_refresh_rows = _on_rows(lambda rows, state: rows.refresh(state))

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pgx_jax.envs.suite import SuiteState, TaskSuite
+from pgx_jax.envs.suite import SuiteState, TaskSuite, strengthen
 from pgx_jax.networks.mlp import ActorCritic
 from pgx_jax.training.acting import (
     Rollout,
@@ -246,7 +246,8 @@ class PPO:
 
         Pure. Metrics are per row, float32 [r], except `gradient_norm`, [k];
         `episodes` counts the episodes that ended and `return`, `length` and `success`
-        are their means, NaN where none did.
+        are their means, NaN where none did; `divergences` counts the steps that were
+        not finite.
         """
         act_key, learn_key = jax.random.split(key)
         suite_state, rollout = self._unroll(
@@ -347,7 +348,7 @@ class PPO:
             key=run_key,
             num_updates=jnp.zeros((), jnp.int32),
         )
-        return jax.tree.map(_strengthen, state)
+        return jax.tree.map(strengthen, state)
 
     @functools.partial(jax.jit, static_argnums=(0, 3), donate_argnums=2)
     def _run(self, suite, state, num_updates) -> tuple[TrainingState, Metrics]:
@@ -559,14 +560,8 @@ def _episode_metrics(rollout: Rollout) -> Metrics:
         "return": mean(rollout.episode_return),
         "length": mean(rollout.episode_length),
         "success": mean(rollout.episode_success),
+        "divergences": rollout.divergence.sum(axis=(1, 2)).astype(jnp.float32),
     }
-
-
-def _strengthen(x: jax.Array) -> jax.Array:
-    """Drops a weak type, which would make the second call compile again."""
-    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-        return x
-    return jax.lax.convert_element_type(x, np.dtype(x.dtype))
 
 
 def _check_count(name: str, value: Any) -> None:

@@ -1,0 +1,354 @@
+"""Anyone's environments as task suites.
+
+Each function gives a suite whose resets draw afresh, whose time limit is told from
+termination, and whose step compiles once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from brax.envs.base import Env, State
+
+from pgx_jax.envs.collection import CollectionSuite
+from pgx_jax.envs.suite import ActionSpace, FamilySuite, TaskSuite
+
+PyTree = Any
+POOL_SIZE = 64
+
+
+def from_brax(
+    envs: str | Env | Mapping[str, Env] | Sequence[str | Env],
+    *,
+    episode_length: int = 1000,
+    pool_size: int = POOL_SIZE,
+    name: str = "brax",
+    **env_kwargs: Any,
+) -> TaskSuite:
+    """A suite of Brax environments, one task each.
+
+    Give the environments as they are, without Brax's wrappers for training: those cut
+    episodes themselves and start each from the same state again.
+
+    Args:
+      envs: one or more environments with continuous actions and a vector as
+        observation: instances, or names that Brax knows. The keys of a mapping become
+        the names of the tasks.
+      episode_length: steps after which an episode is truncated.
+      pool_size: initial states that are drawn beforehand; 0 to draw every reset on the
+        spot, which costs about as much as a step.
+      name: the suite's name.
+      **env_kwargs: for environments given by name, such as `backend="mjx"`, the
+        default.
+
+    Raises:
+      ValueError: there is no environment, no environment of a name, or the sizes of
+        observations or actions differ; the message names the tasks.
+    """
+    return _collect(
+        {
+            task: _load_brax(env, env_kwargs) if isinstance(env, str) else env
+            for task, env in _named(envs).items()
+        },
+        episode_length,
+        pool_size,
+        name,
+    )
+
+
+def from_playground(
+    envs: str | Any | Mapping[str, Any] | Sequence[str | Any],
+    *,
+    observation: str = "state",
+    episode_length: int | None = None,
+    pool_size: int = POOL_SIZE,
+    name: str = "playground",
+) -> TaskSuite:
+    """A suite of MuJoCo Playground environments, one task each.
+
+    Args:
+      envs: one or more environments: instances of `mujoco_playground.MjxEnv`, or names
+        in its registry, for which the package `playground` must be installed. The keys
+        of a mapping become the names of the tasks.
+      observation: which entry the policy sees where observations are dicts.
+      episode_length: steps after which an episode is truncated; by default that of each
+        environment's own config, or 1,000 where it has none.
+      pool_size: as in `from_brax`.
+      name: the suite's name.
+
+    Raises:
+      ImportError: an environment is given by name and Playground is not installed.
+      ValueError: there is no environment, no environment of a name, an observation
+        lacks the entry, or sizes differ; the message names the tasks.
+    """
+    members = []
+    for task, env in _named(envs).items():
+        env = _load_playground(env) if isinstance(env, str) else env
+        config = getattr(env, "_config", {})
+        length = episode_length or int(config.get("episode_length", 1000))
+        env = _EntryOfObservation(task, env, observation)
+        members.append(_collect({task: env}, length, pool_size, name))
+    return members[0] if len(members) == 1 else CollectionSuite.create(members, name)
+
+
+def from_functions(
+    reset: Callable[[PyTree, jax.Array], tuple[PyTree, jax.Array]],
+    step: Callable[..., tuple[PyTree, jax.Array, jax.Array, jax.Array]],
+    parameters: PyTree,
+    *,
+    action_space: ActionSpace,
+    episode_length: int,
+    task_names: Sequence[str] | None = None,
+    name: str = "functions",
+    pool_size: int = 0,
+) -> FamilySuite:
+    """A suite of tasks given by a pair of functions and the tasks' parameters.
+
+    Args:
+      reset: `reset(parameters, key) -> (state, observation)`, of one task and one
+        environment: a pytree of arrays and a float32 vector.
+      step: `step(parameters, state, action, key) -> (state, observation, reward,
+        terminated)`, or a fifth result `success` after these: whether the task is
+        solved at this step. `terminated` is for the task's own endings; the time limit
+        is seen to by the suite.
+      parameters: pytree of arrays with a leading task axis; leaves [n, ...].
+      action_space: what `step` takes.
+      episode_length: steps after which an episode is truncated.
+      task_names: n names; "task 1", "task 2", ... if None.
+      name: the suite's name.
+      pool_size: as in `from_brax`.
+
+    Raises:
+      ValueError: the parameters' leaves have no common leading axis, there are not n
+        names, the observation is no vector, or `step` gives a state of other shapes
+        than `reset`.
+    """
+    lengths = {x.shape[0] if jnp.ndim(x) else None for x in jax.tree.leaves(parameters)}
+    if len(lengths) != 1 or None in lengths:
+        raise ValueError(
+            "every leaf of parameters must have a leading axis of one length, the "
+            f"number of tasks, got lengths {sorted(map(str, lengths))}"
+        )
+    (num_tasks,) = lengths
+    task_names = tuple(task_names or (f"task {i + 1}" for i in range(num_tasks)))
+    if len(task_names) != num_tasks:
+        raise ValueError(
+            f"task_names must be {num_tasks} names, one for each row of parameters, "
+            f"got {len(task_names)}"
+        )
+    make_env = _MakeFunctional(reset, step, action_space)
+    one = jax.tree.map(lambda x: jnp.asarray(x)[0], parameters)
+    env = make_env(one)
+    start = jax.eval_shape(env.reset, jax.random.key(0))
+    if len(start.obs.shape) != 1:
+        raise ValueError(
+            f"reset must give a vector as observation, got shape {start.obs.shape}"
+        )
+    action = jax.ShapeDtypeStruct(
+        () if action_space.discrete else (action_space.size,),
+        jnp.int32 if action_space.discrete else jnp.float32,
+    )
+    after = jax.eval_shape(env.step, start, action)
+    _check_same("step", start, after)
+    return FamilySuite(
+        make_env=make_env,
+        parameters=jax.tree.map(jnp.asarray, parameters),
+        name=name,
+        task_names=task_names,
+        observation_size=start.obs.shape[0],
+        action_space=action_space,
+        episode_length=episode_length,
+        pool_size=pool_size,
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Constant:
+    """Gives the same environment whatever the parameters."""
+
+    env: Env
+
+    def __call__(self, parameters: PyTree) -> Env:
+        return self.env
+
+
+@dataclasses.dataclass(frozen=True)
+class _MakeFunctional:
+    reset: Callable[..., Any]
+    step: Callable[..., Any]
+    action_space: ActionSpace
+
+    def __call__(self, parameters: PyTree) -> Env:
+        return _FunctionalEnv(self, parameters)
+
+
+class _FunctionalEnv(Env):
+    """A pair of functions as a Brax environment."""
+
+    def __init__(self, functions: _MakeFunctional, parameters: PyTree):
+        self.functions = functions
+        self.parameters = parameters
+
+    def reset(self, rng: jax.Array) -> State:
+        key, step_key = jax.random.split(rng)
+        state, observation = self.functions.reset(self.parameters, key)
+        zero = jnp.zeros((), jnp.float32)
+        return State(
+            pipeline_state=state,
+            obs=observation,
+            reward=zero,
+            done=zero,
+            metrics={"success": zero},
+            info={"key": step_key},
+        )
+
+    def step(self, state: State, action: jax.Array) -> State:
+        key, step_key = jax.random.split(state.info["key"])
+        new, observation, reward, terminated, *rest = self.functions.step(
+            self.parameters, state.pipeline_state, action, step_key
+        )
+        (success,) = rest or (jnp.zeros(()),)
+        return State(
+            pipeline_state=new,
+            obs=observation,
+            reward=jnp.asarray(reward, jnp.float32),
+            done=jnp.asarray(terminated, jnp.float32),
+            metrics={"success": jnp.asarray(success, jnp.float32)},
+            info={"key": key},
+        )
+
+    @property
+    def observation_size(self) -> int:
+        return jax.eval_shape(self.reset, jax.random.key(0)).obs.shape[-1]
+
+    @property
+    def action_size(self) -> int:
+        return self.functions.action_space.size
+
+    @property
+    def backend(self) -> str:
+        return "jax"
+
+
+class _EntryOfObservation(Env):
+    """An environment of which the policy sees one entry of the observation."""
+
+    def __init__(self, task: str, env: Any, entry: str):
+        self.env, self.entry = env, entry
+        seen = jax.eval_shape(env.reset, jax.random.key(0)).obs
+        self.is_dict = isinstance(seen, Mapping)
+        if self.is_dict and entry not in seen:
+            raise ValueError(
+                f"observation {entry!r} does not exist in task {task!r}, which has "
+                f"{', '.join(sorted(seen))}"
+            )
+        self.observation_shape = (seen[entry] if self.is_dict else seen).shape
+
+    def reset(self, rng: jax.Array) -> State:
+        return self._show(self.env.reset(rng))
+
+    def step(self, state: State, action: jax.Array) -> State:
+        return self._show(self.env.step(state.pipeline_state, action))
+
+    def _show(self, state: Any) -> State:
+        metrics = {k: v for k, v in state.metrics.items() if k == "success"}
+        observation = state.obs[self.entry] if self.is_dict else state.obs
+        return State(state, observation, state.reward, state.done, metrics)
+
+    @property
+    def observation_size(self) -> int:
+        return self.observation_shape[-1]
+
+    @property
+    def action_size(self) -> int:
+        return self.env.action_size
+
+    @property
+    def backend(self) -> str:
+        return "mjx"
+
+
+def _named(envs: Any) -> dict[str, Any]:
+    """Environments by name of task."""
+    if isinstance(envs, Mapping):
+        named = dict(envs)
+    else:
+        several = isinstance(envs, Sequence) and not isinstance(envs, str)
+        named = {}
+        for env in envs if several else [envs]:
+            task = env if isinstance(env, str) else type(env).__name__
+            same = sum(x == task or x.startswith(f"{task} ") for x in named)
+            named[f"{task} {same + 1}" if same else task] = env
+    if not named:
+        raise ValueError("envs must hold at least one environment")
+    return named
+
+
+def _load_brax(name: str, kwargs: Mapping[str, Any]) -> Env:
+    from brax import envs
+
+    try:
+        return envs.get_environment(name, **{"backend": "mjx", **kwargs})
+    except KeyError:
+        known = ", ".join(sorted(envs._envs))
+        raise ValueError(f"Brax has no environment {name!r}; it has {known}") from None
+
+
+def _load_playground(name: str) -> Any:
+    try:
+        from mujoco_playground import registry
+    except ImportError as error:
+        raise ImportError(
+            "environments given by name need MuJoCo Playground: pip install playground"
+        ) from error
+    if name not in registry.ALL_ENVS:
+        known = ", ".join(sorted(registry.ALL_ENVS))
+        raise ValueError(f"Playground has no environment {name!r}; it has {known}")
+    return registry.load(name)
+
+
+def _collect(
+    envs: Mapping[str, Env], episode_length: int, pool_size: int, name: str
+) -> TaskSuite:
+    """One suite of one task each, put together."""
+    members = []
+    for task, env in envs.items():
+        start = jax.eval_shape(env.reset, jax.random.key(0))
+        if isinstance(start.obs, Mapping) or len(start.obs.shape) != 1:
+            raise ValueError(
+                f"task {task!r} must give a vector as observation, got "
+                f"{jax.tree.map(lambda x: x.shape, start.obs)}"
+            )
+        members.append(
+            FamilySuite(
+                make_env=_Constant(env),
+                parameters=jnp.zeros((1,)),
+                name=name,
+                task_names=(task,),
+                observation_size=start.obs.shape[0],
+                action_space=ActionSpace(size=env.action_size, discrete=False),
+                episode_length=episode_length,
+                pool_size=pool_size,
+            )
+        )
+    return members[0] if len(members) == 1 else CollectionSuite.create(members, name)
+
+
+def _check_same(what: str, start: PyTree, after: PyTree) -> None:
+    """Refuses a step whose state could not be stepped again."""
+    if jax.tree.structure(start) != jax.tree.structure(after):
+        raise ValueError(
+            f"{what} must give a state of the structure of reset's, got "
+            f"{jax.tree.structure(after)} after {jax.tree.structure(start)}"
+        )
+    pairs = zip(jax.tree.leaves_with_path(start), jax.tree.leaves(after), strict=True)
+    for (path, x), y in pairs:
+        if x.shape != y.shape:
+            raise ValueError(
+                f"{what} must keep the shapes of reset's state, but "
+                f"{jax.tree_util.keystr(path)} goes from {x.shape} to {y.shape}"
+            )
