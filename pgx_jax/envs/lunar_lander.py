@@ -1,0 +1,739 @@
+"""LunarLander as a family of tasks: an MJX model that flies as Gymnasium's does.
+
+A hull on two sprung legs moves in a vertical plane above uneven ground. One task is one
+set of physical parameters. The frame is Gymnasium's: x to the right, z up, in metres,
+the ground spanning 0..20 m; angles are counter-clockwise, in rad.
+
+MJX differs from Box2D in contact only. Each corner of a foot touches a plane of its
+own, laid at every step through the stretch of ground beneath it, so that ground of any
+shape costs four contacts. The hull needs none: where it touches, the episode ends.
+Unlike in Box2D, a peak of the ground does not push against the side of a leg.
+
+Source: Gymnasium's LunarLander-v3 for the rules and constants.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+from brax.envs.base import Env, State
+from mujoco import mjx
+
+from pgx_jax.envs.suite import ActionSpace, FamilySuite
+
+TIME_STEP = 0.02  # s
+EPISODE_LENGTH = 1000  # steps
+OBSERVATION_SIZE = 8
+NUM_TARGET_TASKS = 50
+PIXEL = 1 / 30  # m; Gymnasium gives lengths in pixels
+
+GROUND_WIDTH = 20.0  # m
+GROUND_X = np.linspace(0.0, GROUND_WIDTH, 11)  # m
+MAX_GROUND_HEIGHT = 20 / 3  # m, before smoothing
+PAD_POINTS = slice(3, 8)  # the points of the ground that are levelled for the pad
+PAD_HEIGHT = 10 / 3  # m
+PAD_EDGES = (8.0, 12.0)  # m, where the flags stand
+START_HEIGHT = 40 / 3  # m
+SKIN = 0.02  # m; Box2D has two bodies touch at this distance
+
+HULL = PIXEL * np.array(
+    [[-14, 17], [-17, 0], [-17, -10], [17, -10], [17, 0], [14, 17]], float
+)
+HULL_DENSITY = 5.0  # kg/m^2
+LEG_SIDES = np.array([1.0, -1.0])  # Gymnasium's first leg is the one on the right
+LEG_AWAY = 20 * PIXEL  # m, from the joint to the middle of a leg, along x
+LEG_DOWN = 18 * PIXEL  # m, the same along z
+LEG_HALF_SIZE = PIXEL * np.array([2.0, 8.0])  # m
+LEG_DENSITY = 1.0  # kg/m^2
+LEG_RANGE = (0.4, 0.9)  # rad, outwards
+LEG_TORQUE = 40.0  # N m, the most that a leg's motor gives
+LEG_SPEED = 0.3  # rad/s, at which the motor turns a leg inwards
+
+MAIN_LEVER = 4 * PIXEL  # m, of the main engine below the hull's origin
+SIDE_LEVER = 12 * PIXEL  # m, of the side engines from the hull's axis
+# The height of the side engines differs along x and z, which makes their torque depend
+# on the hull's angle; a slip of Gymnasium's, kept.
+SIDE_HEIGHT = PIXEL * np.array([17.0, 14.0])  # m
+
+# Box2D's islands fall asleep below these speeds, held for half a second.
+REST_SPEED = 0.01  # m/s
+REST_ANGULAR_SPEED = np.deg2rad(2.0)  # rad/s
+REST_STEPS = 25
+
+# What Gymnasium's reset makes of a push of F/1000 N, F_x and F_z being uniform in
+# [-1000, 1000], in the one step that it takes: fitted to 200 resets, to 1e-5. The legs
+# start out of their joints there, hence figures that no rigid body would give.
+PUSH_SPEED = np.array([4.04280, 4.03316])  # m/s
+PUSH_SHIFT = np.array([0.079827, 0.080663])  # m
+PUSH_ANGULAR_SPEED = -0.457877  # rad/s, by F_x
+PUSH_ANGLE = -0.00925  # rad, by F_x
+START_LIFT = 0.006136  # m
+START_LEG_ANGLE = 0.542  # rad
+
+
+def polygon_mass(vertices: np.ndarray, density: float) -> tuple[float, Any, float]:
+    """Mass, centre and moment of inertia of a flat polygon.
+
+    Args:
+      vertices: m, in counter-clockwise order; [n, 2].
+      density: kg/m^2.
+
+    Returns:
+      The mass in kg, the centre of mass in m, [2], and the moment of inertia about that
+      centre in kg m^2.
+    """
+    following = np.roll(vertices, -1, axis=0)
+    cross = vertices[:, 0] * following[:, 1] - vertices[:, 1] * following[:, 0]
+    area = cross.sum() / 2
+    centre = (cross[:, None] * (vertices + following)).sum(axis=0) / (6 * area)
+    squares = (vertices**2 + vertices * following + following**2).sum(axis=1)
+    about_origin = (cross * squares).sum() / 12
+    inertia = density * (about_origin - area * centre @ centre)
+    return float(density * area), centre, float(inertia)
+
+
+def _box(half_size: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Corners of a box, counter-clockwise from the lower left one; [4, 2]."""
+    return centre + half_size * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+
+
+HULL_MASS, HULL_CENTRE, HULL_INERTIA = polygon_mass(HULL, HULL_DENSITY)
+# Legs in the frame of their joint, which sits at the hull's origin; [leg, corner, 2].
+LEGS = np.stack(
+    [_box(LEG_HALF_SIZE, np.array([side * LEG_AWAY, -LEG_DOWN])) for side in LEG_SIDES]
+)
+LEG_MASS, _, LEG_INERTIA = polygon_mass(LEGS[0], LEG_DENSITY)
+FEET = LEGS[:, :2]
+TOTAL_MASS = HULL_MASS + 2 * LEG_MASS
+STANDARD_GRAVITY = 10.0  # m/s^2
+
+
+class LunarLanderParameters(NamedTuple):
+    """The physics of one task, or of n tasks with a leading axis; all float32.
+
+    Attributes:
+      gravity: m/s^2, downwards.
+      hull_mass: kg; the legs' masses and all inertias scale along, and the torque of
+        the legs' motors with the weight.
+      main_thrust: N, of the main engine at full throttle.
+      side_thrust: N, of either side engine at full throttle.
+      steady_wind: N, along x.
+      gust: N, the largest force of Gymnasium's changing wind along x.
+      turbulence: N m, the largest torque of that wind.
+    """
+
+    gravity: jax.Array
+    hull_mass: jax.Array
+    main_thrust: jax.Array
+    side_thrust: jax.Array
+    steady_wind: jax.Array
+    gust: jax.Array
+    turbulence: jax.Array
+
+
+class Motion(NamedTuple):
+    """What the simulator goes on from; float32.
+
+    Attributes:
+      position: x and z of the hull's centre of mass in m, the hull's angle in rad, and
+        the angles of the legs relative to the hull in rad; [5].
+      velocity: their rates; [5].
+    """
+
+    position: jax.Array
+    velocity: jax.Array
+
+
+class LunarLander(Env):
+    """Set a lander down between two flags, on engines that burn fuel.
+
+    The observation, float32 [8], is Gymnasium's: x from the middle in units of 10 m,
+    height of the hull above where it stands on the pad in units of 20/3 m, velocity
+    along x in units of 5 m/s and along z in units of 7.5 m/s, angle in rad, angular
+    velocity in units of 2.5 rad/s, and whether each leg touches the ground, 0 or 1.
+
+    Discrete actions, int32: 0 nothing, 1 left engine, 2 main engine, 3 right engine.
+    Continuous ones, float32 [2] in [-1, 1]: the main engine's throttle goes from half
+    at 0 to full at 1 and is off below; the left engine's from half at -0.5 to full at
+    -1, the right one's likewise above 0.5.
+
+    The reward is the gain in `shaping`, less 0.3 for a step of the main engine and 0.03
+    for one of a side engine at full throttle. A hull that touches the ground and a
+    lander 10 m from the middle end the episode at -100, a lander at rest at +100, which
+    counts as success.
+
+    Attributes:
+      parameters: the physics.
+      continuous: whether actions are continuous.
+      dispersion: whether thrusts vary at random from step to step, as in Gymnasium.
+    """
+
+    def __init__(
+        self,
+        parameters: LunarLanderParameters,
+        continuous: bool = False,
+        dispersion: bool = True,
+    ):
+        self.parameters = parameters
+        self.continuous = continuous
+        self.dispersion = dispersion
+
+    def reset(self, rng: jax.Array) -> State:
+        """Draws new ground and a new push, and starts at the top of the middle."""
+        ground_key, push_key, wind_key, key = jax.random.split(rng, 4)
+        heights = jax.random.uniform(ground_key, (12,), maxval=MAX_GROUND_HEIGHT)
+        push = jax.random.uniform(push_key, (2,), minval=-1.0)
+        motion = start(self.parameters, push)
+        info = {
+            "ground": smooth_ground(heights),
+            "key": key,
+            "wind_phase": jax.random.randint(wind_key, (2,), -9999, 9999),
+            "rest_steps": jnp.zeros((), jnp.int32),
+            "throttle": jnp.zeros((2,), jnp.float32),
+        }
+        zero = jnp.zeros((), jnp.float32)
+        return State(
+            pipeline_state=motion,
+            obs=observe(motion, jnp.zeros((2,), bool)),
+            reward=zero,
+            done=zero,
+            metrics={"success": zero},
+            info=info,
+        )
+
+    def step(self, state: State, action: jax.Array) -> State:
+        """Takes one step of 0.02 s.
+
+        Args:
+          state: of `reset` or `step`.
+          action: int32 [], or float32 [2] where actions are continuous.
+        """
+        motion, info = state.pipeline_state, state.info
+        key, noise_key = jax.random.split(info["key"])
+        noise = jnp.zeros((2,))
+        if self.dispersion:
+            noise = jax.random.uniform(noise_key, (2,), minval=-PIXEL, maxval=PIXEL)
+        throttle = self._throttle(action)
+        in_wind = ~jnp.any(state.obs[6:] > 0)
+        force = engine_force(self.parameters, motion.position, throttle, noise)
+        force += in_wind * wind_force(self.parameters, info["wind_phase"])
+
+        # Box2D reports the contacts that a step starts with.
+        crashed = hull_touches(motion.position, info["ground"])
+        touching = legs_touch(motion.position, info["ground"])
+        motion = simulate(self.parameters, motion, info["ground"], force)
+
+        observation = observe(motion, touching)
+        rest_steps = jnp.where(_is_slow(motion.velocity), info["rest_steps"] + 1, 0)
+        failed = crashed | (jnp.abs(observation[0]) >= 1)
+        landed = rest_steps >= REST_STEPS
+        reward = shaping(observation) - shaping(state.obs) - fuel_cost(throttle)
+        reward = jnp.where(failed, -100.0, reward)
+        reward = jnp.where(landed, 100.0, reward)
+        return state.replace(
+            pipeline_state=motion,
+            obs=observation,
+            reward=reward,
+            done=(failed | landed).astype(jnp.float32),
+            metrics={"success": landed.astype(jnp.float32)},
+            info=info
+            | {
+                "key": key,
+                "wind_phase": info["wind_phase"] + in_wind,
+                "rest_steps": rest_steps,
+                "throttle": throttle,
+            },
+        )
+
+    def draw(self, axes: Any, state: State) -> None:
+        """Draws one state, without leading axes, onto Matplotlib axes."""
+        from matplotlib.patches import Polygon
+
+        position = np.asarray(state.pipeline_state.position)
+        ground = np.asarray(state.info["ground"])
+        main, side = np.asarray(state.info["throttle"])
+        axes.set(xlim=(0, GROUND_WIDTH), ylim=(0, START_HEIGHT), xticks=[], yticks=[])
+        axes.set(aspect="equal", facecolor="#10142b")
+        axes.fill_between(GROUND_X, ground, color="#b9b6ae", linewidth=0)
+        axes.plot(GROUND_X, ground, color="#e9e6dc", linewidth=1.5)
+        pad_height = ground[len(ground) // 2]
+        for x in PAD_EDGES:
+            axes.plot([x, x], [pad_height, pad_height + 1.6], color="white", lw=1)
+            flag = np.array([[0, 1.6], [0, 1.2], [0.8, 1.4]]) + [x, pad_height]
+            axes.add_patch(Polygon(flag, facecolor="#f2c230", linewidth=0))
+        for flame in _flames(main, side):
+            flame = to_world(position, flame)
+            axes.add_patch(Polygon(flame, facecolor="#ff9d2e", alpha=0.9, linewidth=0))
+        style = {"facecolor": "#8066e6", "edgecolor": "#d9d2ff", "linewidth": 1}
+        for leg in leg_points(position, LEGS):
+            axes.add_patch(Polygon(leg, **style))
+        axes.add_patch(Polygon(to_world(position, HULL), **style))
+
+    @property
+    def observation_size(self) -> int:
+        return OBSERVATION_SIZE
+
+    @property
+    def action_size(self) -> int:
+        """The number of discrete actions, or the length of a continuous one."""
+        return 2 if self.continuous else 4
+
+    @property
+    def backend(self) -> str:
+        return "mjx"
+
+    def _throttle(self, action: jax.Array) -> jax.Array:
+        """Of the main engine in 0..1, and of the side engines, left negative; [2]."""
+        if not self.continuous:
+            main = action == 2
+            side = jnp.where(action == 3, 1.0, 0.0) - jnp.where(action == 1, 1.0, 0.0)
+        else:
+            action = jnp.clip(action, -1, 1)
+            main = jnp.where(action[0] > 0, (action[0] + 1) / 2, 0.0)
+            side = jnp.where(jnp.abs(action[1]) > 0.5, action[1], 0.0)
+        return jnp.stack([main, side]).astype(jnp.float32)
+
+
+def smooth_ground(heights: jax.Array) -> jax.Array:
+    """The ground made of 12 random heights in m: 11 points at `GROUND_X`, float32.
+
+    Each point is 0.33 times the sum of itself and its two neighbours, once the points
+    about the pad have been levelled; the twelfth height is the first one's neighbour.
+    """
+    heights = heights.at[PAD_POINTS].set(PAD_HEIGHT)
+    inner = heights[:-1]
+    return 0.33 * (jnp.roll(heights, 1)[:-1] + inner + heights[1:])
+
+
+def start(parameters: LunarLanderParameters, push: jax.Array) -> Motion:
+    """The lander at the top of the middle, one step after a push.
+
+    Args:
+      parameters: of one task.
+      push: along x and z, in [-1, 1]; float32 [2].
+    """
+    push = push * HULL_MASS / parameters.hull_mass
+    shift = PUSH_SHIFT * push
+    fall = TIME_STEP * parameters.gravity
+    speed = PUSH_SPEED * push
+    angle = PUSH_ANGLE * push[0]
+    # The height is of the hull's origin, which its centre of mass lies above.
+    centre = rotate(HULL_CENTRE, angle)
+    x = GROUND_WIDTH / 2 + shift[0] + centre[0]
+    z = START_HEIGHT + START_LIFT + shift[1] - TIME_STEP * fall + centre[1]
+    legs = START_LEG_ANGLE * LEG_SIDES
+    position = jnp.stack([x, z, angle, legs[0], legs[1]])
+    still = jnp.zeros((2,))
+    turn = PUSH_ANGULAR_SPEED * push[0]
+    velocity = jnp.stack([speed[0], speed[1] - fall, turn, *still])
+    return Motion(position.astype(jnp.float32), velocity.astype(jnp.float32))
+
+
+def observe(motion: Motion, touching: jax.Array) -> jax.Array:
+    """The observation, float32 [8].
+
+    Args:
+      motion: of the lander.
+      touching: whether each leg touches the ground; bool [2].
+    """
+    origin = to_world(motion.position, np.zeros((1, 2)))[0]
+    x, z = origin - np.array([GROUND_WIDTH / 2, PAD_HEIGHT + LEG_DOWN])
+    velocity = motion.velocity
+    return jnp.stack(
+        [
+            x / 10,
+            z / (20 / 3),
+            velocity[0] / 5,
+            velocity[1] / 7.5,
+            motion.position[2],
+            velocity[2] / 2.5,
+            *touching,
+        ]
+    ).astype(jnp.float32)
+
+
+def shaping(observation: jax.Array) -> jax.Array:
+    """The potential whose gain is the reward; observations [..., 8] to [...].
+
+    -100 times distance, speed and angle, each in the observation's units, and 10 for
+    each leg on the ground.
+    """
+    distance = jnp.hypot(observation[..., 0], observation[..., 1])
+    speed = jnp.hypot(observation[..., 2], observation[..., 3])
+    angle = jnp.abs(observation[..., 4])
+    legs = observation[..., 6] + observation[..., 7]
+    return -100 * (distance + speed + angle) + 10 * legs
+
+
+def fuel_cost(throttle: jax.Array) -> jax.Array:
+    """What a step costs at throttles [..., 2] of the main and the side engines."""
+    return 0.3 * throttle[..., 0] + 0.03 * jnp.abs(throttle[..., 1])
+
+
+def engine_force(
+    parameters: LunarLanderParameters,
+    position: jax.Array,
+    throttle: jax.Array,
+    noise: jax.Array,
+) -> jax.Array:
+    """Force along x and z in N, and torque about the hull's centre in N m; [3].
+
+    Args:
+      parameters: of one task.
+      position: of the lander, [5].
+      throttle: of the main engine in 0..1 and of the side engines in -1..1; [2].
+      noise: along the hull's axis and across it, within 1/30 m; [2]. Gymnasium makes
+        an engine's impulse proportional to where it sits, so that noise in the place
+        is noise in the thrust: up to half of the main engine's.
+    """
+    angle = position[2]
+    sin, cos = jnp.sin(angle), jnp.cos(angle)
+    up, right = jnp.stack([-sin, cos]), jnp.stack([cos, sin])
+    origin = -rotate(HULL_CENTRE, angle)  # from the centre of mass
+
+    main = (MAIN_LEVER + 2 * noise[0]) * up + noise[1] * right
+    side_lever = 3 * noise[1] + jnp.sign(throttle[1]) * SIDE_LEVER
+    side = noise[0] * up + side_lever * right
+    main_force = parameters.main_thrust * throttle[0] / MAIN_LEVER * main
+    side_force = parameters.side_thrust * jnp.abs(throttle[1]) / SIDE_LEVER * side
+    torque = _cross(origin - main, main_force) + _cross(
+        origin - side + SIDE_HEIGHT * up, side_force
+    )
+    return jnp.append(main_force + side_force, torque)
+
+
+def wind_force(parameters: LunarLanderParameters, phase: jax.Array) -> jax.Array:
+    """Force along x and z in N, and torque in N m; [3].
+
+    Args:
+      parameters: of one task.
+      phase: of the gusts and of the turbulence, in steps; int32 [2].
+    """
+    wave = jnp.tanh(jnp.sin(0.02 * phase) + jnp.sin(np.pi * 0.01 * phase))
+    along = parameters.steady_wind + parameters.gust * wave[0]
+    return jnp.stack([along, jnp.zeros(()), parameters.turbulence * wave[1]])
+
+
+def hull_touches(position: jax.Array, ground: jax.Array) -> jax.Array:
+    """Whether the hull of a lander at `position` [5] touches `ground` [11]; bool."""
+    corners = to_world(position, HULL)
+    corner_touches = jnp.any(clearance(corners, ground) < SKIN)
+    # A peak of the ground may stick into a side: it does if inside of all sides.
+    peaks = jnp.stack([jnp.asarray(GROUND_X, jnp.float32), ground], axis=1)
+    sides = jnp.roll(corners, -1, axis=0) - corners
+    outwards = -_cross(sides, peaks[:, None] - corners) / np.linalg.norm(
+        np.roll(HULL, -1, axis=0) - HULL, axis=1
+    )
+    return corner_touches | jnp.any(jnp.max(outwards, axis=1) < SKIN)
+
+
+def legs_touch(position: jax.Array, ground: jax.Array) -> jax.Array:
+    """Whether each leg's foot touches the ground; bool [2]."""
+    feet = leg_points(position, FEET)
+    return jnp.any(clearance(feet, ground) < SKIN, axis=-1)
+
+
+def clearance(points: jax.Array, ground: jax.Array) -> jax.Array:
+    """Distance in m of points [..., 2] from the line of the ground beneath them."""
+    left, slope = _stretch(points[..., 0], ground)
+    height = points[..., 1] - left[..., 1] - slope * (points[..., 0] - left[..., 0])
+    return height / jnp.sqrt(1 + slope**2)
+
+
+def to_world(position: jax.Array, points: np.ndarray) -> jax.Array:
+    """Points [n, 2] of the hull, from its origin, in the world; m, [n, 2]."""
+    return position[:2] + rotate(points - HULL_CENTRE, position[2])
+
+
+def leg_points(position: jax.Array, points: np.ndarray) -> jax.Array:
+    """Points [2, n, 2] of the legs, from their joints, in the world; m, [2, n, 2]."""
+    origin = to_world(position, np.zeros((1, 2)))[0]
+    angles = position[2] + position[3:]
+    return origin + jnp.stack(
+        [rotate(p, a) for p, a in zip(points, angles, strict=True)]
+    )
+
+
+def rotate(points: jax.Array, angle: jax.Array) -> jax.Array:
+    """Points [..., 2] turned counter-clockwise by `angle`."""
+    sin, cos = jnp.sin(angle), jnp.cos(angle)
+    x, z = points[..., 0], points[..., 1]
+    return jnp.stack([cos * x - sin * z, sin * x + cos * z], axis=-1)
+
+
+def simulate(
+    parameters: LunarLanderParameters,
+    motion: Motion,
+    ground: jax.Array,
+    force: jax.Array,
+) -> Motion:
+    """One step of MJX.
+
+    Args:
+      parameters: of one task.
+      motion: before the step.
+      ground: heights in m at `GROUND_X`; [11].
+      force: on the hull's centre along x and z in N, and torque in N m; [3].
+    """
+    model = _task_model(parameters, motion.position, ground)
+    data = mjx.make_data(model)
+    data = data.replace(
+        qpos=motion.position,
+        qvel=motion.velocity,
+        qfrc_applied=jnp.append(force, jnp.zeros((2,))),
+    )
+    data = mjx.fwd_position(model, data)
+    data = mjx.fwd_velocity(model, data)
+    data = mjx.fwd_actuation(model, data)
+    data = mjx.fwd_acceleration(model, data)
+    data = mjx.euler(model, mjx.solve(model, _turn_motors(data)))
+    return Motion(data.qpos, data.qvel)
+
+
+def _turn_motors(data: mjx.Data) -> mjx.Data:
+    """Has the friction of the legs' joints act about the speed of their motors.
+
+    A motor of limited torque is a friction that holds the joint at the motor's speed
+    instead of at rest. MJX knows the latter only; its friction rows come first.
+    """
+    pull = -LEG_SPEED / TIME_STEP * jnp.asarray(LEG_SIDES, jnp.float32)
+    reference = data._impl.efc_aref.at[:2].add(pull)
+    return data.tree_replace({"_impl.efc_aref": reference})
+
+
+def _task_model(
+    parameters: LunarLanderParameters, position: jax.Array, ground: jax.Array
+) -> mjx.Model:
+    """The model of a task, with planes laid beneath the feet of a lander."""
+    model = _base_model()
+    ratio = parameters.hull_mass / HULL_MASS
+    feet = leg_points(position, FEET).reshape(-1, 2)
+    left, slope = _stretch(feet[:, 0], ground)
+    zeros = jnp.zeros_like(slope)
+    tilt = -jnp.arctan(slope) / 2
+    planes = jnp.stack([left[:, 0], zeros, left[:, 1]], axis=1)
+    turns = jnp.stack([jnp.cos(tilt), zeros, jnp.sin(tilt), zeros], axis=1)
+    weight_ratio = ratio * parameters.gravity / STANDARD_GRAVITY
+    return model.tree_replace(
+        {
+            "opt.gravity": jnp.array([0.0, 0.0, -1.0]) * parameters.gravity,
+            "body_mass": model.body_mass * ratio,
+            "body_inertia": model.body_inertia * ratio,
+            "body_invweight0": model.body_invweight0 / ratio,
+            "dof_invweight0": model.dof_invweight0 / ratio,
+            "dof_frictionloss": model.dof_frictionloss * weight_ratio,
+            "geom_pos": model.geom_pos.at[_PLANES].set(planes),
+            "geom_quat": model.geom_quat.at[_PLANES].set(turns),
+        }
+    )
+
+
+@functools.cache
+def _base_model() -> mjx.Model:
+    # Made once, maybe while a program is traced, of which it must not become a part.
+    with jax.ensure_compile_time_eval():
+        return mjx.put_model(mujoco.MjModel.from_xml_string(_xml()))
+
+
+def _xml() -> str:
+    """The lander with Box2D's masses; the planes are geoms 0 to 3, beneath the feet."""
+
+    def body_text(leg):
+        x, z = LEGS[leg].mean(axis=0)
+        low, high = sorted(LEG_SIDES[leg] * np.array(LEG_RANGE))
+        feet = "".join(
+            f'<geom name="foot{leg}{corner}" type="sphere" size="{SKIN}" '
+            f'pos="{foot[0]} 0 {foot[1]}"/>'
+            for corner, foot in enumerate(FEET[leg])
+        )
+        return f"""
+        <body pos="0 0 {-HULL_CENTRE[1]}">
+          <inertial pos="{x} 0 {z}" mass="{LEG_MASS}"
+            diaginertia="{LEG_INERTIA} {LEG_INERTIA} {LEG_INERTIA}"/>
+          <joint type="hinge" axis="0 -1 0" range="{low} {high}" limited="true"
+            frictionloss="{LEG_TORQUE}"/>
+          {feet}
+        </body>"""
+
+    feet = [f"{leg}{corner}" for leg in range(2) for corner in range(2)]
+    planes = "".join(
+        f'<geom name="plane{foot}" type="plane" size="1 1 1"/>' for foot in feet
+    )
+    pairs = "".join(f'<pair geom1="plane{foot}" geom2="foot{foot}"/>' for foot in feet)
+    return f"""
+    <mujoco>
+      <compiler angle="radian"/>
+      <option timestep="{TIME_STEP}" iterations="{_SOLVER_ITERATIONS}"
+        ls_iterations="{_SEARCH_ITERATIONS}">
+        <flag warmstart="disable" eulerdamp="disable"/>
+      </option>
+      <default>
+        <joint solreflimit="{_SOLREF}" solimplimit="{_SOLIMP}"
+          solreffriction="{_SOLREF}" solimpfriction="{_SOLIMP}"/>
+        <geom contype="0" conaffinity="0"/>
+        <pair condim="3" solref="{_SOLREF}" solimp="{_SOLIMP}"
+          friction="{_FRICTION} {_FRICTION} 0 0 0"/>
+      </default>
+      <worldbody>
+        {planes}
+        <body>
+          <inertial pos="0 0 0" mass="{HULL_MASS}"
+            diaginertia="{HULL_INERTIA} {HULL_INERTIA} {HULL_INERTIA}"/>
+          <joint type="slide" axis="1 0 0"/>
+          <joint type="slide" axis="0 0 1"/>
+          <joint type="hinge" axis="0 -1 0"/>
+          {body_text(0)}
+          {body_text(1)}
+        </body>
+      </worldbody>
+      <contact>{pairs}</contact>
+    </mujoco>"""
+
+
+_PLANES = slice(0, 4)
+_FRICTION = (0.1 * 0.2) ** 0.5  # Box2D's mean of the ground's and the legs'
+# As Box2D does, a constraint stops what it opposes within one step, and takes back a
+# fifth of what has been passed in each. The damping is that of one step.
+_SOLREF = f"{-0.2 / TIME_STEP**2} {-1 / TIME_STEP}"
+_SOLIMP = "0.99 0.99 0.001 0.5 2"
+_SOLVER_ITERATIONS = 6
+_SEARCH_ITERATIONS = 8
+
+
+def _stretch(x: jax.Array, ground: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Left end, [..., 2], and slope, [...], of the stretch of ground at x [...]."""
+    width = GROUND_X[1]
+    index = jnp.clip(jnp.floor(x / width).astype(jnp.int32), 0, len(GROUND_X) - 2)
+    left = jnp.stack([index * width, ground[index]], axis=-1)
+    return left, (ground[index + 1] - ground[index]) / width
+
+
+def _is_slow(velocity: jax.Array) -> jax.Array:
+    """Whether Box2D would count the lander as at rest; bool."""
+    turning = jnp.stack(
+        [velocity[2], velocity[2] + velocity[3], velocity[2] + velocity[4]]
+    )
+    return (jnp.hypot(velocity[0], velocity[1]) < REST_SPEED) & jnp.all(
+        jnp.abs(turning) < REST_ANGULAR_SPEED
+    )
+
+
+def _cross(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The cross product in the plane, counter-clockwise; [..., 2] to [...]."""
+    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
+
+
+def _flames(main: float, side: float) -> list[np.ndarray]:
+    """Outlines, from the hull's origin, of the flames of the engines that burn."""
+    flames = []
+    if main:
+        flame = np.array([[-0.2, -0.35], [0.0, -0.45 - 1.1 * main], [0.2, -0.35]])
+        flames.append(flame)
+    if side:
+        # The right engine, which pushes to the right, burns on the left.
+        out = -np.sign(side) * (0.55 + 0.7 * abs(side))
+        base = -np.sign(side) * 0.5
+        flames.append(np.array([[base, 0.38], [out, 0.46], [base, 0.54]]))
+    return flames
+
+
+def lunar_lander_v3(continuous: bool = False) -> FamilySuite:
+    """One task: the parameters of Gymnasium's LunarLander-v3.
+
+    Args:
+      continuous: as in Gymnasium's `continuous=True`.
+    """
+    return _suite("lunar_lander_v3", _parameters(1), ("LunarLander-v3",), continuous)
+
+
+def lunar_lander(split: str = "source", continuous: bool = False) -> FamilySuite:
+    """Tasks that differ in gravity, mass, thrust of the engines, and wind.
+
+    The 10 source tasks and the 50 target tasks are drawn once, from the same ranges,
+    with fixed seeds. A policy sees none of the parameters: the same throttle makes one
+    lander climb where another still falls, and a steady wind from either side asks for
+    a lean into it.
+
+    Args:
+      split: "source" or "target".
+      continuous: whether actions are continuous.
+    """
+    seed, num_tasks = {"source": (1, 10), "target": (2, NUM_TARGET_TASKS)}[split]
+    rng = np.random.default_rng(seed)
+
+    def log_uniform(low, high):
+        return np.exp(rng.uniform(np.log(low), np.log(high), num_tasks))
+
+    gravity = rng.uniform(4.0, 12.0, num_tasks)
+    ratio = log_uniform(0.6, 1.8)
+    total_mass = ratio * TOTAL_MASS
+    # Thrust is drawn as a multiple of the weight, the rest as accelerations: a main
+    # engine weaker than the weight could not brake at all.
+    thrust_to_weight = log_uniform(1.5, 3.0)
+    side_acceleration = log_uniform(1.2, 4.8)  # m/s^2
+    # Wind blows from the left in half of the tasks.
+    wind = rng.uniform(0.3, 1.5, num_tasks)  # m/s^2
+    wind = wind * rng.permutation(np.resize([1.0, -1.0], num_tasks))
+    gust = rng.uniform(0.0, 1.0, num_tasks)  # m/s^2
+    turbulence = rng.uniform(0.0, 0.5, num_tasks)  # N m at Gymnasium's mass
+    parameters = _parameters(
+        num_tasks,
+        gravity=gravity,
+        hull_mass=ratio * HULL_MASS,
+        main_thrust=thrust_to_weight * total_mass * gravity,
+        side_thrust=side_acceleration * total_mass,
+        steady_wind=wind * total_mass,
+        gust=gust * total_mass,
+        turbulence=turbulence * ratio,
+    )
+    names = tuple(
+        f"g={g:.1f} M={m:.1f} T/W={t:.1f} wind={w:+.1f}"
+        for g, m, t, w in zip(gravity, total_mass, thrust_to_weight, wind, strict=True)
+    )
+    return _suite("lunar_lander", parameters, names, continuous)
+
+
+def _parameters(
+    num_tasks: int,
+    *,
+    gravity=STANDARD_GRAVITY,
+    hull_mass=HULL_MASS,
+    main_thrust=13.0 * MAIN_LEVER / TIME_STEP,  # Gymnasium's impulse, in one step
+    side_thrust=0.6 * SIDE_LEVER / TIME_STEP,
+    steady_wind=0.0,
+    gust=0.0,
+    turbulence=0.0,
+) -> LunarLanderParameters:
+    def fill(value):
+        return jnp.asarray(np.broadcast_to(value, (num_tasks,)), jnp.float32)
+
+    return LunarLanderParameters(
+        gravity=fill(gravity),
+        hull_mass=fill(hull_mass),
+        main_thrust=fill(main_thrust),
+        side_thrust=fill(side_thrust),
+        steady_wind=fill(steady_wind),
+        gust=fill(gust),
+        turbulence=fill(turbulence),
+    )
+
+
+def _continuous_lander(parameters: LunarLanderParameters) -> LunarLander:
+    return LunarLander(parameters, continuous=True)
+
+
+def _suite(name, parameters, task_names, continuous) -> FamilySuite:
+    return FamilySuite(
+        make_env=_continuous_lander if continuous else LunarLander,
+        parameters=parameters,
+        name=name,
+        task_names=task_names,
+        observation_size=OBSERVATION_SIZE,
+        action_space=ActionSpace(size=2 if continuous else 4, discrete=not continuous),
+        episode_length=EPISODE_LENGTH,
+    )
