@@ -1,0 +1,285 @@
+"""The drivers of the traffic: IDM for speed, MOBIL for changes of lane.
+
+Sources: Treiber, Hennecke and Helbing, "Congested traffic states in empirical
+observations and microscopic simulations", 2000 (IDM); Kesting, Treiber and Helbing,
+"General lane-changing model MOBIL for car-following models", 2007; the figures and the
+order of events are those of highway-env 1.12.1.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pgx_jax.envs.highway.vehicle import (
+    LANE_WIDTH,
+    LENGTH,
+    Vehicles,
+    closest_lane,
+    not_zero,
+    steering_control,
+)
+
+MAX_ACCELERATION = 6.0  # m/s^2, either way
+COMFORT_ACCELERATION = 3.0  # m/s^2
+COMFORT_BRAKING = 5.0  # m/s^2
+JAM_GAP = 5.0 + LENGTH  # m, between centres
+TIME_GAP = 1.5  # s
+MIN_GAIN = 0.2  # m/s^2, for which a lane is changed
+MAX_BRAKING_IMPOSED = 2.0  # m/s^2, on the vehicle that is cut in on
+LANE_CHANGE_DELAY = 1.0  # s
+MIN_SPEED_TO_CHANGE = 1.0  # m/s
+LANE_MARGIN = 1.0  # m, by which a vehicle beside a lane still counts as on it
+LEFT, OWN, RIGHT = 0, 1, 2  # the axis of lanes around a vehicle
+
+
+class Motion(NamedTuple):
+    """What a driver model asks of a vehicle; leaves of one shape, float32.
+
+    Attributes:
+      speed: m/s.
+      cos: of the heading.
+      sin: of the heading.
+      log_ratio: logarithm of the speed over the desired one.
+    """
+
+    speed: jax.Array
+    cos: jax.Array
+    sin: jax.Array
+    log_ratio: jax.Array
+
+
+class Neighbours(NamedTuple):
+    """The vehicles nearest ahead and behind; leaves of shape [3 lanes, vehicles].
+
+    Attributes:
+      front_gap: m to the centre of the one ahead, infinite where there is none.
+      front: its motion, zero where there is none.
+      rear_gap: m to the centre of the one behind, infinite where there is none.
+      rear: its motion, zero where there is none.
+    """
+
+    front_gap: jax.Array
+    front: Motion
+    rear_gap: jax.Array
+    rear: Motion
+
+
+def drive(
+    vehicles: Vehicles,
+    num_lanes: jax.Array,
+    speed_limit: jax.Array,
+    politeness: jax.Array,
+) -> tuple[Vehicles, jax.Array, jax.Array]:
+    """What every vehicle does; the ego, which is first, keeps its target lane.
+
+    Args:
+      vehicles: leaves [vehicles, ...].
+      num_lanes: int32, [].
+      speed_limit: m/s, float32, [].
+      politeness: weight of what others gain by a change of lane; float32, [].
+
+    Returns:
+      The vehicles with their new target lanes and timers, the accelerations that IDM
+      asks for (m/s^2, [vehicles]), and steering angles to the target lanes (rad,
+      [vehicles]).
+    """
+    # Who has crashed decides nothing more.
+    decides = ~vehicles.crashed & (jnp.arange(vehicles.x.shape[0]) > 0)
+    lane = closest_lane(vehicles.y, num_lanes)
+    motion = _motion(vehicles, speed_limit)
+    neighbours = find_neighbours(vehicles, motion, lane)
+
+    target_lane, timer = _change_lane(
+        vehicles, motion, neighbours, decides, lane, num_lanes, politeness
+    )
+    target_lane = _abort_change(vehicles, motion, decides, lane, target_lane)
+
+    # [3, vehicles]: behind whoever drives ahead in each lane.
+    following = idm_acceleration(
+        motion, vehicles.exponent, neighbours.front_gap, neighbours.front
+    )
+    acceleration = jnp.where(
+        target_lane < lane,
+        jnp.minimum(following[OWN], following[LEFT]),
+        jnp.where(
+            target_lane > lane,
+            jnp.minimum(following[OWN], following[RIGHT]),
+            following[OWN],
+        ),
+    )
+    acceleration = jnp.clip(acceleration, -MAX_ACCELERATION, MAX_ACCELERATION)
+    steering = steering_control(
+        vehicles.y, vehicles.heading, vehicles.speed, target_lane
+    )
+    decided = vehicles._replace(target_lane=target_lane, timer=timer)
+    return decided, acceleration, steering
+
+
+def find_neighbours(vehicles: Vehicles, motion: Motion, lane: jax.Array) -> Neighbours:
+    """Finds who drives ahead and behind in the lanes around each vehicle.
+
+    Args:
+      vehicles: leaves [vehicles, ...].
+      motion: of those, [vehicles].
+      lane: where each drives, int32 [vehicles].
+    """
+    num_vehicles = lane.shape[0]
+    sides = jnp.array([-1, 0, 1])
+    centre = LANE_WIDTH * (lane[None, :] + sides[:, None]).astype(jnp.float32)
+    # [3, vehicles, other vehicles]
+    on_lane = (
+        jnp.abs(vehicles.y[None, None, :] - centre[:, :, None])
+        <= LANE_WIDTH / 2 + LANE_MARGIN
+    )
+    others = vehicles.present & ~jnp.eye(num_vehicles, dtype=bool)
+    on_lane = on_lane & others
+    gap = vehicles.x[None, :] - vehicles.x[:, None]
+    ahead, behind = on_lane & (gap >= 0), on_lane & (gap < 0)
+    front_gap = jnp.min(jnp.where(ahead, gap, jnp.inf), axis=-1)
+    rear_gap = jnp.max(jnp.where(behind, gap, -jnp.inf), axis=-1)
+
+    def pick(chosen, found):
+        # The largest where two stand at the very same place: never a sum of both.
+        def of(values):
+            largest = jnp.max(jnp.where(chosen, values, -jnp.inf), axis=-1)
+            return jnp.where(found, largest, 0.0)
+
+        return Motion(*map(of, motion))
+
+    return Neighbours(
+        front_gap=front_gap,
+        front=pick(ahead & (gap == front_gap[..., None]), jnp.isfinite(front_gap)),
+        rear_gap=-rear_gap,
+        rear=pick(behind & (gap == rear_gap[..., None]), jnp.isfinite(rear_gap)),
+    )
+
+
+def idm_acceleration(
+    motion: Motion, exponent: jax.Array, gap: jax.Array, front: Motion
+) -> jax.Array:
+    """The acceleration, in m/s^2, of the Intelligent Driver Model; not limited.
+
+    Args:
+      motion: of the vehicle that drives.
+      exponent: of its speed ratio, which is how fast it gives up accelerating.
+      gap: m, between its centre and that of the vehicle ahead; infinite for none.
+      front: the motion of the vehicle ahead.
+    """
+    free = 1 - jnp.exp(exponent * motion.log_ratio)
+    return COMFORT_ACCELERATION * (free - _crowding(motion, gap, front))
+
+
+def _crowding(motion: Motion, gap: jax.Array, front: Motion) -> jax.Array:
+    """The square of the desired over the actual gap; 0 where the gap is infinite."""
+    return (_desired_gap(motion, front) / not_zero(gap)) ** 2
+
+
+def _desired_gap(motion: Motion, front: Motion) -> jax.Array:
+    """m, between centres."""
+    projected = front.speed * (front.cos * motion.cos + front.sin * motion.sin)
+    approach = motion.speed - projected
+    braking = 2 * np.sqrt(COMFORT_ACCELERATION * COMFORT_BRAKING)
+    return JAM_GAP + motion.speed * (TIME_GAP + approach / braking)
+
+
+def _motion(vehicles: Vehicles, speed_limit: jax.Array) -> Motion:
+    desired = jnp.abs(not_zero(jnp.clip(vehicles.target_speed, 0, speed_limit)))
+    return Motion(
+        speed=vehicles.speed,
+        cos=jnp.cos(vehicles.heading),
+        sin=jnp.sin(vehicles.heading),
+        log_ratio=jnp.log(jnp.maximum(vehicles.speed, 0) / desired),
+    )
+
+
+def _change_lane(
+    vehicles: Vehicles,
+    motion: Motion,
+    neighbours: Neighbours,
+    decides: jax.Array,
+    lane: jax.Array,
+    num_lanes: jax.Array,
+    politeness: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Target lanes and timers after each driver has thought of changing lane."""
+    # A timer of steps of 0.2 s must not run out by rounding after five of them.
+    due = decides & (vehicles.timer > LANE_CHANGE_DELAY + 1e-3)
+    due = due & (lane == vehicles.target_lane)
+    gain, imposed = _mobil(vehicles, motion, neighbours, politeness)
+    wanted = (gain >= MIN_GAIN) & (imposed >= -MAX_BRAKING_IMPOSED)
+    wanted = wanted & due & (jnp.abs(vehicles.speed) >= MIN_SPEED_TO_CHANGE)
+    left, right = wanted & jnp.stack([lane > 0, lane < num_lanes - 1])
+    target_lane = jnp.where(
+        right, lane + 1, jnp.where(left, lane - 1, vehicles.target_lane)
+    )
+    return target_lane, jnp.where(due, 0.0, vehicles.timer)
+
+
+def _mobil(
+    vehicles: Vehicles, motion: Motion, neighbours: Neighbours, politeness: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """What a change to the left or the right brings; both m/s^2, [2, vehicles].
+
+    Returns:
+      The gain in acceleration, the followers' weighted by politeness, and the
+      acceleration that it leaves to the follower in the new lane. A driver credits
+      everyone with an exponent like its own.
+    """
+    sides = jax.tree.map(lambda leaf: leaf[jnp.array([LEFT, RIGHT])], neighbours)
+    own = jax.tree.map(lambda leaf: leaf[OWN], neighbours)
+
+    def acceleration(driver, gap, front):
+        return idm_acceleration(driver, vehicles.exponent, gap, front)
+
+    def followers(around):
+        """Accelerations of the follower without and with this vehicle in its lane."""
+        there = jnp.isfinite(around.rear_gap)
+        without = acceleration(
+            around.rear, around.rear_gap + around.front_gap, around.front
+        )
+        behind = acceleration(around.rear, around.rear_gap, motion)
+        return jnp.where(there, without, 0.0), jnp.where(there, behind, 0.0)
+
+    new_without, new_behind = followers(sides)
+    old_without, old_behind = followers(own)
+    gain = acceleration(motion, sides.front_gap, sides.front) - acceleration(
+        motion, own.front_gap, own.front
+    )
+    others = new_behind - new_without + old_without - old_behind
+    return gain + politeness * others, new_behind
+
+
+def _abort_change(
+    vehicles: Vehicles,
+    motion: Motion,
+    decides: jax.Array,
+    lane: jax.Array,
+    target_lane: jax.Array,
+) -> jax.Array:
+    """Target lanes after drivers give way to others who change into the same lane.
+
+    A change is given up where another vehicle, ahead and too close, is on its way into
+    that lane. Drivers decide in the order of the list and see what those before them
+    have just decided.
+    """
+    num_vehicles = lane.shape[0]
+    changing = decides & (lane != vehicles.target_lane)
+    earlier = jnp.tril(jnp.ones((num_vehicles, num_vehicles), bool), -1)
+    seen = jnp.where(earlier, target_lane[None, :], vehicles.target_lane[None, :])
+    rival = (seen == target_lane[:, None]) & (lane[None, :] != target_lane[:, None])
+    gap = vehicles.x[None, :] - vehicles.x[:, None]
+    # No vehicle is its own rival: its gap is zero.
+    close = (gap > 0) & (
+        gap < _desired_gap(jax.tree.map(lambda leaf: leaf[:, None], motion), motion)
+    )
+    blocked = changing[:, None] & rival & close & vehicles.present
+    abort = blocked.any(axis=1)
+    # An earlier driver who gave way is no rival any more. One correction is exact but
+    # where three vehicles at once, each ahead of the one after it in the list, change
+    # into one lane.
+    abort = (blocked & ~(earlier & abort[None, :])).any(axis=1)
+    return jnp.where(abort, lane, target_lane)
