@@ -8,6 +8,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+from pgx_jax.analysis.scalarization import KINDS
 from pgx_jax.training.ppo import PPOConfig
 
 
@@ -125,10 +126,21 @@ class EvaluationConfig:
     Attributes:
       num_episodes: whole episodes per task.
       deterministic: take the most likely action, else sample.
+      scalarization: of the tasks' mean rewards per step into one number, where tasks
+        are objectives of one environment; "linear", "smooth_tchebycheff", "concave", or
+        "" for none. See `pgx_jax.analysis.scalarization`.
     """
 
     num_episodes: int = 64
     deterministic: bool = True
+    scalarization: str = ""
+
+    def __post_init__(self):
+        if self.scalarization and self.scalarization not in KINDS:
+            raise ValueError(
+                f"scalarization must be one of {', '.join(KINDS)}, or empty, got "
+                f"{self.scalarization!r}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import pgx_jax as pgx
+from pgx_jax.analysis.scalarization import Scalarization
 from pgx_jax.analysis.statistics import normalized_mutual_information
 from pgx_jax.checkpoint import Workdir
 from pgx_jax.config import PipelineConfig
@@ -568,9 +569,11 @@ class _Run:
                     if target is None
                     else target["target"][groupings.of_method[i]],
                     "grouping": m.grouping,
+                    "scalarized": self._scalarize(source[groupings.of_method[i]]),
                 }
                 for i, m in enumerate(methods)
             ],
+            scalarization=self.config.evaluation.scalarization,
             learning_curves={
                 "meta-training": self._curve("meta_training"),
                 "group training": self._curve("group_training"),
@@ -591,6 +594,14 @@ class _Run:
             resumed=self.directory.resumed,
             **describe(),
         )
+
+    def _scalarize(self, returns: np.ndarray) -> list[float] | None:
+        """One number per draw, of returns [draws, n, episodes]; None if not set."""
+        kind = self.config.evaluation.scalarization
+        if not kind:
+            return None
+        rewards = returns.mean(axis=-1) / self.suite.episode_length
+        return np.asarray(Scalarization(kind)(rewards)).tolist()
 
     # What stages are made of.
 

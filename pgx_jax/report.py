@@ -54,6 +54,7 @@ class MethodResult(TypedDict):
         [draws][n][episodes]. Methods that draw groups at random have several draws.
       target: the same on unseen tasks; [draws][targets][episodes], or None.
       grouping: its key in `RunResults.groups`; the name where left out.
+      scalarized: the tasks' returns made one number; [draws], or None.
     """
 
     name: str
@@ -62,6 +63,7 @@ class MethodResult(TypedDict):
     source: list[list[list[float]]]
     target: list[list[list[float]]] | None
     grouping: NotRequired[str]
+    scalarized: NotRequired[list[float] | None]
 
 
 class Uncertainty(TypedDict):
@@ -123,6 +125,7 @@ class RunResults:
       nmi: normalised mutual information with the planted groups, by method as in
         `groups`.
       uncertainty: of the affinity and the groups, or None where there are no resamples.
+      scalarization: how tasks that are objectives are made one number; "" for not.
       max_return: the highest return that an episode can have, if there is one.
       config: nested settings.
       device: what the run ran on.
@@ -152,6 +155,7 @@ class RunResults:
     timings: list[StageTiming]
     nmi: dict[str, float] = dataclasses.field(default_factory=dict)
     uncertainty: Uncertainty | None = None
+    scalarization: str = ""
     max_return: float | None = None
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
     device: str = ""
@@ -249,12 +253,16 @@ def summary_table(results: RunResults) -> str:
         rows[0] += ["unseen tasks", "95% interval"]
     if results.nmi:
         rows[0] += ["NMI"]
-    for summary in summaries:
+    if results.scalarization:
+        rows[0] += [_scalarization(results)]
+    for summary, method in zip(summaries, results.methods, strict=True):
         row = [summary.name, str(summary.num_policies)]
         for estimate in (summary.source, summary.target)[: 1 + with_target]:
             row += [_mean(estimate), _interval(estimate)] if estimate else ["-", "-"]
         if results.nmi:
             row.append("-" if summary.nmi is None else f"{summary.nmi:.2f}")
+        if results.scalarization:
+            row.append(_mean_scalarized(method))
         rows.append(row)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
@@ -1074,6 +1082,7 @@ def _methods_table(results: RunResults, summaries: Sequence[_MethodSummary]) -> 
     head = ["method", "policies", "return"]
     head += ["on unseen tasks"] if with_target else []
     head += ["NMI"] if results.nmi else []
+    head += [_scalarization(results)] if results.scalarization else []
 
     def cell(estimate: Estimate | None) -> str:
         if estimate is None:
@@ -1081,7 +1090,7 @@ def _methods_table(results: RunResults, summaries: Sequence[_MethodSummary]) -> 
         return f"<b>{_mean(estimate)}</b> <small>{_interval(estimate)}</small>"
 
     rows = []
-    for summary in summaries:
+    for summary, method in zip(summaries, results.methods, strict=True):
         draws = len(summary.source.by_draw)
         note = (
             f"{summary.description} {draws} draws."
@@ -1096,8 +1105,19 @@ def _methods_table(results: RunResults, summaries: Sequence[_MethodSummary]) -> 
         row += [cell(summary.target)] if with_target else []
         if results.nmi:
             row.append("–" if summary.nmi is None else f"{summary.nmi:.2f}")
+        if results.scalarization:
+            row.append(_mean_scalarized(method))
         rows.append(row)
     return _table(head, rows, numbers=1)
+
+
+def _scalarization(results: RunResults) -> str:
+    """What the column of scalarised returns is called."""
+    return results.scalarization.replace("_", " ").replace("tcheb", "Tcheb")
+
+
+def _mean_scalarized(method: MethodResult) -> str:
+    return f"{np.mean(method['scalarized']):.3f}"
 
 
 def _timings_table(timings: Sequence[StageTiming]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 with contextlib.redirect_stdout(io.StringIO()):
     import mujoco.mjx  # noqa: F401
 
-from pgx_jax.envs import cartpole
+from pgx_jax.envs import cartpole, locomotion, objectives
 from pgx_jax.envs.collection import CollectionSuite
 from pgx_jax.envs.suite import (
     ActionSpace,
@@ -46,6 +46,29 @@ SUITES: dict[str, Mapping[str, Callable[[], TaskSuite]]] = {
     },
     "cartpole_planted_4": {
         "source": functools.partial(cartpole.cartpole_planted, 4, 12)
+    },
+    "half_cheetah": {
+        "source": functools.partial(locomotion.single_robot, "half_cheetah")
+    },
+    "half_cheetah_velocity": {
+        "source": locomotion.half_cheetah_velocity,
+        "target": functools.partial(locomotion.half_cheetah_velocity, "target"),
+    },
+    "half_cheetah_direction": {"source": locomotion.half_cheetah_direction},
+    "half_cheetah_objectives": {"source": objectives.half_cheetah_objectives},
+    "ant": {"source": functools.partial(locomotion.single_robot, "ant")},
+    "ant_direction": {
+        "source": locomotion.ant_direction,
+        "target": functools.partial(locomotion.ant_direction, "target"),
+    },
+    "ant_opposite": {"source": locomotion.ant_opposite},
+    "hopper_body": {
+        "source": functools.partial(locomotion.changed_bodies, "hopper"),
+        "target": functools.partial(locomotion.changed_bodies, "hopper", "target"),
+    },
+    "walker2d_body": {
+        "source": functools.partial(locomotion.changed_bodies, "walker2d"),
+        "target": functools.partial(locomotion.changed_bodies, "walker2d", "target"),
     },
 }
 

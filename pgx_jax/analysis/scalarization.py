@@ -1,0 +1,112 @@
+"""One number from the returns of several objectives.
+
+Objectives must be on one scale before they are combined: `pgx_jax.envs.objectives`
+normalises its rewards, and `normalize` does it to any returns.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+KINDS = ("linear", "smooth_tchebycheff", "concave")
+# Below this the concave utility goes on as its tangent, so that it stays finite.
+SMALLEST = 1e-2
+
+
+@dataclasses.dataclass(frozen=True)
+class Scalarization:
+    """A function from the values of n objectives to one; larger is better.
+
+    With weights w that sum to one, values r, and for the second the ideal values z:
+
+    * linear: sum_i w_i r_i;
+    * smooth Tchebycheff: -mu log sum_i exp(n w_i (z_i - r_i) / mu) + mu log n, which
+      tends to minus the largest weighted distance from the ideal as mu goes to 0, and
+      is 0 where all objectives are ideal;
+    * concave: sum_i w_i u(r_i) with u(r) = log(r), as in proportional fairness: one
+      objective that gets nothing costs more than others can make up for. Below 0.01, u
+      goes on as its tangent.
+
+    References: Lin et al., "Smooth Tchebycheff scalarization for multi-objective
+    optimization", 2024; Kelly, Maulloo and Tan, "Rate control for communication
+    networks", 1998.
+
+    Attributes:
+      kind: "linear", "smooth_tchebycheff" or "concave".
+      weights: n positive numbers, which are scaled to sum to one; equal if None.
+      ideal: z, of every objective; ones if None.
+      smoothness: mu, in the unit of the values.
+
+    Raises:
+      ValueError: there is no such kind, a weight is not positive, or the smoothness is
+        not.
+    """
+
+    kind: str = "linear"
+    weights: Sequence[float] | None = None
+    ideal: Sequence[float] | None = None
+    smoothness: float = 0.1
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise ValueError(
+                f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}"
+            )
+        weights = self.weights if self.weights is not None else [1.0]
+        if not len(weights) or not all(0 < w < math.inf for w in weights):
+            raise ValueError(f"weights must be positive, got {self.weights}")
+        if not 0 < self.smoothness < math.inf:
+            raise ValueError(f"smoothness must be positive, got {self.smoothness}")
+
+    def __call__(self, values: jax.Array) -> jax.Array:
+        """The scalar value of objectives' values [..., n]; float32 [...].
+
+        Raises:
+          ValueError: there are not n weights or ideal values.
+        """
+        values = jnp.asarray(values, jnp.float32)
+        num = values.shape[-1]
+        weights = self._of_each("weights", self.weights, num)
+        weights = weights / weights.sum()
+        if self.kind == "linear":
+            return values @ weights
+        if self.kind == "concave":
+            above = jnp.log(jnp.maximum(values, SMALLEST))
+            below = jnp.minimum(values - SMALLEST, 0.0) / SMALLEST
+            return (above + below) @ weights
+        distance = num * weights * (self._of_each("ideal", self.ideal, num) - values)
+        mu = self.smoothness
+        return -mu * (jax.nn.logsumexp(distance / mu, axis=-1) - math.log(num))
+
+    def _of_each(self, name: str, given: Sequence[float] | None, num: int) -> jax.Array:
+        given = jnp.ones((num,)) if given is None else jnp.asarray(given, jnp.float32)
+        if given.shape != (num,):
+            raise ValueError(
+                f"{name} must be {num} numbers, one for each objective, got shape "
+                f"{given.shape}"
+            )
+        return given
+
+
+def normalize(
+    returns: jax.Array, low: Sequence[float], high: Sequence[float]
+) -> jax.Array:
+    """Returns on a scale where `low` is 0 and `high` is 1, objective by objective.
+
+    Args:
+      returns: float32 [..., n].
+      low: what counts as nothing, such as the return of random actions; [n].
+      high: what counts as everything, such as that of a policy of its own; [n].
+
+    Raises:
+      ValueError: an entry of `high` is not above that of `low`.
+    """
+    low, high = jnp.asarray(low, jnp.float32), jnp.asarray(high, jnp.float32)
+    if not bool(jnp.all(high > low)):
+        raise ValueError(f"high must be above low everywhere, got {high} and {low}")
+    return (jnp.asarray(returns, jnp.float32) - low) / (high - low)

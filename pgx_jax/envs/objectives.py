@@ -1,0 +1,127 @@
+"""Suites of one environment and n reward functions, one objective a task.
+
+Every objective is normalised before it is combined with others, so that none counts
+more because of its unit: 0 is what uniform random actions earn, 1 a good value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pgx_jax.envs.locomotion import SHORT_EPISODE_LENGTH, Motion, locomotion
+from pgx_jax.envs.suite import FamilySuite
+
+
+class Objective(NamedTuple):
+    """One thing to be good at.
+
+    Attributes:
+      measure: of one step; larger is better.
+      low: what is normalised to 0, in the measure's unit.
+      high: what is normalised to 1, in the measure's unit.
+    """
+
+    measure: Callable[[Motion], jax.Array]
+    low: float
+    high: float
+
+
+def _crowding(motion: Motion) -> jax.Array:
+    """How far joints are beyond 80 percent of their range, from 0 to 0.2."""
+    return jnp.mean(jnp.maximum(jnp.abs(motion.joint_position) - 0.8, 0.0))
+
+
+# What is `low` was measured with standard normal actions, clipped, over 16 episodes.
+HALF_CHEETAH_OBJECTIVES: Mapping[str, Objective] = {
+    "forward speed": Objective(lambda m: m.velocity[0], 0.0, 5.0),  # m/s
+    "backward speed": Objective(lambda m: -m.velocity[0], 0.0, 5.0),  # m/s
+    "energy": Objective(lambda m: -jnp.abs(m.power).sum(), -2200.0, 0.0),  # W
+    "height": Objective(lambda m: m.height, 0.58, 1.0),  # m
+    "smoothness": Objective(
+        lambda m: -jnp.mean((m.action - m.previous_action) ** 2), -1.0, 0.0
+    ),
+    "joint limits": Objective(lambda m: -_crowding(m), -0.024, 0.0),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightedObjectives:
+    """A reward function: the sum of normalised objectives, weighted by the goal.
+
+    Attributes:
+      objectives: K of them.
+    """
+
+    objectives: tuple[Objective, ...]
+
+    def __call__(self, goal: jax.Array, motion: Motion) -> jax.Array:
+        values = [
+            (x.measure(motion) - x.low) / (x.high - x.low) for x in self.objectives
+        ]
+        return goal @ jnp.stack(values)
+
+
+def objective_suite(
+    robot: str,
+    objectives: Mapping[str, Objective],
+    *,
+    weights: Mapping[str, Sequence[float]] | None = None,
+    name: str = "objectives",
+    episode_length: int = SHORT_EPISODE_LENGTH,
+) -> FamilySuite:
+    """One robot, and a task for every objective or weighting of objectives.
+
+    Control costs nothing; make it an objective where it should.
+
+    Args:
+      robot: as in `pgx_jax.envs.locomotion.load_robot`.
+      objectives: K objectives by name.
+      weights: for every task, by its name, the weights of the K objectives; one task
+        per objective if None.
+      name: the suite's name.
+      episode_length: steps after which an episode is truncated.
+
+    Raises:
+      ValueError: there is no objective, one whose high is not above its low, or weights
+        of another number than K.
+    """
+    if not objectives:
+        raise ValueError("objectives must hold at least one")
+    for key, objective in objectives.items():
+        if not objective.high > objective.low:
+            raise ValueError(f"objective {key!r} must have high > low, got {objective}")
+    num = len(objectives)
+    if weights is None:
+        weights = dict(zip(objectives, np.eye(num), strict=True))
+    for key, row in weights.items():
+        if np.shape(row) != (num,):
+            raise ValueError(
+                f"weights of task {key!r} must be {num} numbers, one for each "
+                f"objective, got {row}"
+            )
+    return locomotion(
+        robot,
+        np.stack([np.asarray(row, np.float32) for row in weights.values()]),
+        tuple(weights),
+        name=name,
+        reward=WeightedObjectives(tuple(objectives.values())),
+        control_cost=0.0,
+        episode_length=episode_length,
+    )
+
+
+def half_cheetah_objectives() -> FamilySuite:
+    """Six objectives of a half-cheetah.
+
+    Forward and backward speed, little mechanical power, a high torso, smooth actions
+    and joints away from their limits.
+    """
+    return objective_suite(
+        "half_cheetah", HALF_CHEETAH_OBJECTIVES, name="half_cheetah_objectives"
+    )

@@ -1,0 +1,195 @@
+"""Robots against Brax's own environments and MuJoCo; goals, bodies, objectives."""
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+import pytest
+from brax import envs as brax_envs
+
+from pgx_jax.envs import locomotion
+from pgx_jax.envs.mjx import Physics, edit_model, put_model, replace_arrays
+from pgx_jax.envs.objectives import (
+    HALF_CHEETAH_OBJECTIVES,
+    Objective,
+    WeightedObjectives,
+    half_cheetah_objectives,
+    objective_suite,
+)
+
+NUM_STEPS = 12
+
+
+def make_env(suite, task=0):
+    return suite.make_env(jax.tree.map(lambda x: x[task], suite.parameters))
+
+
+@pytest.fixture(scope="module", params=["half_cheetah", "hopper"])
+def both(request):
+    """Brax's environment and ours over the same actions from the same state."""
+    name = request.param
+    env = make_env(locomotion.single_robot(name))
+    brax_env = brax_envs.get_environment(name.replace("_", ""), backend="mjx")
+    actions = jax.random.uniform(
+        jax.random.key(0), (NUM_STEPS, env.action_size), minval=-1.5, maxval=1.5
+    )
+
+    @jax.jit
+    def roll(key):
+        theirs = brax_env.reset(key)
+        start = theirs.pipeline_state
+        ours = env.reset(key).replace(
+            pipeline_state=Physics(start.qpos, start.qvel, start.qacc_warmstart)
+        )
+
+        def step(states, action):
+            ours, theirs = states
+            new = env.step(ours, action), brax_env.step(theirs, jnp.clip(action, -1, 1))
+            shown = [(x.obs, x.pipeline_state.qpos, x.reward, x.done) for x in new]
+            return new, tuple(shown)
+
+        return start.qpos, jax.lax.scan(step, (ours, theirs), actions)[1]
+
+    return name, env, actions, *roll(jax.random.PRNGKey(0))
+
+
+def test_observations_and_endings_are_those_of_brax(both):
+    *_, (ours, theirs) = both
+    # Contact amplifies rounding from step to step.
+    np.testing.assert_allclose(ours[0][:4], theirs[0][:4], atol=2e-3)
+    np.testing.assert_allclose(ours[0], theirs[0], atol=2e-2)
+    np.testing.assert_array_equal(ours[3], theirs[3])
+
+
+def test_reward_is_displacement_and_health_less_control(both):
+    name, env, actions, start, (ours, theirs) = both
+    time = {"half_cheetah": 0.05, "hopper": 0.008}[name]
+    cost, healthy = {"half_cheetah": (0.1, 0.0), "hopper": (1e-3, 1.0)}[name]
+    x = np.concatenate([[start[0]], theirs[1][:, 0]])
+    clipped = np.clip(actions, -1, 1)
+    expected = np.diff(x) / time + healthy - cost * (clipped**2).sum(1)
+    np.testing.assert_allclose(ours[2], expected, atol=1e-2)
+    # Brax's, whose velocities lag by a substep, is the same but for the ends.
+    lag = {"half_cheetah": 5, "hopper": 4}[name]
+    assert abs(ours[2].sum() - theirs[2].sum()) < 2 * np.abs(ours[2]).max() / lag
+
+
+def test_directions_and_speeds_of_goals():
+    motion = locomotion.Motion(
+        velocity=jnp.array([3.0, -4.0]),
+        height=jnp.array(0.5),
+        action=jnp.zeros(2),
+        previous_action=jnp.zeros(2),
+        power=jnp.zeros(2),
+        joint_position=jnp.zeros(2),
+    )
+    assert locomotion.run_along(jnp.array([0.6, -0.8]), motion) == pytest.approx(5.0)
+    assert locomotion.keep_speed(jnp.array([1.0]), motion) == pytest.approx(-2.0)
+    ants = locomotion.ant_opposite()
+    goals = np.asarray(ants.parameters.goal)
+    np.testing.assert_allclose(np.linalg.norm(goals, axis=1), 1.0, rtol=1e-6)
+    assert ants.planted_labels == (0,) * 5 + (1,) * 5
+    assert (goals[:5] @ goals[:5].T > 0.75).all()
+    assert (goals[:5] @ goals[5:].T < -0.75).all()
+    cheetahs = locomotion.half_cheetah_direction()
+    np.testing.assert_array_equal(cheetahs.parameters.goal[:, 0], [1] * 5 + [-1] * 5)
+
+
+def test_other_bodies_move_as_mujoco_says():
+    """Free fall of a changed body, all of its joints in motion, above the ground."""
+    robot = locomotion.load_robot("hopper")
+    body = {"length": 1.2, "mass": 1.7, "friction": 0.6, "gear": 0.8}
+    mj_model = edit_model(robot.spec, **body)
+    suite = locomotion.locomotion(
+        "hopper",
+        np.array([[1.0, 0.0]] * 2),
+        ("as it is", "changed"),
+        name="two",
+        bodies=[{}, body],
+    )
+    model = replace_arrays(
+        robot.model, jax.tree.map(lambda x: x[1], suite.parameters.model)
+    )
+    for ours, theirs in zip(
+        jax.tree.leaves(model), jax.tree.leaves(put_model(mj_model)), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    assert mj_model.body_mass.sum() == pytest.approx(
+        1.7 * edit_model(robot.spec, length=1.2).body_mass.sum()
+    )
+    env = make_env(suite, 1)
+    state = env.reset(jax.random.key(0))
+    qpos = state.pipeline_state.qpos.at[1].set(2.0)
+    qvel = jnp.arange(1.0, 7.0)
+    state = state.replace(pipeline_state=Physics.create(qpos, qvel))
+    action = jnp.array([0.5, -1.0, 0.25])
+    new = jax.jit(env.step)(state, action).pipeline_state
+    data = mujoco.MjData(mj_model)
+    data.qpos, data.qvel, data.ctrl = qpos, qvel, action
+    for _ in range(4):
+        mujoco.mj_step(mj_model, data)
+    np.testing.assert_allclose(new.qpos, data.qpos, atol=1e-4)
+    np.testing.assert_allclose(new.qvel, data.qvel, atol=2e-3)
+
+
+def test_objectives_are_normalised_and_weighted():
+    objectives = {
+        "fast": Objective(lambda m: m.velocity[0], 0.0, 5.0),
+        "low": Objective(lambda m: -m.height, -1.0, -0.5),
+    }
+    reward = WeightedObjectives(tuple(objectives.values()))
+    motion = locomotion.Motion(
+        jnp.array([2.5, 0.0]), jnp.array(0.75), *[jnp.zeros(6)] * 4
+    )
+    assert reward(jnp.array([1.0, 0.0]), motion) == pytest.approx(0.5)
+    assert reward(jnp.array([0.0, 1.0]), motion) == pytest.approx(0.5)
+    assert reward(jnp.array([0.2, 0.6]), motion) == pytest.approx(0.4)
+    suite = objective_suite("half_cheetah", objectives, weights={"both": (0.5, 0.5)})
+    assert suite.task_names == ("both",)
+    assert half_cheetah_objectives().task_names == tuple(HALF_CHEETAH_OBJECTIVES)
+
+
+def test_random_actions_earn_about_nothing_and_rest_earns_calm():
+    suite = half_cheetah_objectives()
+    state = jax.jit(lambda key: suite.reset(key, 4))(jax.random.key(0))
+    step = jax.jit(suite.step)
+    key, rewards = jax.random.key(1), []
+    for _ in range(20):
+        key, action_key = jax.random.split(key)
+        # One environment of every task rests.
+        action = jax.random.normal(action_key, (6, 4, 6)).at[:, 0].set(0.0)
+        state = step(state, action)
+        rewards.append(state.reward)
+    rewards = np.asarray(rewards)[5:]  # [time, task, env]
+    moving = rewards[..., 1:].mean((0, 2))
+    np.testing.assert_allclose(moving, 0.0, atol=0.45)
+    resting = dict(zip(suite.task_names, rewards[..., 0].mean(0), strict=True))
+    for name in ("energy", "smoothness", "joint limits"):
+        assert resting[name] == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: locomotion.load_robot("dog"), "robot must be one of half_cheetah"),
+        (lambda: locomotion.ant_opposite(5), "even and at least 4"),
+        (
+            lambda: locomotion.locomotion("ant", np.eye(2), ("one",), name="x"),
+            "must be as many",
+        ),
+        (
+            lambda: objective_suite("ant", {"a": Objective(len, 1.0, 1.0)}),
+            "'a' must have high > low",
+        ),
+        (lambda: objective_suite("ant", {}), "at least one"),
+        (
+            lambda: objective_suite(
+                "ant", {"a": Objective(len, 0.0, 1.0)}, weights={"t": (1, 2)}
+            ),
+            "weights of task 't' must be 1",
+        ),
+    ],
+)
+def test_what_makes_no_suite_is_refused(call, match):
+    with pytest.raises(ValueError, match=match):
+        call()
