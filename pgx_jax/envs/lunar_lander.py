@@ -573,10 +573,10 @@ def _xml() -> str:
         <flag warmstart="disable" eulerdamp="disable"/>
       </option>
       <default>
-        <joint solreflimit="{_SOLREF}" solimplimit="{_SOLIMP}"
-          solreffriction="{_SOLREF}" solimpfriction="{_SOLIMP}"/>
+        <joint solreflimit="{_JOINT_SOLREF}" solimplimit="{_JOINT_SOLIMP}"
+          solreffriction="{_JOINT_SOLREF}" solimpfriction="{_JOINT_SOLIMP}"/>
         <geom contype="0" conaffinity="0"/>
-        <pair condim="3" solref="{_SOLREF}" solimp="{_SOLIMP}"
+        <pair condim="3" solref="{_FOOT_SOLREF}" solimp="{_FOOT_SOLIMP}"
           friction="{_FRICTION} {_FRICTION} 0 0 0"/>
       </default>
       <worldbody>
@@ -597,10 +597,14 @@ def _xml() -> str:
 
 _PLANES = slice(0, 4)
 _FRICTION = (0.1 * 0.2) ** 0.5  # Box2D's mean of the ground's and the legs'
-# As Box2D does, a constraint stops what it opposes within one step, and takes back a
-# fifth of what has been passed in each. The damping is that of one step.
-_SOLREF = f"{-0.2 / TIME_STEP**2} {-1 / TIME_STEP}"
-_SOLIMP = "0.99 0.99 0.001 0.5 2"
+# As in Box2D, a joint's limit stops a leg within one step, a motor has its speed by the
+# end of it, and a fifth of what a leg has passed its limit by is taken back in each.
+_JOINT_SOLREF = f"{-0.2 / TIME_STEP**2} {-1 / TIME_STEP}"
+_JOINT_SOLIMP = "0.999 0.999 0.001 0.5 2"
+# A foot stopped as fast would skip over the ground, since it moves along an arc within
+# the step; given a little way into the ground it stays on it, as in Box2D.
+_FOOT_SOLREF = f"{-0.1 / TIME_STEP**2} {-0.6 / TIME_STEP}"
+_FOOT_SOLIMP = "0.99 0.99 0.001 0.5 2"
 _SOLVER_ITERATIONS = 6
 _SEARCH_ITERATIONS = 8
 
