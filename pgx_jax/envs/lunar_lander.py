@@ -673,31 +673,38 @@ def lunar_lander(split: str = "source", continuous: bool = False) -> FamilySuite
     def log_uniform(low, high):
         return np.exp(rng.uniform(np.log(low), np.log(high), num_tasks))
 
-    gravity = rng.uniform(4.0, 12.0, num_tasks)
+    gravity = rng.uniform(5.0, 12.0, num_tasks)
     ratio = log_uniform(0.6, 1.8)
     total_mass = ratio * TOTAL_MASS
-    # Thrust is drawn as a multiple of the weight, the rest as accelerations: a main
-    # engine weaker than the weight could not brake at all.
-    thrust_to_weight = log_uniform(1.5, 3.0)
-    side_acceleration = log_uniform(1.2, 4.8)  # m/s^2
-    # Wind blows from the left in half of the tasks.
-    wind = rng.uniform(0.3, 1.5, num_tasks)  # m/s^2
+    weight = total_mass * gravity
+    # The main engine is drawn by what it leaves to brake with: 7.5 m/s^2 in Gymnasium.
+    braking = log_uniform(5.0, 15.0)
+    side_acceleration = log_uniform(1.5, 5.0)  # m/s^2; 2.4 in Gymnasium
+    # Wind is drawn as a share of the weight, about the lean in rad that it asks for. It
+    # blows from the left in half of the tasks.
+    wind = rng.uniform(0.03, 0.13, num_tasks)
     wind = wind * rng.permutation(np.resize([1.0, -1.0], num_tasks))
-    gust = rng.uniform(0.0, 1.0, num_tasks)  # m/s^2
+    gust = rng.uniform(0.0, 0.06, num_tasks)
     turbulence = rng.uniform(0.0, 0.5, num_tasks)  # N m at Gymnasium's mass
     parameters = _parameters(
         num_tasks,
         gravity=gravity,
         hull_mass=ratio * HULL_MASS,
-        main_thrust=thrust_to_weight * total_mass * gravity,
-        side_thrust=side_acceleration * total_mass,
-        steady_wind=wind * total_mass,
-        gust=gust * total_mass,
+        main_thrust=total_mass * (gravity + braking),
+        side_thrust=total_mass * side_acceleration,
+        steady_wind=wind * weight,
+        gust=gust * weight,
         turbulence=turbulence * ratio,
     )
     names = tuple(
-        f"g={g:.1f} M={m:.1f} T/W={t:.1f} wind={w:+.1f}"
-        for g, m, t, w in zip(gravity, total_mass, thrust_to_weight, wind, strict=True)
+        f"g={g:.1f} M={m:.1f} F={f:.0f} wind={w:+.1f}"
+        for g, m, f, w in zip(
+            gravity,
+            total_mass,
+            parameters.main_thrust,
+            parameters.steady_wind,
+            strict=True,
+        )
     )
     return _suite("lunar_lander", parameters, names, continuous)
 
