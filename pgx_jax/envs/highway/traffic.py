@@ -84,14 +84,16 @@ def drive(
 
     Returns:
       The vehicles with their new target lanes and timers, the accelerations that IDM
-      asks for (m/s^2, [vehicles]), and steering angles to the target lanes (rad,
-      [vehicles]).
+      asks for (m/s^2, [vehicles]), and the tangents of the steering angles to the
+      target lanes ([vehicles]).
     """
     # Who has crashed decides nothing more.
     decides = ~vehicles.crashed & (jnp.arange(vehicles.x.shape[0]) > 0)
     lane = closest_lane(vehicles.y, num_lanes)
-    motion = _motion(vehicles, speed_limit)
-    neighbours = find_neighbours(vehicles, motion, lane)
+    # Barriers keep what comes before them from being fused into what follows, which
+    # would compute it anew for every pair of vehicles.
+    motion = jax.lax.optimization_barrier(_motion(vehicles, speed_limit))
+    neighbours = jax.lax.optimization_barrier(find_neighbours(vehicles, motion, lane))
 
     target_lane, timer = _change_lane(
         vehicles, motion, neighbours, decides, lane, num_lanes, politeness
@@ -128,34 +130,28 @@ def find_neighbours(vehicles: Vehicles, motion: Motion, lane: jax.Array) -> Neig
       lane: where each drives, int32 [vehicles].
     """
     num_vehicles = lane.shape[0]
-    sides = jnp.array([-1, 0, 1])
-    centre = LANE_WIDTH * (lane[None, :] + sides[:, None]).astype(jnp.float32)
+    slots = jnp.arange(num_vehicles, dtype=jnp.int32)
+    centre = LANE_WIDTH * (lane + jnp.array([[-1], [0], [1]])).astype(jnp.float32)
     # [3, vehicles, other vehicles]
-    on_lane = (
-        jnp.abs(vehicles.y[None, None, :] - centre[:, :, None])
-        <= LANE_WIDTH / 2 + LANE_MARGIN
-    )
-    others = vehicles.present & ~jnp.eye(num_vehicles, dtype=bool)
-    on_lane = on_lane & others
-    gap = vehicles.x[None, :] - vehicles.x[:, None]
-    ahead, behind = on_lane & (gap >= 0), on_lane & (gap < 0)
-    front_gap = jnp.min(jnp.where(ahead, gap, jnp.inf), axis=-1)
-    rear_gap = jnp.max(jnp.where(behind, gap, -jnp.inf), axis=-1)
+    on_lane = jnp.abs(vehicles.y - centre[:, :, None]) <= LANE_WIDTH / 2 + LANE_MARGIN
+    on_lane = on_lane & vehicles.present & (slots[:, None] != slots)
+    gap = vehicles.x - vehicles.x[:, None]
+    # The bits of a positive float are ordered as it is. With a slot in place of the
+    # last few of them, the least one tells who is nearest, many times faster on a CPU
+    # than a minimum of floats and a search for where it is.
+    mask = (1 << (num_vehicles - 1).bit_length()) - 1
+    key = jax.lax.bitcast_convert_type(jnp.abs(gap), jnp.int32) & ~mask | slots
+    none = jnp.iinfo(jnp.int32).max
 
-    def pick(chosen, found):
-        # The largest where two stand at the very same place: never a sum of both.
-        def of(values):
-            largest = jnp.max(jnp.where(chosen, values, -jnp.inf), axis=-1)
-            return jnp.where(found, largest, 0.0)
+    def nearest(candidate):
+        least = jnp.min(jnp.where(candidate, key, none), axis=-1)
+        slot, found = jnp.minimum(least & mask, num_vehicles - 1), least < none
+        distance = jnp.abs(vehicles.x[slot] - vehicles.x)
+        return jnp.where(found, distance, jnp.inf), Motion(
+            *(jnp.where(found, leaf[slot], 0.0) for leaf in motion)
+        )
 
-        return Motion(*map(of, motion))
-
-    return Neighbours(
-        front_gap=front_gap,
-        front=pick(ahead & (gap == front_gap[..., None]), jnp.isfinite(front_gap)),
-        rear_gap=-rear_gap,
-        rear=pick(behind & (gap == rear_gap[..., None]), jnp.isfinite(rear_gap)),
-    )
+    return Neighbours(*nearest(on_lane & (gap >= 0)), *nearest(on_lane & (gap < 0)))
 
 
 def idm_acceleration(

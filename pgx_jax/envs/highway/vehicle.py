@@ -78,7 +78,7 @@ def speed_control(speed: jax.Array, target_speed: jax.Array) -> jax.Array:
 def steering_control(
     y: jax.Array, heading: jax.Array, speed: jax.Array, target_lane: jax.Array
 ) -> jax.Array:
-    """The steering angle, in rad, towards the centre of a lane.
+    """The tangent of the steering angle towards the centre of a lane.
 
     The offset from the lane asks for a lateral speed, that for a heading, and the
     heading's error for a turning rate, which the bicycle has at the angle returned.
@@ -89,9 +89,10 @@ def steering_control(
     error = jnp.clip(aim, -MAX_LANE_ANGLE, MAX_LANE_ANGLE) - heading
     error = (error + np.pi) % (2 * np.pi) - np.pi
     sin_slip = jnp.clip(LENGTH / 2 / divisor * HEADING_GAIN * error, -1, 1)
-    # The tangent is twice that of the slip angle. In float32, tan(pi / 2) is negative.
-    steering = jnp.arctan2(2 * sin_slip, jnp.sqrt(1 - sin_slip**2))
-    return jnp.clip(steering, -MAX_STEERING, MAX_STEERING)
+    # Never an angle of its own: tan(pi / 2) is negative in float32, and trigonometry is
+    # what a step of many vehicles spends its time on.
+    tangent = 2 * sin_slip / jnp.sqrt(jnp.maximum(1 - sin_slip**2, 1e-12))
+    return jnp.clip(tangent, -np.tan(MAX_STEERING), np.tan(MAX_STEERING))
 
 
 def advance(
@@ -105,7 +106,7 @@ def advance(
     Args:
       vehicles: leaves [vehicles, ...].
       acceleration: m/s^2, [vehicles].
-      steering: rad, of the front wheels, [vehicles].
+      steering: tangent of the angle of the front wheels, [vehicles].
       time_step: s.
     """
     speed, heading = vehicles.speed, vehicles.heading
@@ -117,12 +118,16 @@ def advance(
     acceleration = jnp.where(
         speed < -MAX_SPEED, jnp.maximum(acceleration, -MAX_SPEED - speed), acceleration
     )
-    slip = jnp.arctan(jnp.tan(steering) / 2)
+    # The velocity is at the slip angle to the heading, whose tangent is half of that.
+    cos_slip = 1 / jnp.sqrt(1 + (steering / 2) ** 2)
+    sin_slip = steering / 2 * cos_slip
+    cos, sin = jnp.cos(heading), jnp.sin(heading)
+    distance = speed * time_step
     shift = jnp.where(vehicles.struck[:, None], vehicles.impact, 0.0)
     return vehicles._replace(
-        x=vehicles.x + speed * jnp.cos(heading + slip) * time_step + shift[:, 0],
-        y=vehicles.y + speed * jnp.sin(heading + slip) * time_step + shift[:, 1],
-        heading=heading + speed * jnp.sin(slip) / (LENGTH / 2) * time_step,
+        x=vehicles.x + distance * (cos * cos_slip - sin * sin_slip) + shift[:, 0],
+        y=vehicles.y + distance * (sin * cos_slip + cos * sin_slip) + shift[:, 1],
+        heading=heading + distance * sin_slip / (LENGTH / 2),
         speed=speed + acceleration * time_step,
         timer=vehicles.timer + time_step,
         crashed=vehicles.crashed | vehicles.struck,
@@ -173,9 +178,9 @@ def _overlaps(
     axes = jnp.concatenate([jnp.broadcast_to(axes[:1], axes.shape), axes], axis=1)
 
     # Half the extent of either rectangle along its own axes and along the other's.
-    turn = vehicles.heading - vehicles.heading[0]
-    along, across = jnp.abs(jnp.cos(turn)), jnp.abs(jnp.sin(turn))
-    own = jnp.broadcast_to(jnp.array([LENGTH / 2, WIDTH / 2]), (turn.shape[0], 2))
+    along = jnp.abs(cos * cos[0] + sin * sin[0])
+    across = jnp.abs(sin * cos[0] - cos * sin[0])
+    own = jnp.broadcast_to(jnp.array([LENGTH / 2, WIDTH / 2]), (cos.shape[0], 2))
     other = jnp.stack(
         [
             LENGTH / 2 * along + WIDTH / 2 * across,
