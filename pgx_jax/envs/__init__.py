@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 with contextlib.redirect_stdout(io.StringIO()):
     import mujoco.mjx  # noqa: F401
 
-from pgx_jax.envs import cartpole, locomotion, objectives
+from pgx_jax.envs import cartpole, highway, locomotion, lunar_lander, objectives
 from pgx_jax.envs.collection import CollectionSuite
 from pgx_jax.envs.suite import (
     ActionSpace,
@@ -46,6 +46,16 @@ SUITES: dict[str, Mapping[str, Callable[[], TaskSuite]]] = {
     },
     "cartpole_planted_4": {
         "source": functools.partial(cartpole.cartpole_planted, 4, 12)
+    },
+    "lunar_lander_v3": {"source": lunar_lander.lunar_lander_v3},
+    "lunar_lander": {
+        "source": lunar_lander.lunar_lander,
+        "target": functools.partial(lunar_lander.lunar_lander, "target"),
+    },
+    "highway_fast": {"source": highway.highway_fast},
+    "highway": {
+        "source": highway.highway,
+        "target": functools.partial(highway.highway, "target"),
     },
     "half_cheetah": {
         "source": functools.partial(locomotion.single_robot, "half_cheetah")
