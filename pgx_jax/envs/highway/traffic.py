@@ -77,7 +77,7 @@ def drive(
     """What every vehicle does; the ego, which is first, keeps its target lane.
 
     Args:
-      vehicles: leaves [vehicles, ...].
+      vehicles: leaves [vehicles].
       num_lanes: int32, [].
       speed_limit: m/s, float32, [].
       politeness: weight of what others gain by a change of lane; float32, [].
@@ -90,10 +90,8 @@ def drive(
     # Who has crashed decides nothing more.
     decides = ~vehicles.crashed & (jnp.arange(vehicles.x.shape[0]) > 0)
     lane = closest_lane(vehicles.y, num_lanes)
-    # Barriers keep what comes before them from being fused into what follows, which
-    # would compute it anew for every pair of vehicles.
-    motion = jax.lax.optimization_barrier(_motion(vehicles, speed_limit))
-    neighbours = jax.lax.optimization_barrier(find_neighbours(vehicles, motion, lane))
+    motion = _motion(vehicles, speed_limit)
+    neighbours = find_neighbours(vehicles, motion, lane)
 
     target_lane, timer = _change_lane(
         vehicles, motion, neighbours, decides, lane, num_lanes, politeness
@@ -125,16 +123,16 @@ def find_neighbours(vehicles: Vehicles, motion: Motion, lane: jax.Array) -> Neig
     """Finds who drives ahead and behind in the lanes around each vehicle.
 
     Args:
-      vehicles: leaves [vehicles, ...].
+      vehicles: leaves [vehicles].
       motion: of those, [vehicles].
       lane: where each drives, int32 [vehicles].
     """
     num_vehicles = lane.shape[0]
     slots = jnp.arange(num_vehicles, dtype=jnp.int32)
     centre = LANE_WIDTH * (lane + jnp.array([[-1], [0], [1]])).astype(jnp.float32)
+    y = jnp.where(vehicles.present, vehicles.y, jnp.inf)
     # [3, vehicles, other vehicles]
-    on_lane = jnp.abs(vehicles.y - centre[:, :, None]) <= LANE_WIDTH / 2 + LANE_MARGIN
-    on_lane = on_lane & vehicles.present & (slots[:, None] != slots)
+    on_lane = jnp.abs(y - centre[:, :, None]) <= LANE_WIDTH / 2 + LANE_MARGIN
     gap = vehicles.x - vehicles.x[:, None]
     # The bits of a positive float are ordered as it is. With a slot in place of the
     # last few of them, the least one tells who is nearest, many times faster on a CPU
@@ -151,7 +149,7 @@ def find_neighbours(vehicles: Vehicles, motion: Motion, lane: jax.Array) -> Neig
             *(jnp.where(found, leaf[slot], 0.0) for leaf in motion)
         )
 
-    return Neighbours(*nearest(on_lane & (gap >= 0)), *nearest(on_lane & (gap < 0)))
+    return Neighbours(*nearest(on_lane & (gap > 0)), *nearest(on_lane & (gap < 0)))
 
 
 def idm_acceleration(
@@ -186,8 +184,8 @@ def _motion(vehicles: Vehicles, speed_limit: jax.Array) -> Motion:
     desired = jnp.abs(not_zero(jnp.clip(vehicles.target_speed, 0, speed_limit)))
     return Motion(
         speed=vehicles.speed,
-        cos=jnp.cos(vehicles.heading),
-        sin=jnp.sin(vehicles.heading),
+        cos=vehicles.cos,
+        sin=vehicles.sin,
         log_ratio=jnp.log(jnp.maximum(vehicles.speed, 0) / desired),
     )
 

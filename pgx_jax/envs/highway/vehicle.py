@@ -27,26 +27,32 @@ SMALLEST_DIVISOR = 1e-2  # in the unit of what is divided by
 
 
 class Vehicles(NamedTuple):
-    """Every vehicle of one road; the ego first. Leaves of shape [vehicles, ...].
+    """Every vehicle of one road; the ego first. Leaves of shape [vehicles].
 
     Attributes:
       x: m, of the centre, along the road; float32.
       y: m, of the centre, to the right; float32.
       heading: rad, 0 along the road and positive to the right; float32.
+      cos: of the heading; float32. It is kept since a compiler would compute it anew
+        for every pair of vehicles.
+      sin: of the heading; float32.
       speed: m/s; float32.
       target_lane: the lane that is steered to; int32.
       target_speed: m/s; float32.
       timer: s since the last decision about a change of lane; float32.
       exponent: of the speed ratio in the driver model; float32.
       crashed: bool.
-      struck: whether `impact` is to be applied at the next motion; bool.
-      impact: m, the displacement by a collision; float32 [vehicles, 2].
+      struck: whether the impact is to be applied at the next motion; bool.
+      impact_x: m, the displacement by a collision along the road; float32.
+      impact_y: m, the same across the road; float32.
       present: whether the slot holds a vehicle; bool.
     """
 
     x: jax.Array
     y: jax.Array
     heading: jax.Array
+    cos: jax.Array
+    sin: jax.Array
     speed: jax.Array
     target_lane: jax.Array
     target_speed: jax.Array
@@ -54,7 +60,8 @@ class Vehicles(NamedTuple):
     exponent: jax.Array
     crashed: jax.Array
     struck: jax.Array
-    impact: jax.Array
+    impact_x: jax.Array
+    impact_y: jax.Array
     present: jax.Array
 
 
@@ -87,7 +94,7 @@ def steering_control(
     divisor = not_zero(speed)
     aim = jnp.arcsin(jnp.clip(-LATERAL_GAIN * offset / divisor, -1, 1))
     error = jnp.clip(aim, -MAX_LANE_ANGLE, MAX_LANE_ANGLE) - heading
-    error = (error + np.pi) % (2 * np.pi) - np.pi
+    error = error - 2 * np.pi * jnp.round(error / (2 * np.pi))
     sin_slip = jnp.clip(LENGTH / 2 / divisor * HEADING_GAIN * error, -1, 1)
     # Never an angle of its own: tan(pi / 2) is negative in float32, and trigonometry is
     # what a step of many vehicles spends its time on.
@@ -104,12 +111,12 @@ def advance(
     by its impact, and counts as crashed from then on.
 
     Args:
-      vehicles: leaves [vehicles, ...].
+      vehicles: leaves [vehicles].
       acceleration: m/s^2, [vehicles].
       steering: tangent of the angle of the front wheels, [vehicles].
       time_step: s.
     """
-    speed, heading = vehicles.speed, vehicles.heading
+    speed, cos, sin = vehicles.speed, vehicles.cos, vehicles.sin
     steering = jnp.where(vehicles.crashed, 0.0, steering)
     acceleration = jnp.where(vehicles.crashed, -speed, acceleration)
     acceleration = jnp.where(
@@ -121,13 +128,16 @@ def advance(
     # The velocity is at the slip angle to the heading, whose tangent is half of that.
     cos_slip = 1 / jnp.sqrt(1 + (steering / 2) ** 2)
     sin_slip = steering / 2 * cos_slip
-    cos, sin = jnp.cos(heading), jnp.sin(heading)
     distance = speed * time_step
-    shift = jnp.where(vehicles.struck[:, None], vehicles.impact, 0.0)
+    heading = vehicles.heading + distance * sin_slip / (LENGTH / 2)
+    shift_x = jnp.where(vehicles.struck, vehicles.impact_x, 0.0)
+    shift_y = jnp.where(vehicles.struck, vehicles.impact_y, 0.0)
     return vehicles._replace(
-        x=vehicles.x + distance * (cos * cos_slip - sin * sin_slip) + shift[:, 0],
-        y=vehicles.y + distance * (sin * cos_slip + cos * sin_slip) + shift[:, 1],
-        heading=heading + distance * sin_slip / (LENGTH / 2),
+        x=vehicles.x + distance * (cos * cos_slip - sin * sin_slip) + shift_x,
+        y=vehicles.y + distance * (sin * cos_slip + cos * sin_slip) + shift_y,
+        heading=heading,
+        cos=jnp.cos(heading),
+        sin=jnp.sin(heading),
         speed=speed + acceleration * time_step,
         timer=vehicles.timer + time_step,
         crashed=vehicles.crashed | vehicles.struck,
@@ -142,82 +152,79 @@ def collide(vehicles: Vehicles, time_step: float) -> Vehicles:
     present velocities, each is moved out of the other by half of the overlap.
 
     Args:
-      vehicles: leaves [vehicles, ...].
+      vehicles: leaves [vehicles].
       time_step: s, to look ahead.
     """
-    overlap, strike, push = _overlaps(vehicles, time_step)
-    overlap, strike = overlap & vehicles.present, strike & vehicles.present
-    overlap, strike = overlap.at[0].set(False), strike.at[0].set(False)
+    slots = jnp.arange(vehicles.x.shape[0])
+    others = vehicles.present & (slots > 0)
+    overlap, strike, push_x, push_y = _overlaps(vehicles, time_step)
+    overlap, strike = overlap & others, strike & others
     # The last vehicle in the order of the list decides where the ego is pushed.
-    order = jnp.arange(strike.shape[0])
-    last = strike & (order == jnp.max(jnp.where(strike, order, 0)))
-    ego_push = jnp.sum(jnp.where(last[:, None], push, 0.0), axis=0)
-    impact = jnp.where(strike[:, None], -push / 2, vehicles.impact)
+    last = strike & (slots == jnp.max(jnp.where(strike, slots, 0)))
+    ego = slots == 0
+
+    def impact(push, old):
+        ego_push = jnp.sum(jnp.where(last, push, 0.0))
+        return jnp.where(ego, ego_push / 2, jnp.where(strike, -push / 2, old))
+
     return vehicles._replace(
-        crashed=(vehicles.crashed | overlap).at[0].max(overlap.any()),
-        struck=strike.at[0].set(strike.any()),
-        impact=impact.at[0].set(ego_push / 2),
+        crashed=vehicles.crashed | overlap | (ego & overlap.any()),
+        struck=strike | (ego & strike.any()),
+        impact_x=impact(push_x, vehicles.impact_x),
+        impact_y=impact(push_y, vehicles.impact_y),
     )
 
 
 def _overlaps(
     vehicles: Vehicles, time_step: float
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Tells which vehicles overlap the ego, by the separating axis theorem.
 
     Returns:
       Whether each does now, bool [vehicles]; whether it will within a time step; and
-      the shortest way, in m, that takes the ego out of it, float32 [vehicles, 2].
+      the shortest way, in m, that takes the ego out of it, along and across the road,
+      float32 [vehicles] each.
     """
-    cos, sin = jnp.cos(vehicles.heading), jnp.sin(vehicles.heading)
-    position = jnp.stack([vehicles.x, vehicles.y], axis=-1)
-    velocity = vehicles.speed[:, None] * jnp.stack([cos, sin], axis=-1)
-    between = position[0] - position
-    travel = (velocity[0] - velocity) * time_step
-    axes = _axes(cos, sin)  # [vehicles, axis, 2]
-    axes = jnp.concatenate([jnp.broadcast_to(axes[:1], axes.shape), axes], axis=1)
-
-    # Half the extent of either rectangle along its own axes and along the other's.
+    cos, sin = vehicles.cos, vehicles.sin
+    apart_x, apart_y = vehicles.x[0] - vehicles.x, vehicles.y[0] - vehicles.y
+    speed_x, speed_y = vehicles.speed * cos, vehicles.speed * sin
+    travel_x = (speed_x[0] - speed_x) * time_step
+    travel_y = (speed_y[0] - speed_y) * time_step
+    # Half of what either rectangle covers on its own axes, and on those of the other.
     along = jnp.abs(cos * cos[0] + sin * sin[0])
     across = jnp.abs(sin * cos[0] - cos * sin[0])
-    own = jnp.broadcast_to(jnp.array([LENGTH / 2, WIDTH / 2]), (cos.shape[0], 2))
-    other = jnp.stack(
-        [
-            LENGTH / 2 * along + WIDTH / 2 * across,
-            LENGTH / 2 * across + WIDTH / 2 * along,
-        ],
-        axis=-1,
-    )
-    ego_extent = jnp.concatenate([own, other], axis=-1)
-    extent = jnp.concatenate([other, own], axis=-1)
+    length, width = LENGTH / 2, WIDTH / 2
+    turned_length = length * along + width * across
+    turned_width = length * across + width * along
 
-    centre = jnp.einsum("vad,vd->va", axes, between, precision="highest")
-    shift = jnp.einsum("vad,vd->va", axes, travel, precision="highest")
-    low, high = centre - ego_extent, centre + ego_extent
-    overlap = jnp.all((low <= extent) & (high >= -extent), axis=-1)
-    low, high = low + jnp.minimum(shift, 0), high + jnp.maximum(shift, 0)
-    strike = jnp.all((low <= extent) & (high >= -extent), axis=-1)
-
-    # Along an axis the overlap is measured from the rectangle that begins first, and
-    # each axis is looked along in both directions.
-    forth, back = jnp.abs(-extent - high), jnp.abs(low - extent)
-    depth = jnp.minimum(
-        jnp.where(low < -extent, forth, back), jnp.where(high > extent, back, forth)
-    )
-    nearest = jnp.argmin(depth, axis=-1)[:, None]
-    axis = jnp.take_along_axis(axes, nearest[..., None], axis=1)[:, 0]
-    side = jnp.where(jnp.sum(axis * between, axis=-1) > 0, 1.0, -1.0)
-    push = jnp.min(depth, axis=-1)[:, None] * side[:, None] * axis
+    overlap = strike = jnp.ones(cos.shape, bool)
+    depth = jnp.full(cos.shape, jnp.inf)
+    push_x = push_y = jnp.zeros(cos.shape)
+    # The axes point backwards and to the right, which decides where a tie is pushed.
+    for axis_x, axis_y, ego_half, half in (
+        (-cos[0], -sin[0], length, turned_length),
+        (-sin[0], cos[0], width, turned_width),
+        (-cos, -sin, turned_length, length),
+        (-sin, cos, turned_width, width),
+    ):
+        centre = axis_x * apart_x + axis_y * apart_y
+        travel = axis_x * travel_x + axis_y * travel_y
+        overlap = overlap & (jnp.abs(centre) <= ego_half + half)
+        low = centre - ego_half + jnp.minimum(travel, 0)
+        high = centre + ego_half + jnp.maximum(travel, 0)
+        strike = strike & (low <= half) & (high >= -half)
+        # The overlap is measured from the rectangle that begins first, looking along
+        # the axis in both directions.
+        forth, back = jnp.abs(-half - high), jnp.abs(low - half)
+        found = jnp.minimum(
+            jnp.where(low < -half, forth, back), jnp.where(high > half, back, forth)
+        )
+        side = jnp.where(centre > 0, found, -found)
+        push_x = jnp.where(found < depth, side * axis_x, push_x)
+        push_y = jnp.where(found < depth, side * axis_y, push_y)
+        depth = jnp.minimum(found, depth)
 
     # A vehicle out of reach of the ego's circle is not looked at any closer.
     reach = np.hypot(LENGTH, WIDTH) + vehicles.speed[0] * time_step
-    near = jnp.sum(between**2, axis=-1) <= reach**2
-    return overlap & near, strike & near, push
-
-
-def _axes(cos: jax.Array, sin: jax.Array) -> jax.Array:
-    """The unit vectors along and across each rectangle; [vehicles, 2, 2]."""
-    # The long axis points backwards, which decides where a tie is pushed.
-    along = jnp.stack([-cos, -sin], axis=-1)
-    across = jnp.stack([-sin, cos], axis=-1)
-    return jnp.stack([along, across], axis=1)
+    near = apart_x**2 + apart_y**2 <= reach**2
+    return overlap & near, strike & near, push_x, push_y
