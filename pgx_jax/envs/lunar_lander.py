@@ -15,7 +15,7 @@ Source: Gymnasium's LunarLander-v3 for the rules and constants.
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,9 @@ from brax.envs.base import Env, State
 from mujoco import mjx
 
 from pgx_jax.envs.suite import ActionSpace, FamilySuite
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 TIME_STEP = 0.02  # s
 EPISODE_LENGTH = 1000  # steps
@@ -76,7 +79,9 @@ START_LIFT = 0.006136  # m
 START_LEG_ANGLE = 0.542  # rad
 
 
-def polygon_mass(vertices: np.ndarray, density: float) -> tuple[float, Any, float]:
+def polygon_mass(
+    vertices: np.ndarray, density: float
+) -> tuple[float, np.ndarray, float]:
     """Mass, centre and moment of inertia of a flat polygon.
 
     Args:
@@ -218,7 +223,7 @@ class LunarLander(Env):
         noise = jnp.zeros((2,))
         if self.dispersion:
             noise = jax.random.uniform(noise_key, (2,), minval=-PIXEL, maxval=PIXEL)
-        throttle = self._throttle(action)
+        throttle = self.throttle(action)
         in_wind = ~jnp.any(state.obs[6:] > 0)
         force = engine_force(self.parameters, motion.position, throttle, noise)
         force += in_wind * wind_force(self.parameters, info["wind_phase"])
@@ -250,29 +255,36 @@ class LunarLander(Env):
             },
         )
 
-    def draw(self, axes: Any, state: State) -> None:
-        """Draws one state, without leading axes, onto Matplotlib axes."""
+    @property
+    def dt(self) -> float:
+        """Time between two steps, in s."""
+        return TIME_STEP
+
+    def draw(self, axes: Axes, state: State) -> None:
+        """Draws one state, without leading axes, onto empty Matplotlib axes.
+
+        Lengths are true, in m. A flame is as long as its engine's throttle is open.
+        """
         from matplotlib.patches import Polygon
 
         position = np.asarray(state.pipeline_state.position)
         ground = np.asarray(state.info["ground"])
-        main, side = np.asarray(state.info["throttle"])
-        axes.set(xlim=(0, GROUND_WIDTH), ylim=(0, START_HEIGHT), xticks=[], yticks=[])
-        axes.set(aspect="equal", facecolor="#10142b")
-        axes.fill_between(GROUND_X, ground, color="#b9b6ae", linewidth=0)
-        axes.plot(GROUND_X, ground, color="#e9e6dc", linewidth=1.5)
-        pad_height = ground[len(ground) // 2]
+        axes.fill_between(GROUND_X, ground, color="#e3e7ec", linewidth=0)
+        axes.plot(GROUND_X, ground, color="#c5cad3", linewidth=2)
+        foot = ground[len(ground) // 2]
+        axes.plot(PAD_EDGES, [foot, foot], color="#1f2430", linewidth=2.5)
         for x in PAD_EDGES:
-            axes.plot([x, x], [pad_height, pad_height + 1.6], color="white", lw=1)
-            flag = np.array([[0, 1.6], [0, 1.2], [0.8, 1.4]]) + [x, pad_height]
-            axes.add_patch(Polygon(flag, facecolor="#f2c230", linewidth=0))
-        for flame in _flames(main, side):
-            flame = to_world(position, flame)
-            axes.add_patch(Polygon(flame, facecolor="#ff9d2e", alpha=0.9, linewidth=0))
-        style = {"facecolor": "#8066e6", "edgecolor": "#d9d2ff", "linewidth": 1}
+            axes.plot([x, x], [foot, foot + 1.6], color="#1f2430", linewidth=1)
+            flag = np.array([[0.0, 1.6], [0.0, 1.1], [0.8, 1.35]]) + [x, foot]
+            axes.add_patch(Polygon(flag, facecolor="#f2b632", linewidth=0))
+        for outline in _flames(*np.asarray(state.info["throttle"])):
+            flame = to_world(position, outline)
+            axes.add_patch(Polygon(flame, facecolor="#f0803c", linewidth=0))
         for leg in leg_points(position, LEGS):
-            axes.add_patch(Polygon(leg, **style))
-        axes.add_patch(Polygon(to_world(position, HULL), **style))
+            axes.add_patch(Polygon(leg, facecolor="#1f2430", linewidth=0))
+        hull = to_world(position, HULL)
+        axes.add_patch(Polygon(hull, facecolor="#6457d0", linewidth=0))
+        axes.set(xlim=(0, GROUND_WIDTH), ylim=(0, START_HEIGHT), aspect="equal")
 
     @property
     def observation_size(self) -> int:
@@ -287,7 +299,7 @@ class LunarLander(Env):
     def backend(self) -> str:
         return "mjx"
 
-    def _throttle(self, action: jax.Array) -> jax.Array:
+    def throttle(self, action: jax.Array) -> jax.Array:
         """Of the main engine in 0..1, and of the side engines, left negative; [2]."""
         if not self.continuous:
             main = action == 2

@@ -112,3 +112,264 @@ def test_free_flight_equals_gymnasium(gym, continuous):
     # The scaling of observations is checked on Gymnasium's own states.
     ours = jax.vmap(jax.vmap(lambda m: module.observe(m, jnp.zeros(2, bool))))(expected)
     np.testing.assert_allclose(ours, gym["flight_observations"][rows], atol=2e-6)
+
+
+def test_ground_and_start_equal_gymnasium(gym):
+    heights, push, ground, states = np.split(gym["resets"], [12, 14, 25], axis=1)
+    np.testing.assert_allclose(
+        jax.vmap(module.smooth_ground)(heights), ground, rtol=1e-6
+    )
+    ours = jax.vmap(module.start, (None, 0))(v3_parameters(), push)
+    expected = motion_of(states)
+    np.testing.assert_allclose(ours.velocity, expected.velocity, atol=1e-4)
+    position = ours.position[:, :3], expected.position[:, :3]
+    np.testing.assert_allclose(*position, atol=1e-5)
+    # The legs swing in from here, so that their start matters little.
+    np.testing.assert_allclose(
+        ours.position[:, 3:], expected.position[:, 3:], atol=0.005
+    )
+
+
+@pytest.mark.parametrize("kind", ["discrete", "continuous"])
+def test_reward_equals_gymnasium(gym, kind):
+    before, action, after, reward, ended = np.split(
+        gym[f"{kind}_steps"], [8, 10, 18, 19], axis=1
+    )
+    env = LunarLander(v3_parameters(), continuous=kind == "continuous")
+    throttle = jax.vmap(env.throttle)(
+        action if env.continuous else action[:, 0].astype(int)
+    )
+    gain = module.shaping(after) - module.shaping(before) - module.fuel_cost(throttle)
+    going = ended[:, 0] == 0
+    assert going.sum() > 300
+    np.testing.assert_allclose(gain[going], reward[going, 0], atol=1e-4)
+    assert set(reward[~going, 0]) <= {-100.0, 100.0}
+
+
+@functools.cache
+def gymnasium_heuristic():
+    """Gymnasium's controller, taken from its source: its module needs Box2D."""
+    path = pathlib.Path(inspect.getfile(gymnasium)).parent / "envs/box2d"
+    tree = ast.parse((path / "lunar_lander.py").read_text())
+    tree.body = [x for x in tree.body if getattr(x, "name", None) == "heuristic"]
+    scope = {"np": np}
+    exec(compile(tree, str(path), "exec"), scope)
+    return scope["heuristic"]
+
+
+@functools.cache
+def heuristic_episodes(continuous):
+    """The first episode of 100 environments: return, length and landing of each."""
+    heuristic = gymnasium_heuristic()
+    env = types.SimpleNamespace(continuous=continuous)
+    env.unwrapped = env
+    suite = lunar_lander_v3(continuous)
+    step = jax.jit(suite.step)
+    state = jax.jit(suite.reset, static_argnums=1)(jax.random.key(0), NUM_EPISODES)
+    results = np.full((NUM_EPISODES, 3), np.nan)
+    for _ in range(suite.episode_length):
+        actions = np.array(
+            [heuristic(env, s) for s in np.asarray(state.observation[0])]
+        )
+        state = step(
+            state, jnp.asarray(actions[None], "float32" if continuous else int)
+        )
+        ended = np.asarray(state.done[0]) & np.isnan(results[:, 0])
+        episode = state.episode_return, state.episode_length, state.episode_success
+        results[ended] = np.stack([x[0] for x in episode], axis=1)[ended]
+        if not np.isnan(results).any():
+            break
+    return results
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_gymnasiums_heuristic_lands(gym, continuous):
+    """It earns above 200, as in Gymnasium: 253 and, of continuous actions, 280."""
+    returns, lengths, landed = heuristic_episodes(continuous).T
+    kind = "continuous" if continuous else "discrete"
+    assert gym[f"{kind}_return"] > 200
+    assert returns.mean() > 200
+    assert landed.mean() > gym[f"{kind}_landed"] - 0.15
+    # A landing earns 100 at its end, and a lander rests for 25 steps before that.
+    assert lengths[landed == 1].min() > 25
+    assert returns[landed == 1].min() > 100
+
+
+@functools.cache
+def fresh_state():
+    return jax.jit(LunarLander(v3_parameters()).reset)(jax.random.key(0))
+
+
+def rest_at(x=10.0, height=3.9, angle=0.0, velocity=(0.0, 0.0), ground=3.3):
+    """A lander with legs out, above level ground, as a state to step from."""
+    env, state = LunarLander(v3_parameters()), fresh_state()
+    rest = [angle, 0.4, -0.4]
+    centre = np.array([x, height]) + module.rotate(module.HULL_CENTRE, angle)
+    motion = Motion(jnp.array([*centre, *rest]), jnp.array([*velocity, 0.0, 0.0, 0.0]))
+    info = state.info | {"ground": jnp.full((11,), ground)}
+    obs = module.observe(motion, jnp.zeros(2, bool))
+    return env, state.replace(pipeline_state=motion, obs=obs, info=info)
+
+
+def test_rest_ends_an_episode_after_half_a_second():
+    env, state = rest_at()
+    step = jax.jit(env.step)
+    dones, rewards = [], []
+    for _ in range(120):
+        state = step(state, 0)
+        dones.append(float(state.done))
+        rewards.append(float(state.reward))
+    first = dones.index(1.0)
+    assert 25 <= first < 100
+    assert rewards[first] == 100.0
+    assert state.metrics["success"] == 1.0
+    np.testing.assert_array_equal(state.obs[6:], 1.0)
+    # It stands as high as the pad's own zero, which is Gymnasium's to a pixel or so.
+    assert abs(float(state.obs[1])) < 0.01
+    assert abs(float(state.obs[4])) < 0.01
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"height": 3.3 + 10 / 30 + 0.01},  # the hull's bottom within Box2D's skin
+        {"x": 19.99, "velocity": (2.0, 0.0), "height": 9.0},
+        {"angle": np.pi, "height": 3.3 + 17 / 30 + 0.01},  # on its head
+    ],
+)
+def test_crashes_and_flying_off_end_an_episode(case):
+    env, state = rest_at(**case)
+    state = jax.jit(env.step)(state, 0)
+    assert (float(state.done), float(state.reward)) == (1.0, -100.0)
+    assert state.metrics["success"] == 0.0
+
+
+def test_a_peak_between_the_legs_touches_the_hull():
+    position = rest_at()[1].pipeline_state.position
+    ground = jnp.zeros((11,)).at[5].set(3.9 - 10 / 30 - 0.03)
+    assert not module.hull_touches(position, ground)
+    assert module.hull_touches(position, ground.at[5].add(0.02))
+
+
+@functools.cache
+def random_run():
+    """1,200 steps of random actions in two environments of every source task."""
+    suite = lunar_lander()
+
+    def step(state, key):
+        actions = jax.random.randint(key, (suite.num_tasks, 2), 0, 4)
+        state = suite.step(state, actions)
+        return state, state._replace(env_state=state.env_state.info["ground"], key=None)
+
+    start = jax.jit(suite.reset, static_argnums=1)(jax.random.key(0), 2)
+    keys = jax.random.split(jax.random.key(1), 1200)
+    return start, *jax.jit(lambda s, k: jax.lax.scan(step, s, k))(start, keys)
+
+
+def test_random_episodes_stay_finite_and_reset_afresh():
+    start, end, steps = random_run()
+    for leaf in jax.tree.leaves((end.env_state, steps)):
+        assert not jnp.issubdtype(leaf.dtype, jnp.floating) or np.isfinite(leaf).all()
+    types_of = [
+        jax.tree.map(lambda x: (x.shape, x.dtype), state) for state in (start, end)
+    ]
+    assert types_of[0] == types_of[1]
+    ground = steps.env_state[:, 0, 0]
+    episodes = int(steps.done[:-1, 0, 0].sum()) + 1
+    assert episodes > 5
+    assert len(np.unique(ground[:, 0])) == episodes
+    # 0.99 of a quarter of the height of Gymnasium's window, in the middle of each.
+    np.testing.assert_allclose(ground[:, 4:7], 3.3, rtol=1e-6)
+    assert not np.any(steps.termination & steps.truncation)
+
+
+def test_the_time_limit_is_that_of_gymnasium():
+    assert (
+        lunar_lander().episode_length
+        == gymnasium.spec("LunarLander-v3").max_episode_steps
+    )
+
+
+def test_v3_has_the_parameters_of_gymnasium():
+    source = pathlib.Path(inspect.getfile(gymnasium)).parent / "envs/box2d"
+    tree = ast.parse((source / "lunar_lander.py").read_text())
+    constants = {
+        node.targets[0].id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+    values = {k: ast.literal_eval(v) for k, v in constants.items()}
+    second = values["FPS"] / values["SCALE"]
+    ours = v3_parameters()
+    main = values["MAIN_ENGINE_POWER"] * values["MAIN_ENGINE_Y_LOCATION"] * second
+    side = values["SIDE_ENGINE_POWER"] * values["SIDE_ENGINE_AWAY"] * second
+    np.testing.assert_allclose([ours.main_thrust, ours.side_thrust], [main, side], 1e-6)
+    hull = np.array(values["LANDER_POLY"]) / values["SCALE"]
+    np.testing.assert_allclose(module.HULL, hull)
+    assert (ours.gravity, ours.steady_wind, ours.gust) == (10.0, 0.0, 0.0)
+
+
+def test_dispersion_is_noise_about_the_same_thrust():
+    position = jnp.zeros(5)
+    noise = jax.random.uniform(
+        jax.random.key(0), (20000, 2), minval=-module.PIXEL, maxval=module.PIXEL
+    )
+    force = jax.vmap(module.engine_force, (None, None, None, 0))(
+        v3_parameters(), position, jnp.array([1.0, 0.0]), noise
+    )
+    # Gymnasium's impulse is 13 times (4 + 2 u) / 30, u uniform in [-1, 1].
+    thrust = 13 * 4 / 30 * 50
+    np.testing.assert_allclose(force[:, 1].mean(), thrust, rtol=0.01)
+    np.testing.assert_allclose(force[:, 1].std(), thrust / 2 / 3**0.5, rtol=0.02)
+
+
+@pytest.mark.parametrize("split", ["source", "target"])
+def test_tasks_are_fixed_and_can_be_solved(split):
+    p = jax.tree.map(np.asarray, lunar_lander(split).parameters)
+    again = lunar_lander(split).parameters
+    assert len(p.gravity) == {"source": 10, "target": 50}[split]
+    for field in LunarLanderParameters._fields:
+        np.testing.assert_array_equal(getattr(p, field), getattr(again, field))
+    weight = p.hull_mass / module.HULL_MASS * module.TOTAL_MASS * p.gravity
+    assert (p.main_thrust / weight).min() > 1.4
+    assert (np.abs(p.steady_wind) + p.gust).max() < 0.2 * weight.max()
+    assert np.sum(p.steady_wind > 0) == len(weight) // 2
+    other = lunar_lander("target" if split == "source" else "source").parameters
+    assert not np.isin(p.hull_mass, other.hull_mass).any()
+
+
+def test_heavier_lander_of_as_much_more_thrust_flies_alike():
+    double = v3_parameters(
+        hull_mass=2 * module.HULL_MASS, main_thrust=2 * 13 * 4 / 30 * 50
+    )
+    # The legs swing in as fast as their motors turn, and so push at nothing.
+    motion = Motion(
+        jnp.array([10.0, 9.0, 0.2, 0.6, -0.6]), jnp.array([0.0, 0.0, 0.0, -0.3, 0.3])
+    )
+    ground = jnp.full((11,), 3.3)
+    throttle, calm = jnp.array([1.0, 0.0]), jnp.zeros(2)
+
+    @jax.jit
+    def fly_one(parameters):
+        force = module.engine_force(parameters, motion.position, throttle, calm)
+        return module.simulate(parameters, motion, ground, force)
+
+    single, doubled = fly_one(v3_parameters()), fly_one(double)
+    np.testing.assert_allclose(single.velocity, doubled.velocity, atol=1e-5)
+    # Thrust over the mass of hull and legs, less gravity, for 0.02 s, along the hull.
+    expected = 0.02 * (13 * 4 / 30 * 50 / module.TOTAL_MASS * np.cos(0.2) - 10)
+    np.testing.assert_allclose(single.velocity[1], expected, atol=2e-3)
+
+
+def test_a_state_can_be_drawn():
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    env, state = rest_at()
+    state = state.replace(info=state.info | {"throttle": jnp.array([1.0, -1.0])})
+    figure, axes = pyplot.subplots()
+    env.draw(axes, state)
+    assert axes.get_xlim() == (0.0, 20.0)
+    # Two flags, two legs, a hull and two flames.
+    assert len(axes.patches) == 7
+    pyplot.close(figure)
