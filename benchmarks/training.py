@@ -101,8 +101,8 @@ CASES = [
     Case("half_cheetah", "halfcheetah", 2048, 20, 512, 32, 8, 0.95, 1e-3, 1.0, OURS),
     Case("ant", "ant", 4096, 5, 2048, 32, 4, 0.97, 1e-2, 10.0, OURS),
 ]
-FULL = {"steps": 10_000_000, "seeds": 3, "episodes": 128, "chunks": 4}
-SMALL = {"steps": 2_000, "seeds": 1, "episodes": 2, "chunks": 2}
+FULL = {"steps": 10_000_000, "seeds": 3, "episodes": 128, "chunks": 4, "updates": 2}
+SMALL = {"steps": 2_000, "seeds": 1, "episodes": 2, "chunks": 2, "updates": 8}
 COLUMNS = {
     "environment": "environment",
     "of": "of",
@@ -183,7 +183,7 @@ def measure_speed(case: Case, sizes: dict) -> dict:
     suite = make_suite(case.suite)
     ppo = PPO(case.equal, brax_networks(suite), 1_000)
     state = ppo.init(suite, jax.random.key(0))
-    updates = max(1, sizes["steps"] // case.equal.steps_per_update // sizes["chunks"])
+    updates = sizes["updates"]
     rates = []
     for chunk in range(sizes["chunks"]):
         began = time.perf_counter()
@@ -242,6 +242,9 @@ def row(case: Case, of: str, rates: list, steps: int | None, returns: list) -> d
     }
 
 
+PARTS = {"brax": run_brax, "speed": measure_speed, "return": reach_return}
+
+
 def plot(rows: list[dict]):
     """Bars of speed and dots of return."""
     from matplotlib import pyplot as plt
@@ -273,6 +276,7 @@ def plot(rows: list[dict]):
 def main() -> None:
     def add(parser):
         parser.add_argument("--only", nargs="*", help="environments")
+        parser.add_argument("--parts", nargs="*", default=list(PARTS), choices=PARTS)
         parser.add_argument("--steps", type=int, help="of each policy")
 
     arguments = common.parse_arguments(__doc__, seconds=500, add=add)
@@ -283,9 +287,9 @@ def main() -> None:
     budget = common.Budget(arguments.seconds)
     rows = []
     for case in cases:
-        for function in (run_brax, measure_speed, reach_return):
-            if budget.allows(f"{case.suite}, {function.__name__}"):
-                rows.append(function(case, sizes))
+        for part in arguments.parts:
+            if budget.allows(f"{case.suite}, {part}"):
+                rows.append(PARTS[part](case, sizes))
                 print(rows[-1], flush=True)
     common.publish(
         "training_small" if arguments.small else "training",
