@@ -280,7 +280,11 @@ class LunarLander(Env):
         for outline in _flames(*np.asarray(state.info["throttle"])):
             flame = to_world(position, outline)
             axes.add_patch(Polygon(flame, facecolor="#f0803c", linewidth=0))
-        for leg in leg_points(position, LEGS):
+        hips = to_world(position, _HIPS)
+        for hip, leg in zip(hips, leg_points(position, LEGS), strict=True):
+            axes.plot(
+                *np.stack([hip, leg.mean(axis=0)]).T, color="#1f2430", linewidth=2
+            )
             axes.add_patch(Polygon(leg, facecolor="#1f2430", linewidth=0))
         hull = to_world(position, HULL)
         axes.add_patch(Polygon(hull, facecolor="#6457d0", linewidth=0))
@@ -642,6 +646,10 @@ def _is_slow(velocity: jax.Array) -> jax.Array:
 def _cross(a: jax.Array, b: jax.Array) -> jax.Array:
     """The cross product in the plane, counter-clockwise; [..., 2] to [...]."""
     return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
+
+
+# Where struts, which are there for the eye only, join the legs to the hull; m, [2, 2].
+_HIPS = np.stack([0.45 * LEG_SIDES, np.full(2, -0.15)], axis=1)
 
 
 def _flames(main: float, side: float) -> list[np.ndarray]:
