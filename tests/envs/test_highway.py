@@ -294,7 +294,7 @@ def test_source_and_target_tasks_are_fixed_and_apart():
     for parameters in (source.parameters, target.parameters):
         assert set(np.asarray(parameters.num_lanes)) == {2, 3, 4, 5}
         density = np.asarray(parameters.density)
-        assert density.min() >= 0.5 and density.max() <= 1.5
+        assert density.min() >= 0.5 and density.max() <= 1.25
         np.testing.assert_array_equal(
             parameters.num_vehicles, np.round(20 * density).astype(int)
         )
