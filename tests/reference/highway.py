@@ -8,7 +8,8 @@ Takes about fifteen minutes on one CPU core. Two kinds of reference are kept:
 
 - scenes: the state of every vehicle, the ego's action, what every driver decides in the
   first time step, and the state, observation, reward and termination one second later;
-- episodes: the returns and crashes of simple policies on highway-fast-v0.
+- episodes: the first states of episodes of highway-fast-v0, and the returns and crashes
+  of simple policies in them.
 """
 
 import argparse
@@ -172,9 +173,16 @@ POLICIES = {
 
 
 def run_policies() -> dict[str, np.ndarray]:
-    """Return, length and crash of every episode; float32 [NUM_EPISODES, 3]."""
-    results = {}
+    """Return, length and crash of every episode; float32 [NUM_EPISODES, 3].
+
+    With the vehicles that each begins with, which are the same for every policy.
+    """
     env = gymnasium.make("highway-fast-v0")
+    starts = []
+    for episode in range(NUM_EPISODES):
+        env.reset(seed=episode)
+        starts.append(table(env.unwrapped))
+    results = {"episodes_start": np.array(starts)}
     for name, policy in POLICIES.items():
         rng = np.random.default_rng(0)
         rows = []
