@@ -541,7 +541,7 @@ class _Layout(NamedTuple):
         def cost(columns):
             rows = math.ceil(num_tiles / columns)
             shape = columns * ratio / (rows * (1.0 + 0.15 * ratio))
-            return abs(math.log(shape / 1.78)) + 0.3 * (rows * columns - num_tiles)
+            return abs(math.log(shape / 2.0)) + 0.3 * (rows * columns - num_tiles)
 
         columns = min(range(1, num_tiles + 1), key=cost)
         width = _even(min(480, (1280 - 12 * (columns + 1)) / columns))
@@ -670,23 +670,23 @@ class _Caption:
         self.time_step = tile.time_step
         left, bottom = layout.corner(index)
         inset = 16 if layout.margin == 0 else 12
-        upper = bottom + layout.height + 0.66 * layout.caption
-        lower = bottom + layout.height + 0.26 * layout.caption
+        # Baselines of the two lines.
+        upper = bottom + layout.height + 0.54 * layout.caption
+        lower = bottom + layout.height + 0.17 * layout.caption
         right = left + layout.width - inset
-        size = layout.text_size
-        muted = {"fontsize": size, "color": _MUTED, "va": "center"}
+        size, small = layout.name_size, layout.text_size
+        muted = {"fontsize": small, "color": _MUTED}
+        strong = {"fontsize": size, "color": _INK, "fontweight": "bold"}
         add = functools.partial(figure.text, transform=None)
         left += inset
-        bar = add(left, upper, "\N{BLACK CIRCLE}", color=tile.colour, va="center")
-        bar.set_fontsize(0.8 * layout.name_size)
-        name = add(left + 0.95 * layout.name_size, upper, tile.name, va="center")
-        name.set(fontsize=layout.name_size, fontweight="bold", color=_INK)
-        self.episode_return = add(right, upper, "", ha="right", va="center", color=_INK)
-        self.episode_return.set(fontsize=layout.name_size, fontweight="bold")
-        self.time = add(right, lower, "", ha="right", **muted)
+        dot = {"fontsize": 0.8 * size, "color": tile.colour}
+        add(left, upper + 0.08 * size, "\N{BLACK CIRCLE}", **dot)
+        name = add(left + 0.95 * size, upper, tile.name, **strong)
         details = add(left, lower, tile.details, **muted)
-        _shorten(name, layout.width - 2 * inset - 7.5 * layout.name_size, "")
-        _shorten(details, layout.width - 2 * inset - 9.5 * size, " · ")
+        self.episode_return = add(right, upper, "", ha="right", **strong)
+        self.time = add(right, lower, "", ha="right", **muted)
+        _shorten(name, layout.width - 2 * inset - 6.5 * size, "")
+        _shorten(details, layout.width - 2 * inset - 8.0 * small, " · ")
 
     def update(self, episode: Episode, step: int) -> None:
         """Writes what differs between frames."""
@@ -739,13 +739,16 @@ def _fade(axes: Axes) -> None:
 
 
 def _shorten(text: Any, width: float, separator: str) -> None:
-    """Leaves the end of a text out until it is at most `width` pixels wide."""
+    """Leaves the end of a text out until it is at most `width` pixels wide.
+
+    A text of parts loses whole parts.
+    """
     whole = text.get_text()
     parts = whole.split(separator) if separator else list(whole)
     for count in range(len(parts) - 1, 0, -1):
         if text.get_window_extent().width <= width:
             return
-        text.set_text(separator.join(parts[:count]) + separator.rstrip() + "…")
+        text.set_text(separator.join(parts[:count]) + ("" if separator else "…"))
 
 
 def _even(x: float) -> int:

@@ -477,7 +477,7 @@ def lighten(model: mujoco.MjModel, colour: str, distance: float) -> mujoco.MjMod
     visual.map.fogstart = 1.6 * distance / model.stat.extent
     visual.map.fogend = 5.0 * distance / model.stat.extent
     visual.map.shadowclip = distance / model.stat.extent
-    visual.quality.shadowsize, visual.quality.offsamples = 4096, 8
+    visual.quality.shadowsize, visual.quality.offsamples = 2048, 4
     return model
 
 
