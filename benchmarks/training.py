@@ -89,7 +89,7 @@ class Case:
 
 
 OURS = PPOConfig(
-    num_envs=2048,
+    num_envs=512,
     unroll_length=32,
     num_epochs=4,
     num_minibatches=16,
