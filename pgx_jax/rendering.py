@@ -37,7 +37,7 @@ from pgx_jax.report import (
     _style,
     order_by_group,
 )
-from pgx_jax.scenes import Scene, keeper, make_scene, to_numpy
+from pgx_jax.scenes import Scene, find_ratio, keeper, make_scene, to_numpy
 from pgx_jax.training.acting import act
 from pgx_jax.training.statistics import RunningStatistics
 
@@ -53,6 +53,7 @@ MAX_TILES = 16
 MAX_FPS = 50.0
 DEFAULT_FPS = 30.0  # steps a second where an environment's time step is not known
 HOLD = 0.8  # s that the end of an episode is shown for
+PAGE, LINE = "#f6f7f9", "#e3e6ea"  # about cards, as in the report
 MAX_NUMBERS = 3  # parameters with more numbers than that are left out of captions
 
 
@@ -440,7 +441,7 @@ def _task_colours(policy_ids: np.ndarray) -> list[str]:
     groups = order_by_group(policy_ids.tolist())
     if len(groups) == 1:
         return [_ACCENT] * len(policy_ids)
-    colours = [_ACCENT] * len(policy_ids)
+    colours = [""] * len(policy_ids)
     for index, members in enumerate(groups):
         for task in members:
             colours[task] = _group_colour(index)
@@ -577,8 +578,7 @@ class _Canvas:
         from matplotlib.figure import Figure
 
         self.scenes: list[Scene] = []
-        ratio = _common_ratio(tiles, opengl)
-        self.layout = layout = _Layout.create(len(tiles), ratio)
+        self.layout = layout = _Layout.create(len(tiles), _common_ratio(tiles))
         # 72 dots an inch: one point, the unit of fonts and lines, is one pixel.
         size = np.array(layout.size) / 72
         self.figure = Figure(figsize=size, dpi=72, facecolor=_PAPER)
@@ -597,7 +597,7 @@ class _Canvas:
             )
             self.scenes.append(scene)
         if layout.margin:
-            self.figure.set_facecolor(_PAGE)
+            self.figure.set_facecolor(PAGE)
             for i in range(len(tiles)):
                 self._add_card(i)
 
@@ -611,7 +611,8 @@ class _Canvas:
                 axes, jax.tree.map(lambda x, s=step: x[s], played.state)
             )
             _clean(axes)
-            if played.terminated and step == played.num_steps and len(self.tiles) > 1:
+            failed = played.terminated and not played.success[-1]
+            if failed and step == played.num_steps and len(self.tiles) > 1:
                 _fade(axes)
             self.captions[i].update(played, step)
         self.canvas.draw()
@@ -628,39 +629,29 @@ class _Canvas:
         return self.figure.add_axes(box / [*layout.size, *layout.size], zorder=1)
 
     def _add_card(self, tile: int) -> None:
-        """A white card with round corners, and a frame that cuts the drawing's off."""
+        """A white card with round corners, and a mask that cuts the drawing's off."""
         from matplotlib.patches import FancyBboxPatch, PathPatch
         from matplotlib.path import Path as Outline
 
         layout = self.layout
-        (left, bottom), width = layout.corner(tile), layout.width
-        height = layout.height + layout.caption
-        style = {"boxstyle": "round,pad=0,rounding_size=9", "transform": None}
-        box = FancyBboxPatch((left, bottom), width, height, **style)
-        box.set(facecolor=_PAPER, edgecolor="none", zorder=0)
-        self.figure.add_artist(box)
-        edge = FancyBboxPatch((left, bottom), width, height, **style)
-        edge.set(facecolor="none", edgecolor=_LINE, linewidth=1.0, zorder=3)
-        self.figure.add_artist(edge)
-        outside = Outline.make_compound_path(
-            Outline(
-                [
-                    (left - 1, bottom - 1),
-                    (left - 1, bottom + height + 1),
-                    (left + width + 1, bottom + height + 1),
-                    (left + width + 1, bottom - 1),
-                    (left - 1, bottom - 1),
-                ],
-                closed=True,
-            ),
-            box.get_path(),
-        )
-        mask = PathPatch(outside, facecolor=_PAGE, linewidth=0, transform=None)
-        mask.set_zorder(2)
+        left, bottom = layout.corner(tile)
+        width, height = layout.width, layout.height + layout.caption
+
+        def add_card(**style):
+            box = "round,pad=0,rounding_size=9"
+            card = FancyBboxPatch((left, bottom), width, height, box, transform=None)
+            card.set(**style)
+            self.figure.add_artist(card)
+            return card.get_path()
+
+        inner = add_card(facecolor=_PAPER, edgecolor="none", zorder=0)
+        add_card(facecolor="none", edgecolor=LINE, linewidth=1.0, zorder=3)
+        # Round the other way than the card, which is so left out.
+        x, y = (left - 1, left + width + 1), (bottom - 1, bottom + height + 1)
+        corners = [(x[i], y[j]) for i, j in ((0, 0), (0, 1), (1, 1), (1, 0), (0, 0))]
+        outside = Outline.make_compound_path(Outline(corners, closed=True), inner)
+        mask = PathPatch(outside, facecolor=PAGE, linewidth=0, transform=None, zorder=2)
         self.figure.add_artist(mask)
-
-
-_PAGE, _LINE = "#f6f7f9", "#e3e6ea"  # as in the report
 
 
 class _Caption:
@@ -704,13 +695,12 @@ class _Caption:
         self.time.set_text(state + time)
 
 
-def _common_ratio(tiles: Sequence[Tile], opengl: bool) -> float:
-    """That of the tallest drawing, within what looks well."""
-    ratios = []
-    for tile in tiles:
-        scene = make_scene(tile.env, (16, 16), opengl=False)
-        ratios.append(scene.ratio)
-        scene.close()
+def _common_ratio(tiles: Sequence[Tile]) -> float:
+    """Width by height of the tallest drawing, within what looks well."""
+    ratios = [
+        find_ratio(x.env, jax.tree.map(lambda leaf: leaf[0], x.episodes[0].state))
+        for x in tiles
+    ]
     return min(max(min(ratios), 1.3), 3.2)
 
 
@@ -721,7 +711,7 @@ def _clean(axes: Axes) -> None:
 
 
 def _fade(axes: Axes) -> None:
-    """Pales a drawing whose episode is over while others go on."""
+    """Pales a drawing whose episode has failed while others go on."""
     from matplotlib.patches import Rectangle
 
     axes.add_artist(

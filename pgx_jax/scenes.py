@@ -32,6 +32,7 @@ RATIO = 640 / 312  # width by height of the scenes that are free to choose
 GROUND = ("#f1f3f6", "#e3e7ec")  # the two tones of the chequered floor
 SHADOW = "#c3c8d1"
 CELL = 0.5  # m, a square of the floor where Matplotlib draws it
+OVERSAMPLING = 2  # along each side, since drivers smooth edges too little
 OPENGL_BACKENDS = ("egl", "osmesa", "glfw")
 # What differs between the models of one structure that a family's tasks may have.
 SHAPES = ("body_pos", "body_quat", "geom_pos", "geom_quat", "geom_size", "jnt_pos")
@@ -49,12 +50,9 @@ assert buffers.currentBuffer == mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value
 class Scene(Protocol):
     """Draws states of one environment.
 
-    `ratio` is the width by the height that suits it; `paint(axes, kept)` draws onto
-    empty Matplotlib axes what `keeper(env)` kept of a state, with NumPy leaves;
-    `close()` frees what it holds.
+    `paint(axes, kept)` draws onto empty Matplotlib axes what `keeper(env)` kept of a
+    state, with NumPy leaves; `close()` frees what it holds.
     """
-
-    ratio: float
 
     def paint(self, axes: Axes, kept: PyTree) -> None: ...
 
@@ -102,6 +100,22 @@ def make_scene(
     if backend is None:
         return ProjectedScene(model, colour)
     return OpenGLScene(model, colour, size, backend)
+
+
+def find_ratio(env: Env, kept: PyTree) -> float:
+    """Width by height that suits the drawing of an environment.
+
+    Args:
+      env: made outside of jit.
+      kept: what is kept of one of its states, with NumPy leaves.
+    """
+    if not hasattr(env, "draw"):
+        return RATIO
+    from matplotlib.figure import Figure
+
+    axes = Figure().add_subplot()
+    env.draw(axes, kept)
+    return float(np.ptp(axes.get_xlim()) / np.ptp(axes.get_ylim()))
 
 
 def find_model(env: Env) -> mujoco.MjModel | None:
@@ -232,17 +246,6 @@ class DrawnScene:
     def __init__(self, env: Env):
         self.env = env
 
-    @property
-    def ratio(self) -> float:
-        """That of the limits which the environment gives its axes."""
-        from matplotlib.figure import Figure
-
-        axes = Figure().add_subplot()
-        start = jax.jit(self.env.reset)(jax.random.key(0))
-        self.paint(axes, to_numpy(start))
-        width, height = np.ptp(axes.get_xlim()), np.ptp(axes.get_ylim())
-        return float(width / height)
-
     def paint(self, axes: Axes, kept: State) -> None:
         self.env.draw(axes, kept)
 
@@ -257,16 +260,14 @@ class OpenGLScene:
     when MuJoCo was imported.
     """
 
-    ratio = RATIO
-
     def __init__(
         self, model: mujoco.MjModel, colour: str, size: tuple[int, int], backend: str
     ):
         self.follower = Follower(model)
         self.model = model = lighten(model, colour, self.follower.camera.distance)
         self.data = mujoco.MjData(model)
-        width, height = size
-        model.vis.global_.offwidth, model.vis.global_.offheight = size
+        width, height = (OVERSAMPLING * x for x in size)
+        model.vis.global_.offwidth, model.vis.global_.offheight = width, height
         context = importlib.import_module(f"mujoco.{backend}").GLContext
         self.context = context(width, height)
         self.context.make_current()
@@ -304,7 +305,9 @@ class OpenGLScene:
         shape = (self.rectangle.height, self.rectangle.width, 3)
         image = np.empty(shape, np.uint8)
         mujoco.mjr_readPixels(image, None, self.rectangle, self.buffers)
-        return image[::-1]
+        size, factor = self.rectangle, OVERSAMPLING
+        shape = (size.height // factor, factor, size.width // factor, factor, 3)
+        return image[::-1].reshape(shape).mean(axis=(1, 3)).round().astype(np.uint8)
 
     def close(self) -> None:
         self.context.make_current()
@@ -319,8 +322,6 @@ class ProjectedScene:
     those of other geoms the convex hull of their projected points.
     """
 
-    ratio = RATIO
-
     def __init__(self, model: mujoco.MjModel, colour: str):
         self.model = model
         self.data = mujoco.MjData(model)
@@ -334,7 +335,7 @@ class ProjectedScene:
 
         set_positions(self.model, self.data, kept)
         camera = self.follower.view(self.data)
-        axes.set(xlim=(-self.ratio, self.ratio), ylim=(-1, 1), facecolor=_PAPER)
+        axes.set(xlim=(-RATIO, RATIO), ylim=(-1, 1), facecolor=_PAPER)
         axes.set_aspect("equal")
         if self.has_floor:
             axes.add_collection(PolyCollection(**_floor(camera)))
@@ -465,10 +466,13 @@ def lighten(model: mujoco.MjModel, colour: str, distance: float) -> mujoco.MjMod
         model.geom_rgba[solid, :3] = colours[solid]
     for geom in find_floors(model):
         model.geom_rgba[geom] = 1.0
+        model.geom_size[geom, :2] = 0.0  # without end
         material = model.geom_matid[geom]
         if material >= 0:
             model.mat_rgba[material] = 1.0
             model.mat_specular[material] = 0.0
+            model.mat_texuniform[material] = True
+            model.mat_texrepeat[material] = 1.0 / CELL
     visual, lamp = model.vis, model.vis.headlight
     lamp.ambient[:], lamp.diffuse[:], lamp.specular[:] = 0.58, 0.22, 0.1
     model.light_ambient[:], model.light_specular[:] = 0.0, 0.1
@@ -476,8 +480,10 @@ def lighten(model: mujoco.MjModel, colour: str, distance: float) -> mujoco.MjMod
     visual.rgba.fog[:3] = paper
     visual.map.fogstart = 1.6 * distance / model.stat.extent
     visual.map.fogend = 5.0 * distance / model.stat.extent
-    visual.map.shadowclip = distance / model.stat.extent
+    # About the robot alone: at its edges the region has shadows of nothing.
+    visual.map.shadowclip = 0.5 * distance / model.stat.extent
     visual.quality.shadowsize, visual.quality.offsamples = 2048, 4
+    visual.quality.numquads = 40  # of the floor's sides; fog is computed at corners
     return model
 
 

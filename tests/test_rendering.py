@@ -223,7 +223,7 @@ def test_files_hold_all_frames(tmp_path, ending):
         last = np.asarray(image.convert("RGB"))
     else:
         command = [imageio_ffmpeg.get_ffmpeg_exe(), "-i", path]
-        command += "-f rawvideo -pix_fmt rgb24 -".split()
+        command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
         run = subprocess.run(command, capture_output=True, check=True)
         assert f"{width}x{height}" in run.stderr.decode()
         assert "25 fps" in run.stderr.decode()
