@@ -548,7 +548,8 @@ class _Layout(NamedTuple):
         width = _even(min(480, (1280 - 12 * (columns + 1)) / columns))
         rows = math.ceil(num_tiles / columns)
         height = _even(width / ratio)
-        return cls(num_tiles, columns, rows, width, height, 44, 12, 14.0, 10.5)
+        sizes = (14.0, 10.5) if width > 340 else (13.0, 10.0)
+        return cls(num_tiles, columns, rows, width, height, 44, 12, *sizes)
 
     @property
     def size(self) -> tuple[int, int]:

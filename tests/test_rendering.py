@@ -90,10 +90,10 @@ def test_frames_move_and_are_counted(tiles):
 
 
 def test_pole_is_where_the_state_says():
-    """5.3 m across 640 pixels, the hinge 0.51 m above the lower edge."""
+    """5.6 m across 640 pixels, the hinge 0.51 m above the lower edge."""
     tile = cartpole_tile([[0.8, 0, 0.2, 0], [-1.5, 0, -0.1, 0]])
     right, left, *_ = rendering.draw_frames([tile], 50.0)
-    scale = 640 / 5.3
+    scale = 640 / 5.6
     for frame, position, angle in ((right, 0.8, 0.2), (left, -1.5, -0.1)):
         along = np.linspace(0.2, 0.95, 20)
         x = 320 + scale * (position + along * np.sin(angle))

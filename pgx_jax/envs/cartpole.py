@@ -161,7 +161,7 @@ class CartPole(Env):
         # A long pole is looked at from farther away.
         top = max(1.62, 1.15 * length + 0.1)
         bottom = track - 0.2
-        across = max(2 * POSITION_LIMIT + 0.5, 2.05 * (top - bottom))
+        across = max(2 * POSITION_LIMIT + 0.8, 2.05 * (top - bottom))
         axes.set(xlim=(-across / 2, across / 2), ylim=(bottom, top), aspect="equal")
 
 
