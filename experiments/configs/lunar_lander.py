@@ -1,9 +1,10 @@
 """Ten LunarLanders of different physics, then fifty unseen ones.
 
-Every task can be landed on: one policy for all of them earns about 245 in 400,000
-steps of each. At the budget below, 100,000 steps a task before grouping and 200,000
-after, it does not get that far, since it must lean into a wind from either side and
-know engines of any strength.
+A policy leans into a wind from either side and finds engines of any strength, and is
+told of neither. With 300,000 steps a task, one policy for all ten earned a mean return
+of 206 and one for each 227 (seed 101): most tasks gain from a policy of their own, and
+some are not landed on without the others. The budget here is 100,000 steps a task
+before grouping and 200,000 after.
 """
 
 from ml_collections import config_dict
