@@ -305,7 +305,6 @@ class Locomotion(Env):
         previous_action: jax.Array,
     ) -> Motion:
         model = self.model
-        time = model.opt.timestep * self.robot.rules.num_substeps
         moved = after.qpos[:2] - before.qpos[:2]
         if self.robot.is_planar:
             moved = moved * jnp.array([1.0, 0.0])
@@ -314,7 +313,7 @@ class Locomotion(Env):
         low, high = model.jnt_range[joints].T
         positions = after.qpos[self.robot.mj_model.jnt_qposadr[joints]]
         return Motion(
-            velocity=moved / time,
+            velocity=moved / self.dt,
             height=self._height(after.qpos),
             action=action,
             previous_action=previous_action,
@@ -326,6 +325,11 @@ class Locomotion(Env):
     def mj_model(self) -> mujoco.MjModel:
         """What to draw: the model, with the task's numbers where they are known."""
         return self.robot.mj_model
+
+    @property
+    def dt(self) -> float:
+        """Of a step, in s."""
+        return self.robot.mj_model.opt.timestep * self.robot.rules.num_substeps
 
     @property
     def observation_size(self) -> int:

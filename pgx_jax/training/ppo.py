@@ -322,7 +322,9 @@ class PPO:
             suite,
             start_key,
             policy_ids,
-            jax.vmap(self.actor_critic.init)(params_keys),
+            # One after another: the batched decompositions of orthogonal weights can
+            # wait for each other for ever on a busy CPU of few cores (jaxlib 0.10.2).
+            jax.lax.map(self.actor_critic.init, params_keys),
             RunningStatistics.create(num_policies, (suite.observation_size,)),
             RunningStatistics.create(suite.num_tasks),
         )

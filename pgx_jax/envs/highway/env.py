@@ -151,6 +151,11 @@ class Highway(Env):
         )
 
     @property
+    def dt(self) -> float:
+        """Of a step, in s."""
+        return FRAMES_PER_STEP * TIME_STEP
+
+    @property
     def observation_size(self) -> int:
         return OBSERVATION_SIZE
 

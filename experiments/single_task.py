@@ -1,0 +1,152 @@
+"""Does PPO solve the default task of a suite? One policy for each seed, side by side.
+
+    python experiments/single_task.py --config=experiments/configs/single_task.py \
+        --suite=lunar_lander_v3 --output=experiments/results/single_lunar_lander_v3
+
+The policies share a program and nothing else: each has weights, environments and
+actions of its own. Writes OUTPUT.json, with the learning curves, and OUTPUT.md.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from pgx_jax import runtime
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Settings of every suite.")
+_SUITE = flags.DEFINE_string("suite", None, "A suite of one task.")
+_OUTPUT = flags.DEFINE_string("output", None, "Where to write, without an ending.")
+flags.mark_flags_as_required(["config", "suite", "output"])
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    runtime.configure()
+    from pgx_jax.provenance import describe
+
+    config = _CONFIG.value.to_dict()
+    if _SUITE.value not in config["suites"]:
+        known = ", ".join(config["suites"])
+        sys.exit(f"error: suite {_SUITE.value!r} has no settings; there are {known}")
+    settings = config["suites"][_SUITE.value]
+    try:
+        found = solve(_SUITE.value, settings, config["seeds"], config["num_episodes"])
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    command = shlex.join(["python", *sys.argv])
+    result = {"command": command, **describe(), "settings": settings, **found}
+    output = Path(_OUTPUT.value)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.with_suffix(".json").write_text(json.dumps(result) + "\n")
+    output.with_suffix(".md").write_text(to_markdown(result))
+    print(to_markdown(result))
+
+
+def solve(
+    name: str, settings: Mapping[str, Any], seeds: tuple[int, ...], num_episodes: int
+) -> dict[str, Any]:
+    """Trains and evaluates one policy for each seed.
+
+    Raises:
+      ValueError: the suite has more than one task, or a setting is not allowed.
+    """
+    import jax
+    import numpy as np
+
+    from pgx_jax.envs import make_suite
+    from pgx_jax.networks.mlp import make_actor_critic
+    from pgx_jax.training.evaluate import evaluate
+    from pgx_jax.training.ppo import PPO, PPOConfig
+
+    suite = make_suite(name)
+    if suite.num_tasks != 1:
+        raise ValueError(f"suite must have one task, {name!r} has {suite.num_tasks}")
+    suite = suite.select([0] * len(seeds))
+    space = suite.action_space
+    networks = make_actor_critic(
+        suite.observation_size, space.size, space.discrete, **settings["network"]
+    )
+    config = PPOConfig(**settings["ppo"])
+    ppo = PPO(config, networks, settings["num_steps"] // config.steps_per_update)
+    # Keys of the first seed make the run, and numbers of rows tell its policies apart.
+    key = jax.random.key(seeds[0])
+    for seed in seeds[1:]:
+        key = jax.random.fold_in(key, seed)
+    policy_ids = np.arange(len(seeds))
+    began = time.perf_counter()
+    state, metrics = ppo.run(suite, ppo.init(suite, key, policy_ids), ppo.num_updates)
+    jax.block_until_ready(state)
+    seconds = time.perf_counter() - began
+    evaluations = {}
+    for kind in ("deterministic", "stochastic"):
+        evaluations[kind] = evaluate(
+            suite,
+            networks,
+            state.params["policy"],
+            state.observation_statistics,
+            policy_ids,
+            jax.random.fold_in(key, 1),
+            num_episodes,
+            deterministic=kind == "deterministic",
+        )
+    curve = np.asarray(metrics["return"])
+    return {
+        "suite": name,
+        "seeds": list(seeds),
+        "num_steps": ppo.num_updates * config.steps_per_update,
+        "num_episodes": num_episodes,
+        "seconds": seconds,
+        "divergences": float(np.sum(metrics["divergences"])),
+        "evaluations": {
+            kind: {
+                "return": np.asarray(x.episode_return).mean(1).tolist(),
+                "return_std": np.asarray(x.episode_return).std(1).tolist(),
+                "length": np.asarray(x.episode_length).mean(1).tolist(),
+                "success": np.asarray(x.episode_success).mean(1).tolist(),
+            }
+            for kind, x in evaluations.items()
+        },
+        "curve": [[None if np.isnan(r) else float(r) for r in row] for row in curve],
+    }
+
+
+def to_markdown(result: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{k} {v}" for k, v in result["versions"].items())
+    lines = [
+        f"`{result['command']}`",
+        "",
+        f"{result['device']}; {versions}; commit {result['commit']}.",
+        "",
+        f"{result['suite']}: {result['num_steps']:,} steps a policy, "
+        f"{len(result['seeds'])} policies in {result['seconds']:.0f} s with "
+        f"compilation; {result['num_episodes']} episodes each.",
+        "",
+        "| actions | policy | return | std over episodes | length | success |",
+        "| :-- | --: | --: | --: | --: | --: |",
+    ]
+    for kind, evaluation in result["evaluations"].items():
+        for i, seed in enumerate(result["seeds"]):
+            cells = [
+                kind,
+                str(seed),
+                f"{evaluation['return'][i]:.1f}",
+                f"{evaluation['return_std'][i]:.1f}",
+                f"{evaluation['length'][i]:.0f}",
+                f"{evaluation['success'][i]:.2f}",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    app.run(main)
