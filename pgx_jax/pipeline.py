@@ -105,7 +105,7 @@ def run_pipeline(
       TrainingDiverged: training met a NaN or an infinity.
     """
     suite = _make_checked_suite(config)
-    actor_critic = _make_networks(config, suite)
+    actor_critic = make_networks(config, suite)
     directory = Workdir(workdir, config.to_dict())
     with (
         progress or Progress() as shown,
@@ -113,7 +113,7 @@ def run_pipeline(
             directory.path, tensorboard=tensorboard, task_names=suite.task_names
         ) as writer,
     ):
-        run = _Run(config, suite, actor_critic, directory, writer, shown)
+        run = Run(config, suite, actor_critic, directory, writer, shown)
         results = run.results(command)
     results.to_json(directory.path / "results.json")
     return results, write_report(results, directory.path)
@@ -177,7 +177,7 @@ def _make_checked_suite(config: PipelineConfig) -> TaskSuite:
     return suite
 
 
-def _make_networks(config: PipelineConfig, suite: TaskSuite) -> ActorCritic:
+def make_networks(config: PipelineConfig, suite: TaskSuite) -> ActorCritic:
     return make_actor_critic(
         suite.observation_size,
         suite.action_space.size,
@@ -198,7 +198,7 @@ def _sample_subsets(config: PipelineConfig, num_tasks: int) -> np.ndarray:
     )
 
 
-class _Run:
+class Run:
     """What the stages of one run share."""
 
     def __init__(self, config, suite, actor_critic, directory, writer, progress):
@@ -387,7 +387,7 @@ class _Run:
         return None if labels is None else np.asarray(labels, np.int32)
 
     def group_training(
-        self, meta: TrainingState, groupings: _Groupings
+        self, meta: TrainingState, groupings: Groupings
     ) -> TrainingState:
         """Trains one policy per group of every grouping, all in one program."""
         settings = self.config.group_training
@@ -410,7 +410,7 @@ class _Run:
         return self._train("group_training", ppo, suite, start, names, rows)
 
     def evaluation(
-        self, trained: TrainingState, groupings: _Groupings
+        self, trained: TrainingState, groupings: Groupings
     ) -> dict[str, np.ndarray]:
         """Returns of every grouping's policies; [groupings, n, episodes]."""
         settings = self.config.evaluation
@@ -434,7 +434,7 @@ class _Run:
         return self._once("evaluation", run)
 
     def adaptation(
-        self, trained: TrainingState, groupings: _Groupings
+        self, trained: TrainingState, groupings: Groupings
     ) -> dict[str, np.ndarray] | None:
         """Returns on target tasks after adaptation; [groupings, targets, episodes]."""
         settings = self.config.adaptation
@@ -514,7 +514,7 @@ class _Run:
         estimates = self.estimation(meta)
         labels = self.grouping(estimates)
         methods = self.methods(labels)
-        groupings = _Groupings.create(methods)
+        groupings = Groupings.create(methods)
         trained = self.group_training(meta, groupings)
         source = self.evaluation(trained, groupings)["source"]
         target = self.adaptation(trained, groupings)
@@ -727,7 +727,7 @@ class _Run:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Groupings:
+class Groupings:
     """Every different partition among all methods, trained side by side once each.
 
     Attributes:
@@ -739,7 +739,7 @@ class _Groupings:
     of_method: list[np.ndarray]
 
     @classmethod
-    def create(cls, methods: list[Method]) -> _Groupings:
+    def create(cls, methods: list[Method]) -> Groupings:
         every = np.concatenate([m.draws for m in methods])
         different, first, inverse = np.unique(
             every, axis=0, return_index=True, return_inverse=True

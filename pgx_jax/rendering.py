@@ -27,14 +27,14 @@ from pgx_jax.config import PipelineConfig
 from pgx_jax.envs import CollectionSuite, TaskIdSuite, TaskSuite, make_suite
 from pgx_jax.envs.suite import strengthen
 from pgx_jax.networks.mlp import ActorCritic, make_actor_critic
-from pgx_jax.pipeline import _Groupings, _make_networks, _Run
+from pgx_jax.pipeline import Groupings, Run, make_networks
 from pgx_jax.report import (
-    _ACCENT,
-    _INK,
-    _MUTED,
-    _PAPER,
-    _group_colour,
-    _style,
+    ACCENT,
+    INK,
+    MUTED,
+    PAPER,
+    figure_style,
+    group_colour,
     order_by_group,
 )
 from pgx_jax.scenes import Scene, find_ratio, keeper, make_scene, to_numpy
@@ -146,7 +146,7 @@ def restore_policies(
     suite = make_suite(config.suite.name)
     if config.suite.task_id:
         suite = TaskIdSuite.create(suite)
-    actor_critic = _make_networks(config, suite)
+    actor_critic = make_networks(config, suite)
     directory = Workdir(workdir, stored)
 
     saved = _saved_stages(directory)
@@ -163,7 +163,7 @@ def restore_policies(
     stage = stage or next(iter(saved))
     rows = np.arange(suite.num_tasks)
     if stage == "group_training":
-        run = _Run(config, suite, actor_critic, directory, None, None)
+        run = Run(config, suite, actor_critic, directory, None, None)
         rows = _rows_of_method(run, method)
     params, statistics, policy_ids = _restore_policy(saved[stage])
     return suite, Policies(actor_critic, params, statistics, policy_ids[rows])
@@ -200,13 +200,13 @@ def _saved_stages(directory: Workdir) -> dict[str, Path]:
     return saved
 
 
-def _rows_of_method(run: _Run, method: str) -> np.ndarray:
+def _rows_of_method(run: Run, method: str) -> np.ndarray:
     """The row of each task, among the rows of group training, under a method."""
     methods = run.methods(run.directory.result("grouping"))
     names = [x.name for x in methods]
     if method not in names:
         raise ValueError(f"method must be one of {', '.join(names)}; got {method!r}")
-    groupings = _Groupings.create(methods)
+    groupings = Groupings.create(methods)
     return groupings.rows(int(groupings.of_method[names.index(method)][0]))
 
 
@@ -440,11 +440,11 @@ def _task_colours(policy_ids: np.ndarray) -> list[str]:
     """Of every task's group, as in the report."""
     groups = order_by_group(policy_ids.tolist())
     if len(groups) == 1:
-        return [_ACCENT] * len(policy_ids)
+        return [ACCENT] * len(policy_ids)
     colours = [""] * len(policy_ids)
     for index, members in enumerate(groups):
         for task in members:
-            colours[task] = _group_colour(index)
+            colours[task] = group_colour(index)
     return colours
 
 
@@ -486,7 +486,7 @@ def draw_frames(
     import matplotlib
 
     # Around each step, since a generator must not leave its settings to the caller.
-    style = {**_style(), "axes.facecolor": _PAPER}
+    style = {**figure_style(), "axes.facecolor": PAPER}
     with matplotlib.rc_context(style):
         canvas = _Canvas(tiles, opengl)
     try:
@@ -582,7 +582,7 @@ class _Canvas:
         self.layout = layout = _Layout.create(len(tiles), _common_ratio(tiles))
         # 72 dots an inch: one point, the unit of fonts and lines, is one pixel.
         size = np.array(layout.size) / 72
-        self.figure = Figure(figsize=size, dpi=72, facecolor=_PAPER)
+        self.figure = Figure(figsize=size, dpi=72, facecolor=PAPER)
         self.canvas = FigureCanvasAgg(self.figure)
         self.tiles = tiles
         self.axes = [self._add_axes(i) for i in range(len(tiles))]
@@ -645,7 +645,7 @@ class _Canvas:
             self.figure.add_artist(card)
             return card.get_path()
 
-        inner = add_card(facecolor=_PAPER, edgecolor="none", zorder=0)
+        inner = add_card(facecolor=PAPER, edgecolor="none", zorder=0)
         add_card(facecolor="none", edgecolor=LINE, linewidth=1.0, zorder=3)
         # Round the other way than the card, which is so left out.
         x, y = (left - 1, left + width + 1), (bottom - 1, bottom + height + 1)
@@ -667,8 +667,8 @@ class _Caption:
         lower = bottom + layout.height + 0.17 * layout.caption
         right = left + layout.width - inset
         size, small = layout.name_size, layout.text_size
-        muted = {"fontsize": small, "color": _MUTED}
-        strong = {"fontsize": size, "color": _INK, "fontweight": "bold"}
+        muted = {"fontsize": small, "color": MUTED}
+        strong = {"fontsize": size, "color": INK, "fontweight": "bold"}
         add = functools.partial(figure.text, transform=None)
         left += inset
         dot = {"fontsize": 0.8 * size, "color": tile.colour}
@@ -721,7 +721,7 @@ def _fade(axes: Axes) -> None:
             1,
             1,
             transform=axes.transAxes,
-            facecolor=_PAPER,
+            facecolor=PAPER,
             alpha=0.55,
             linewidth=0,
             zorder=100,

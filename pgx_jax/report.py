@@ -364,8 +364,8 @@ def _headline(results: RunResults, summaries: Sequence[_MethodSummary]) -> str:
 
 # Figures
 
-_INK, _MUTED, _GRID, _PAPER = "#1f2430", "#6b7280", "#dfe3e8", "#fefefe"
-_ACCENT, _BASELINE = "#6457d0", "#9aa3b2"
+INK, MUTED, _GRID, PAPER = "#1f2430", "#6b7280", "#dfe3e8", "#fefefe"
+ACCENT, _BASELINE = "#6457d0", "#9aa3b2"
 _GROUP_COLOURS = (  # Okabe and Ito's, legible to the colour-blind
     "#0072b2",
     "#d55e00",
@@ -381,7 +381,7 @@ _MAX_LABELLED_TASKS = 60  # with more, axes are too short for names
 _WIDTH = 6.75  # inches, a page's text width
 
 
-def _style() -> dict[str, Any]:
+def figure_style() -> dict[str, Any]:
     from matplotlib import font_manager
 
     installed = {font.name for font in font_manager.fontManager.ttflist}
@@ -398,19 +398,19 @@ def _style() -> dict[str, Any]:
         "ytick.labelsize": 7.5,
         "legend.fontsize": 7.5,
         "legend.frameon": False,
-        "text.color": _INK,
+        "text.color": INK,
         "text.parse_math": False,  # names may hold a dollar sign
-        "axes.labelcolor": _INK,
-        "axes.edgecolor": _MUTED,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": MUTED,
         "axes.linewidth": 0.6,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.axisbelow": True,
         "axes.unicode_minus": True,
-        "xtick.color": _MUTED,
-        "ytick.color": _MUTED,
-        "xtick.labelcolor": _INK,
-        "ytick.labelcolor": _INK,
+        "xtick.color": MUTED,
+        "ytick.color": MUTED,
+        "xtick.labelcolor": INK,
+        "ytick.labelcolor": INK,
         "xtick.major.width": 0.6,
         "ytick.major.width": 0.6,
         "xtick.major.size": 2.5,
@@ -427,7 +427,7 @@ def _draw_figures(
 ) -> dict[str, Figure]:
     import matplotlib
 
-    with matplotlib.rc_context(_style()):
+    with matplotlib.rc_context(figure_style()):
         figures = {"affinity": _draw_affinity(results)}
         if results.uncertainty is not None:
             figures["stability"] = _draw_stability(results)
@@ -438,7 +438,7 @@ def _draw_figures(
     return figures
 
 
-def _group_colour(group: int) -> str:
+def group_colour(group: int) -> str:
     if group < len(_GROUP_COLOURS):
         return _GROUP_COLOURS[group]
     hue = group * (math.sqrt(5.0) - 1.0) / 2.0 % 1.0
@@ -558,7 +558,7 @@ def _mark_groups(axes: Axes, sizes: Sequence[int]) -> None:
     outline = {"fill": False, "edgecolor": "#101010", "linewidth": 1.2}
     start = -0.5
     for group, size in enumerate(sizes):
-        colour = _group_colour(group)
+        colour = group_colour(group)
         strip = {"facecolor": colour, "edgecolor": "none"}
         for corner, width, height, look in (
             ((start, edge), size, thickness, strip),
@@ -654,7 +654,7 @@ def _draw_learning_curves(results: RunResults) -> Figure:
         lowest = min([lowest, *returns[np.isfinite(returns)]])
         smooth = _smooth(returns, window=2 * (len(steps) // 30) + 1)
         for group, members in enumerate(groups):
-            colour = _group_colour(group)
+            colour = group_colour(group)
             raw, line = (0.0, 0.35) if many else (0.18, 0.95)
             axes.plot(steps, returns[:, members], color=colour, alpha=raw, lw=0.5)
             axes.plot(
@@ -668,7 +668,7 @@ def _draw_learning_curves(results: RunResults) -> Figure:
                 median = _nan_median(smooth[:, members])
                 axes.plot(steps, median, color=colour, lw=2.0)
         if results.max_return is not None:
-            axes.axhline(results.max_return, color=_MUTED, lw=0.7, ls=(0, (4, 3)))
+            axes.axhline(results.max_return, color=MUTED, lw=0.7, ls=(0, (4, 3)))
         axes.set_title(stage)
         axes.set_xlabel("environment steps per task")
         axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -679,11 +679,11 @@ def _draw_learning_curves(results: RunResults) -> Figure:
         panels[0].set_ylim(bottom=0.0)
     panels[0].set_ylabel("return")
     handles = [
-        Line2D([], [], color=_group_colour(group), lw=2.0, label=f"group {group + 1}")
+        Line2D([], [], color=group_colour(group), lw=2.0, label=f"group {group + 1}")
         for group in range(len(groups))
     ]
     if results.max_return is not None:
-        dashes = {"color": _MUTED, "lw": 0.7, "ls": (0, (4, 3))}
+        dashes = {"color": MUTED, "lw": 0.7, "ls": (0, (4, 3))}
         handles.append(Line2D([], [], **dashes, label="highest possible"))
     columns = min(len(handles), 7)
     figure.legend(handles=handles, loc="outside lower center", ncols=columns)
@@ -739,7 +739,7 @@ def _draw_methods(results: RunResults, summaries: Sequence[_MethodSummary]) -> F
         ends += [float(draw) for e in known for draw in e.by_draw]
         if results.max_return is not None:
             ends.append(results.max_return)
-            axes.axvline(results.max_return, color=_MUTED, lw=0.7, ls=(0, (4, 3)))
+            axes.axvline(results.max_return, color=MUTED, lw=0.7, ls=(0, (4, 3)))
         ends.append(min(ends) + 1e-6)  # an axis of some length if all returns are 0
         room = max(ends) - min(ends)
         for row, estimate in enumerate(estimates):
@@ -759,12 +759,12 @@ def _draw_methods(results: RunResults, summaries: Sequence[_MethodSummary]) -> F
 
 
 def _draw_bar(axes: Axes, row: int, estimate: Estimate, text_at: float) -> None:
-    colour = _ACCENT if row == 0 else _BASELINE
+    colour = ACCENT if row == 0 else _BASELINE
     axes.barh(row, estimate.mean, height=0.62, color=colour, zorder=2)
     axes.plot(
         [estimate.low, estimate.high],
         [row, row],
-        color=_INK,
+        color=INK,
         lw=1.1,
         marker="|",
         ms=5,
@@ -779,8 +779,8 @@ def _draw_bar(axes: Axes, row: int, estimate: Estimate, text_at: float) -> None:
             ls="none",
             marker="o",
             ms=2.8,
-            mfc=_PAPER,
-            mec=_MUTED,
+            mfc=PAPER,
+            mec=MUTED,
             mew=0.7,
             zorder=3,
             clip_on=False,
@@ -824,7 +824,7 @@ def _draw_tasks(results: RunResults, summaries: Sequence[_MethodSummary]) -> Fig
     axes.set_xticks(np.arange(1, results.num_tasks) - 0.5, minor=True)
     axes.set_yticks(np.arange(1, len(summaries)) - 0.5, minor=True)
     if results.num_tasks <= 30:
-        axes.grid(which="minor", color=_PAPER, lw=1.0)
+        axes.grid(which="minor", color=PAPER, lw=1.0)
     axes.tick_params(which="both", length=0)
     digits = (
         0 if np.abs(values).max() >= 100 else 1 if np.abs(values).max() >= 10 else 2
@@ -835,7 +835,7 @@ def _draw_tasks(results: RunResults, summaries: Sequence[_MethodSummary]) -> Fig
     axes.get_yticklabels()[0].set_fontweight("bold")
     start, thickness, gap = -0.5, 0.14, 0.004 * results.num_tasks
     for group, members in enumerate(groups):
-        size, colour = len(members), _group_colour(group)
+        size, colour = len(members), group_colour(group)
         axes.add_patch(
             Rectangle(
                 (start + gap, -0.5 - 0.08 - thickness),
@@ -875,10 +875,10 @@ def _inline_svg(figure: Figure, name: str) -> str:
     text = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", text)
     text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", text)
     variables = {
-        _INK: "ink",
-        _MUTED: "muted",
+        INK: "ink",
+        MUTED: "muted",
         _GRID: "grid",
-        _PAPER: "card",
+        PAPER: "card",
         _BASELINE: "baseline",
     }
     for colour, variable in variables.items():
@@ -974,7 +974,7 @@ def _group_cards(results: RunResults) -> str:
         )
         noun = "task" if len(members) == 1 else "tasks"
         cards.append(
-            f'<div class="card" style="--group:{_group_colour(group)}">'
+            f'<div class="card" style="--group:{group_colour(group)}">'
             f"<h3>Group {group + 1} <small>{len(members)} {noun}</small></h3>{chips}"
             "</div>"
         )

@@ -21,7 +21,7 @@ import mujoco
 import numpy as np
 from mujoco import mjtGeom, mjtJoint
 
-from pgx_jax.report import _ACCENT, _PAPER
+from pgx_jax.report import ACCENT, PAPER
 
 if TYPE_CHECKING:
     from brax.envs.base import Env, State
@@ -79,7 +79,7 @@ def keeper(env: Env) -> Callable[[State], PyTree]:
 
 
 def make_scene(
-    env: Env, size: tuple[int, int], *, colour: str = _ACCENT, opengl: bool = True
+    env: Env, size: tuple[int, int], *, colour: str = ACCENT, opengl: bool = True
 ) -> Scene:
     """The best way there is of drawing an environment's states.
 
@@ -335,7 +335,7 @@ class ProjectedScene:
 
         set_positions(self.model, self.data, kept)
         camera = self.follower.view(self.data)
-        axes.set(xlim=(-RATIO, RATIO), ylim=(-1, 1), facecolor=_PAPER)
+        axes.set(xlim=(-RATIO, RATIO), ylim=(-1, 1), facecolor=PAPER)
         axes.set_aspect("equal")
         if self.has_floor:
             axes.add_collection(PolyCollection(**_floor(camera)))
@@ -449,7 +449,7 @@ def lighten(model: mujoco.MjModel, colour: str, distance: float) -> mujoco.MjMod
     from matplotlib.colors import to_rgb
 
     model = copy.deepcopy(model)
-    paper = np.array(to_rgb(_PAPER))
+    paper = np.array(to_rgb(PAPER))
     tones = np.array([to_rgb(tone) for tone in GROUND[::-1]])
     for texture in range(model.ntex):
         image = _texture(model, texture)
@@ -595,7 +595,7 @@ def _floor(camera: Camera) -> dict[str, Any]:
     near = 0.2 * camera.distance  # what is closer would pass through the camera
     seen = np.all(depth > near, axis=1)
     seen &= np.any((np.abs(places[..., 0]) < 2.2) & (places[..., 1] > -1.1), axis=1)
-    paper, tones = np.array(to_rgb(_PAPER)), np.array([to_rgb(x) for x in GROUND])
+    paper, tones = np.array(to_rgb(PAPER)), np.array([to_rgb(x) for x in GROUND])
     far = np.clip((depth.mean(axis=1) / camera.distance - 1.6) / 3.2, 0.0, 1.0)[:, None]
     colours = (1 - far) * tones[(i + j) % 2] + far * paper
     return {

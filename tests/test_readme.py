@@ -10,7 +10,7 @@ import numpy as np
 from pgx_jax.envs import SUITES
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-ESTIMATOR, ENVIRONMENT = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+ESTIMATOR, ADAPTERS, ENVIRONMENT = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_estimator_example_prints_the_groups_that_it_says(capsys):
@@ -18,6 +18,17 @@ def test_estimator_example_prints_the_groups_that_it_says(capsys):
     printed = capsys.readouterr().out.strip()
     assert printed == "[0 0 0 0 0 1 1 1 1 1]"
     assert printed in ESTIMATOR
+
+
+def test_adapters_example_makes_suites():
+    namespace = {}
+    exec(ADAPTERS, namespace)
+    assert namespace["ants"].observation_size == 27
+    suite = namespace["reach"]
+    state = suite.reset(jax.random.key(0), 2)
+    distance = np.linalg.norm(state.observation, axis=-1)
+    state = suite.step(state, 10.0 * state.observation)
+    assert (-state.reward < distance).all()
 
 
 def test_environment_example_is_a_suite():
