@@ -308,7 +308,10 @@ def _load_playground(name: str) -> Any:
     if name not in registry.ALL_ENVS:
         known = ", ".join(sorted(registry.ALL_ENVS))
         raise ValueError(f"Playground has no environment {name!r}; it has {known}")
-    return registry.load(name)
+    config = registry.get_default_config(name)
+    if "impl" in config:
+        config.impl = "jax"  # the default needs Warp and a GPU
+    return registry.load(name, config=config)
 
 
 def _collect(

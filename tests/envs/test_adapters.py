@@ -8,6 +8,8 @@ from brax.envs.base import Env, State
 
 from pgx_jax.envs import ActionSpace, TaskSuite
 from pgx_jax.envs.cartpole import cartpole_planted
+from pgx_jax.networks.mlp import make_actor_critic
+from pgx_jax.training.ppo import PPO, PPOConfig
 
 
 class Drift(Env):
@@ -223,3 +225,17 @@ def test_discrete_and_continuous_tasks_do_not_mix():
     one = TaskSuite.from_brax(Drift(observation_size=4, action_size=2))
     with pytest.raises(ValueError, match="one action space.*A1.*Drift|Drift.*A1"):
         CollectionSuite.create([one, cartpole_planted()])
+
+
+def test_a_collection_trains():
+    envs = {"up": Drift(1, speed=1.0), "down": Drift(7, speed=-1.0)}
+    suite = TaskSuite.from_brax(envs, episode_length=5)
+    networks = make_actor_critic(2, 1, False, (8,))
+    config = PPOConfig(num_envs=4, unroll_length=10, num_epochs=1, num_minibatches=2)
+    ppo = PPO(config, networks, 2)
+    state, metrics = ppo.run(suite, ppo.init(suite, jax.random.key(0), [0, 1]), 2)
+    np.testing.assert_array_equal(metrics["episodes"], 8.0)
+    # Rewards are heights, which the same actions change in opposite directions.
+    assert np.isfinite(metrics["return"]).all()
+    pool = jax.tree.leaves(state.suite_state.pool)[0]
+    assert pool.shape[:2] == (2, 64)
