@@ -1,5 +1,6 @@
 """The whole pipeline at a small size: resumption, determinism and refusals."""
 
+import io
 import json
 import os
 import signal
@@ -9,13 +10,15 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from pgx_jax.config import PipelineConfig
+from pgx_jax.envs import SUITES, ActionSpace, TaskSuite, register_suite
 from pgx_jax.logging import Progress, read_metrics
 from pgx_jax.pipeline import TrainingDiverged, run_pipeline
-from pgx_jax.report import RunResults
+from pgx_jax.report import RunResults, summary_table
 
 ROOT = Path(__file__).parent.parent
 SMALL = {
@@ -33,6 +36,7 @@ SMALL = {
     "group_training": {"num_updates": 2},
     "evaluation": {"num_episodes": 4},
 }
+FEW = SMALL["estimation"] | {"num_subsets": 3, "subset_size": 2}
 
 
 def run(workdir, **changes):
@@ -145,15 +149,65 @@ def test_divergence_stops_the_run_and_keeps_the_checkpoint(tmp_path):
         run(tmp_path, ppo=ppo, checkpoint_every=1)
 
 
+@pytest.fixture
+def broken_at():
+    """`broken_at(period)` registers a suite whose second task gives NaN so often."""
+
+    def register(period):
+        def step(parameters, time, action, key):
+            failing = (parameters > 0) & (time % period == period - 1)
+            return time + 1, jnp.where(failing, jnp.nan, 1.0)[None], 1.0, False
+
+        register_suite(
+            "broken",
+            source=lambda: TaskSuite.from_functions(
+                lambda parameters, key: (jnp.zeros((), jnp.int32), jnp.zeros(1)),
+                step,
+                jnp.array([0.0, 1.0, 0.0]),
+                action_space=ActionSpace(2, discrete=True),
+                episode_length=100,
+                task_names=["sound", "broken", "also sound"],
+            ),
+        )
+
+    yield register
+    SUITES.pop("broken", None)
+
+
+def test_a_task_that_keeps_diverging_is_named(broken_at, tmp_path):
+    broken_at(5)
+    with pytest.raises(TrainingDiverged, match="19% of the steps of task 'broken'"):
+        run(tmp_path, suite={"name": "broken"}, estimation=FEW)
+
+
+def test_a_step_that_diverges_now_and_then_is_told(broken_at, tmp_path):
+    broken_at(30)
+    told = io.StringIO()
+    config = PipelineConfig.from_dict(
+        SMALL | {"suite": {"name": "broken"}, "estimation": FEW}
+    )
+    progress = Progress(stream=told)
+    run_pipeline(config, tmp_path, tensorboard=False, progress=progress)
+    # Of 4 environments, each of 32 steps between two checkpoints.
+    assert "meta_training: 4 of 384 steps diverged" in told.getvalue()
+    assert "most of them of 'broken'" in told.getvalue()
+
+
 def test_groups_can_start_from_scratch_and_task_ids_can_be_seen(tmp_path):
     results, _ = run(
         tmp_path,
         suite={"task_id": True},
         group_training={"num_updates": 2, "start": "scratch"},
         grouping={"num_groups": 3, "num_random_draws": 0, "single_tasks": True},
+        evaluation={"num_episodes": 4, "scalarization": "linear"},
     )
     assert max(results.groups["estimated"]) == 2
     assert results.methods[-1]["num_policies"] == 10
+    # CartPole's reward is 1 a step: the mean return, as a share of the longest.
+    for method in results.methods:
+        mean = np.mean(method["source"]) / 500
+        np.testing.assert_allclose(method["scalarized"], [mean], rtol=1e-5)
+    assert "linear" in summary_table(results).splitlines()[0]
 
 
 def test_adaptation_to_target_tasks(tmp_path):

@@ -105,3 +105,14 @@ def test_compile(run):
     for row in rows:
         assert len(row["runs"]) == 1
         assert all(row[f"{x}_s"] > 0 for x in ("trace", "lower", "compile"))
+
+
+def test_environments(run):
+    sizes = {"num_envs": (8, 16), "num_steps": 4}
+    rows = run("environments", sizes, "--repeats=2", "--suites", "cartpole_v1")["rows"]
+    assert [row["num_envs"] for row in rows] == [8, 16]
+    for row in rows:
+        steps = row["num_envs"] * 4
+        assert row["steps_per_second"] == pytest.approx(steps / row["median_s"])
+    # Positions, observations, returns, lengths, flags and a key, in bytes.
+    assert 60 < rows[0]["bytes_per_env"] < 120
