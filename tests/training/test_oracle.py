@@ -1,5 +1,7 @@
 """The oracle on bandits and clocks whose best policies are known."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -133,6 +135,13 @@ def test_success_and_task_ids(clock_suite):
     run = runner.run(suite, meta, np.ones((1, 2), bool), jax.random.key(1))
     np.testing.assert_array_equal(run.result.scores, 1.0)
     assert run.evaluation_steps == 4
+
+
+def test_episodes_that_start_from_a_pool(clock_suite):
+    suite = dataclasses.replace(clock_suite(ARMS, [1] * 4), pool_size=3)
+    meta = META.init(suite, jax.random.key(0))
+    run = oracle().run(suite, meta, PAIRS[:2], jax.random.key(1))
+    np.testing.assert_array_equal(run.result.scores[PAIRS[:2]], 1.0)
 
 
 def test_what_cannot_work_is_refused(bandits):

@@ -1,0 +1,43 @@
+"""The single-task experiment at a small size."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "experiments" / "single_task.py"
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("single_task", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+def test_every_seed_is_a_policy_of_its_own(script):
+    settings = {
+        "num_steps": 4_096,
+        "network": {"hidden_sizes": (8,), "activation": "tanh"},
+        "ppo": {"num_envs": 8, "unroll_length": 64, "num_epochs": 2},
+    }
+    found = script.solve("cartpole_v1", settings, (0, 1), num_episodes=4)
+    assert found["num_steps"] == 4_096
+    assert np.shape(found["curve"]) == (8, 2)
+    for evaluation in found["evaluations"].values():
+        # In CartPole every step earns one.
+        np.testing.assert_allclose(evaluation["return"], evaluation["length"])
+        assert evaluation["return"][0] != evaluation["return"][1]
+    about = {"command": "python", "device": "CPU", "versions": {}, "commit": "abc"}
+    table = script.to_markdown(about | found)
+    assert table.count("| deterministic |") == table.count("| stochastic |") == 2
+
+
+def test_a_suite_of_several_tasks_is_refused(script):
+    with pytest.raises(ValueError, match="'cartpole' has 10"):
+        script.solve("cartpole", {}, (0,), 1)
