@@ -11,24 +11,12 @@ with 8,192 transitions a task, and twice the steps before, NMI on seeds 0 to 2 w
 
 from ml_collections import config_dict
 
-from pgx_jax.config import PipelineConfig
+from pgx_jax.config import robot_config
 
 
 def get_config() -> config_dict.ConfigDict:
-    config = config_dict.ConfigDict(PipelineConfig().to_dict())
-    config.suite.name = "ant_opposite"
-    config.network.hidden_sizes = (128, 128)
-    config.network.activation = "swish"
-    config.ppo.num_envs = 32
-    config.ppo.unroll_length = 64
-    config.ppo.num_epochs = 4
-    config.ppo.num_minibatches = 4
-    config.ppo.discount = 0.97
-    config.ppo.entropy_cost = 1e-3
+    config = config_dict.ConfigDict(robot_config("ant_opposite").to_dict())
     config.meta_training.num_updates = 10
     config.group_training.num_updates = 200
-    config.estimation.num_subsets = 120  # every three tasks
     config.estimation.num_transitions = 32_768
-    config.estimation.dim = 200
-    config.evaluation.num_episodes = 32
     return config

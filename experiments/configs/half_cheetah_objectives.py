@@ -8,24 +8,13 @@ before grouping and 400,000 after.
 
 from ml_collections import config_dict
 
-from pgx_jax.config import PipelineConfig
+from pgx_jax.config import robot_config
 
 
 def get_config() -> config_dict.ConfigDict:
-    config = config_dict.ConfigDict(PipelineConfig().to_dict())
-    config.suite.name = "half_cheetah_objectives"
-    config.network.hidden_sizes = (128, 128)
-    config.network.activation = "swish"
-    config.ppo.num_envs = 32
-    config.ppo.unroll_length = 64
-    config.ppo.num_epochs = 4
-    config.ppo.num_minibatches = 4
-    config.ppo.discount = 0.97
-    config.ppo.entropy_cost = 1e-3
+    config = config_dict.ConfigDict(robot_config("half_cheetah_objectives").to_dict())
     config.meta_training.num_updates = 50
     config.group_training.num_updates = 200
     config.estimation.num_subsets = 20  # every three tasks
     config.evaluation.scalarization = "concave"
-    config.estimation.dim = 200
-    config.evaluation.num_episodes = 32
     return config
