@@ -1,23 +1,32 @@
 """The single-task experiment at a small size."""
 
 import importlib.util
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from absl import flags
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "single_task.py"
 
 
+FLAGS = ("config", "suite", "output")
+
+
 @pytest.fixture(scope="module")
 def script():
+    """The script as a module; other scripts may define flags of the same names."""
+    others = {name: flags.FLAGS[name] for name in FLAGS if name in flags.FLAGS}
+    for name in others:
+        delattr(flags.FLAGS, name)
     spec = importlib.util.spec_from_file_location("single_task", SCRIPT)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    for name in FLAGS:
+        delattr(flags.FLAGS, name)
+    for name, flag in others.items():
+        flags.FLAGS[name] = flag
+    return module
 
 
 def test_every_seed_is_a_policy_of_its_own(script):
