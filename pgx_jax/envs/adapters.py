@@ -153,7 +153,7 @@ def from_functions(
         jnp.int32 if action_space.discrete else jnp.float32,
     )
     after = jax.eval_shape(env.step, start, action)
-    _check_same("step", start, after)
+    _check_step(start, after)
     return FamilySuite(
         make_env=make_env,
         parameters=jax.tree.map(jnp.asarray, parameters),
@@ -341,17 +341,17 @@ def _collect(
     return members[0] if len(members) == 1 else CollectionSuite.create(members, name)
 
 
-def _check_same(what: str, start: PyTree, after: PyTree) -> None:
+def _check_step(start: PyTree, after: PyTree) -> None:
     """Refuses a step whose state could not be stepped again."""
     if jax.tree.structure(start) != jax.tree.structure(after):
         raise ValueError(
-            f"{what} must give a state of the structure of reset's, got "
+            "step must give a state of the structure of reset's, got "
             f"{jax.tree.structure(after)} after {jax.tree.structure(start)}"
         )
     pairs = zip(jax.tree.leaves_with_path(start), jax.tree.leaves(after), strict=True)
     for (path, x), y in pairs:
         if x.shape != y.shape:
             raise ValueError(
-                f"{what} must keep the shapes of reset's state, but "
+                "step must keep the shapes of reset's state, but "
                 f"{jax.tree_util.keystr(path)} goes from {x.shape} to {y.shape}"
             )

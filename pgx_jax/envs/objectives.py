@@ -1,7 +1,7 @@
 """Suites of one environment and n reward functions, one objective a task.
 
 Every objective is normalised before it is combined with others, so that none counts
-more because of its unit: 0 is what uniform random actions earn, 1 a good value.
+more because of its unit: 0 is about what random actions earn, 1 a good value.
 """
 
 from __future__ import annotations
