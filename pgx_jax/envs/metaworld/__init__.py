@@ -1,0 +1,1 @@
+"""The ten tasks of Meta-World MT10, in MJX."""
