@@ -11,7 +11,14 @@ from collections.abc import Callable, Mapping
 with contextlib.redirect_stdout(io.StringIO()):
     import mujoco.mjx  # noqa: F401
 
-from pgx_jax.envs import cartpole, highway, locomotion, lunar_lander, objectives
+from pgx_jax.envs import (
+    cartpole,
+    highway,
+    locomotion,
+    lunar_lander,
+    metaworld,
+    objectives,
+)
 from pgx_jax.envs.collection import CollectionSuite
 from pgx_jax.envs.suite import (
     ActionSpace,
@@ -79,6 +86,17 @@ SUITES: dict[str, Mapping[str, Callable[[], TaskSuite]]] = {
     "walker2d_body": {
         "source": functools.partial(locomotion.changed_bodies, "walker2d"),
         "target": functools.partial(locomotion.changed_bodies, "walker2d", "target"),
+    },
+    "metaworld_mt10": {"source": metaworld.mt10},
+    # For trying things out: quick to learn.
+    "metaworld_mt3": {
+        "source": functools.partial(
+            metaworld.mt10, ("reach-v3", "drawer-close-v3", "window-open-v3")
+        )
+    },
+    **{
+        task: {"source": functools.partial(metaworld.mt10, (task,))}
+        for task in metaworld.TASKS
     },
 }
 

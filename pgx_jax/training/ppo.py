@@ -56,6 +56,9 @@ class PPOConfig:
       entropy_cost: weight of the entropy bonus.
       value_cost: weight of the squared value error.
       max_gradient_norm: per policy.
+      stagger_resets: cut the first episode of each environment short at random, so that
+        time limits do not come in all environments at once, nor an update see but one
+        part of an episode.
       value_decay: weight of the past in the running statistics of returns, in [0, 1).
         A short memory is unstable: once a policy earns the same return always, the
         scale that the critic is trained on would shrink to nothing.
@@ -77,6 +80,7 @@ class PPOConfig:
     entropy_cost: float = 0.005
     value_cost: float = 0.5
     max_gradient_norm: float = 0.5
+    stagger_resets: bool = False
     value_decay: float = 0.99
 
     def __post_init__(self):
@@ -340,13 +344,20 @@ class PPO:
         value_statistics,
     ) -> TrainingState:
         reset_key, run_key = jax.random.split(key)
+        suite_state = suite.reset(reset_key, self.config.num_envs)
+        if self.config.stagger_resets:
+            length = suite_state.episode_length
+            length = jax.random.randint(
+                jax.random.fold_in(key, 1), length.shape, 0, suite.episode_length
+            )
+            suite_state = suite_state._replace(episode_length=length)
         state = TrainingState(
             params=params,
             optimizer_state=jax.vmap(self._optimizer().init)(params),
             observation_statistics=observation_statistics,
             value_statistics=value_statistics,
             policy_ids=policy_ids,
-            suite_state=suite.reset(reset_key, self.config.num_envs),
+            suite_state=suite_state,
             key=run_key,
             num_updates=jnp.zeros((), jnp.int32),
         )

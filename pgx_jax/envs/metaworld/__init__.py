@@ -1,1 +1,6 @@
-"""The ten tasks of Meta-World MT10, in MJX."""
+"""Meta-World's MT10 in MJX."""
+
+from pgx_jax.envs.metaworld.env import MetaWorld, mt10
+from pgx_jax.envs.metaworld.tasks import TASKS
+
+__all__ = ["TASKS", "MetaWorld", "mt10"]

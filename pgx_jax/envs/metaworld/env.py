@@ -1,0 +1,340 @@
+"""MT10 as a family of tasks: what an episode of Meta-World is, stepped inside jit.
+
+The original's reset first holds the hand where it is to start for fifty steps. What
+that leaves does not depend on where things are placed, and is known
+(`scene.START_POSES`), so that a reset only draws a placement.
+
+Source: Meta-World 3.1.1; README.md beside this file has what differs.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+from brax.envs.base import Env, State
+from brax.math import quat_mul, quat_to_3x3, rotate
+from mujoco import mjx
+
+from pgx_jax.envs.metaworld import rewards, scene
+from pgx_jax.envs.metaworld.rewards import OBSERVATION_SIZE, Readings, Start
+from pgx_jax.envs.metaworld.tasks import SPECS, TASKS, TaskSpec, draw_placement
+from pgx_jax.envs.mjx import (
+    Physics,
+    put_model,
+    replace_arrays,
+    stack_differences,
+    step_physics,
+)
+from pgx_jax.envs.suite import ActionSpace, FamilySuite
+
+EPISODE_LENGTH = 500  # steps of 12.5 ms
+POOL_SIZE = 128
+ACTION_SIZE = 4
+OBJECT = slice(9, 12)  # of qpos and qvel, where the object is and goes
+OBJECT_QUAT = slice(12, 16)
+
+
+class Hand(NamedTuple):
+    """The part of `Readings` that belongs to the robot; each of shape [3]."""
+
+    hand: jax.Array
+    left_claw: jax.Array
+    right_claw: jax.Array
+    left_pad: jax.Array
+    right_pad: jax.Array
+    tcp: jax.Array
+
+
+class Parameters(NamedTuple):
+    """One task, or n tasks with a leading axis; float32 where nothing else is said.
+
+    Attributes:
+      model: what differs between the tasks' models, by its path in `mjx.Model`.
+      spec: the task's numbers; `spec.index` (int32) selects its reward.
+      qpos: positions after the reset of the hand; of the object, where it hangs on the
+        fixture, from the placement; [nq].
+      qvel: velocities, [nv].
+      hand: readings then.
+      hangs: whether the object hangs on the fixture, or lies about; bool.
+      displaced: from where a reset finds it to where an episode begins, where it
+        hangs; [3].
+      placed_z: the height at which it is placed, NaN for that of the placement; [].
+      fixture_at: 3 where the fixture stands at the goal, 0 where at the object; int32.
+      tracked: the point of the object that is observed, in its frame, [3].
+      tracked_quat: w, x, y, z of what is observed of its orientation, [4].
+      quat_order: 1 where that is x, y, z, w, 2 where w, x, y, z, 0 where zeros; int32.
+    """
+
+    model: dict[str, jax.Array]
+    spec: TaskSpec
+    qpos: jax.Array
+    qvel: jax.Array
+    hand: Hand
+    hangs: jax.Array
+    displaced: jax.Array
+    placed_z: jax.Array
+    fixture_at: jax.Array
+    tracked: jax.Array
+    tracked_quat: jax.Array
+    quat_order: jax.Array
+
+
+class World(NamedTuple):
+    """What a step needs of the one before.
+
+    Attributes:
+      physics: of the simulation.
+      mocap: where the hand is led to, [3].
+      fixture: where the fixture stands, [3].
+      frame: present part of the last observation, unclipped, [18].
+      start: what the episode fixes.
+    """
+
+    physics: Physics
+    mocap: jax.Array
+    fixture: jax.Array
+    frame: jax.Array
+    start: Start
+
+
+class MetaWorld(Env):
+    """One task of MT10.
+
+    Observations have 39 numbers: hand, gripper and object, the same of the step before,
+    and the goal. Actions, clipped to [-1, 1], move the hand by up to 0.01 m along each
+    axis and close the gripper. Rewards are in [0, 10]; `metrics["success"]` tells
+    whether the goal is reached at this step, which ends nothing.
+
+    Args:
+      parameters: of one task.
+    """
+
+    observation_size = OBSERVATION_SIZE
+    action_size = ACTION_SIZE
+    backend = "mjx"
+    dt = scene.TIME_STEP * scene.NUM_SUBSTEPS  # s
+
+    def __init__(self, parameters: Parameters) -> None:
+        self.parameters = parameters
+        base, self._data = _load()
+        self._model = replace_arrays(base, parameters.model)
+
+    def reset(self, rng: jax.Array) -> State:
+        """Starts an episode with things somewhere in the task's box."""
+        return self.reset_at(draw_placement(self.parameters.spec, rng))
+
+    def reset_at(self, placement: jax.Array) -> State:
+        """Starts an episode.
+
+        Args:
+          placement: where its things are, see `TaskSpec`; [6].
+        """
+        p = self.parameters
+        spec = p.spec
+        before = p.qpos.at[OBJECT].add(jnp.where(p.hangs, placement[:3], 0.0))
+        placed = jnp.where(jnp.isnan(p.placed_z), placement[2], p.placed_z)
+        placed = placement[:3].at[2].set(placed)
+        after = before.at[OBJECT].set(
+            jnp.where(p.hangs, before[OBJECT] + p.displaced, placed)
+        )
+
+        readings_before = self._read(p.hand, before)
+        readings = self._read(p.hand, after)
+        start = rewards.start(spec.index, placement, readings_before, readings)
+        frame = rewards.reset_frame(spec.index, readings_before, readings)
+        fixture = jnp.where(p.fixture_at == 3, placement[3:], placement[:3])
+        world = World(
+            Physics.create(after, p.qvel),
+            spec.hand_init,
+            fixture,
+            frame,
+            start,
+        )
+        zero = jnp.zeros(())
+        return State(
+            pipeline_state=world,
+            obs=rewards.stack(frame, frame, start.target, spec),
+            reward=zero,
+            done=zero,
+            metrics={"success": zero},
+        )
+
+    def step(self, state: State, action: jax.Array) -> State:
+        world, spec = state.pipeline_state, self.parameters.spec
+        action = jnp.clip(action, -1.0, 1.0)
+        mocap = world.mocap + scene.ACTION_SCALE * action[:3]
+        mocap = jnp.clip(mocap, spec.mocap_low, spec.mocap_high)
+        data = self._data.replace(mocap_pos=jnp.stack([mocap, world.fixture]))
+        control = jnp.stack([action[3], -action[3]])
+        physics = step_physics(
+            self._model, data, world.physics, control, scene.NUM_SUBSTEPS
+        )
+        data = mjx.kinematics(self._model, data.replace(qpos=physics.qpos))
+        readings = self._read(_read_hand(data), physics.qpos)
+        frame = rewards.observe(readings)
+        obs = rewards.stack(frame, world.frame, world.start.target, spec)
+        reward, success = rewards.reward(spec.index, readings, obs, action, world.start)
+        world = world._replace(physics=physics, mocap=mocap, frame=frame)
+        return state.replace(
+            pipeline_state=world,
+            obs=obs,
+            reward=reward,
+            metrics={"success": success.astype(jnp.float32)},
+        )
+
+    def _read(self, hand: Hand, qpos: jax.Array) -> Readings:
+        p = self.parameters
+        pos, quat = qpos[OBJECT], qpos[OBJECT_QUAT]
+        seen = quat_mul(quat, p.tracked_quat)
+        seen = jnp.select(
+            [p.quat_order == 1, p.quat_order == 2],
+            [rewards.quaternion(quat_to_3x3(seen)), seen],
+            jnp.zeros(4),
+        )
+        return Readings(
+            *hand,
+            object_pos=pos + rotate(p.tracked, quat),
+            object_quat=seen,
+            head=pos + rotate(jnp.array(scene.PEG_HEAD), quat),
+            angle=2.0 * jnp.arctan2(quat[3], quat[0]),
+        )
+
+
+def _read_hand(data: mjx.Data) -> Hand:
+    body = _bodies()
+    left, right = data.xpos[body["leftclaw"]], data.xpos[body["rightclaw"]]
+    # Fingers do not turn in the hand.
+    along, across = data.xmat[body["hand"]][:, 0], data.xmat[body["hand"]][:, 1]
+    return Hand(
+        hand=data.xpos[body["hand"]],
+        left_claw=left,
+        right_claw=right,
+        left_pad=left - scene.PAD_SHIFT * across,
+        right_pad=right + scene.PAD_SHIFT * across,
+        tcp=(left + right) / 2.0 + scene.TIP * along,
+    )
+
+
+@functools.cache
+def _bodies() -> dict[str, int]:
+    model = scene.build_model(TASKS[0])
+    return {name: model.body(name).id for name in ("hand", "leftclaw", "rightclaw")}
+
+
+@functools.cache
+def _load() -> tuple[mjx.Model, mjx.Data]:
+    """The first task's model and its data, as host constants of any program."""
+    with jax.ensure_compile_time_eval():
+        base = scene.build_model(TASKS[0])
+        model = put_model(base)
+        data = mjx.make_data(base, impl="jax")
+        quats = jnp.array([scene.HAND_QUAT, (1.0, 0.0, 0.0, 0.0)])
+        return model, data.replace(mocap_quat=quats)
+
+
+def _describe(task: str) -> Parameters:
+    """A task's parameters but for its model, with NumPy leaves."""
+    spec, thing = SPECS[TASKS.index(task)], scene.THINGS[task]
+    pose = scene.START_POSES[tuple(round(float(x), 6) for x in spec.hand_init)]
+    hangs = thing.offset is not None
+    begins = thing.rest if thing.begins is None else thing.begins
+    rest = np.add(thing.rest, thing.offset) if hangs else thing.rest
+    qpos = np.concatenate([pose.qpos, rest, (1, 0, 0, 0)])
+    model = scene.build_model(task)
+    data = mujoco.MjData(model)
+    data.qpos[:], data.mocap_quat[0] = qpos, scene.HAND_QUAT
+    mujoco.mj_kinematics(model, data)
+    return Parameters(
+        model={},
+        spec=spec,
+        qpos=qpos,
+        qvel=np.concatenate([pose.qvel, np.zeros(6)]),
+        hand=_read_hand(_Frames(data.xpos, data.xmat.reshape(-1, 3, 3))),
+        hangs=np.asarray(hangs),
+        displaced=np.subtract(begins, thing.rest),
+        placed_z=np.asarray(thing.rest[2] if task == "push-v3" else np.nan),
+        fixture_at=np.asarray(3 if task == "peg-insert-side-v3" else 0, np.int32),
+        tracked=np.asarray(thing.tracked, float),
+        tracked_quat=np.asarray(thing.tracked_quat, float),
+        quat_order=np.asarray(scene.QUAT_ORDERS[task], np.int32),
+    )
+
+
+class _Frames(NamedTuple):
+    xpos: np.ndarray
+    xmat: np.ndarray
+
+
+def make_parameters(tasks: Sequence[str]) -> Parameters:
+    """The parameters of n tasks, stacked.
+
+    Args:
+      tasks: names from `TASKS`.
+
+    Raises:
+      ValueError: a name does not exist, is of another benchmark's version, or there is
+        none.
+    """
+    check_names(tasks)
+    base, _ = _load()
+    differing = stack_differences(
+        base, [put_model(scene.build_model(task)) for task in TASKS]
+    )
+    chosen = np.array([TASKS.index(task) for task in tasks])
+
+    def stack(*leaves):
+        values = np.stack(leaves)
+        is_float = np.issubdtype(values.dtype, np.floating)
+        return jnp.asarray(values.astype(np.float32) if is_float else values)
+
+    stacked = jax.tree.map(stack, *[_describe(task) for task in tasks])
+    return stacked._replace(model={k: v[chosen] for k, v in differing.items()})
+
+
+def check_names(tasks: Sequence[str]) -> None:
+    """Refuses names that are not of MT10's v3 tasks.
+
+    Raises:
+      ValueError: saying which are not, and which there are.
+    """
+    if isinstance(tasks, str) or not tasks:
+        raise ValueError(f"tasks must be a list of names, got {tasks!r}")
+    wrong = [task for task in tasks if task not in TASKS]
+    if wrong:
+        raise ValueError(
+            f"tasks {', '.join(map(repr, wrong))} do not exist in MT10 (v3); there are "
+            f"{', '.join(TASKS)}"
+        )
+
+
+def mt10(tasks: Sequence[str] = TASKS) -> FamilySuite:
+    """Meta-World's MT10, or some of its tasks; one program for any of them.
+
+    A one-hot task id is appended by `TaskIdSuite`, or `--config.suite.task_id`.
+
+    Args:
+      tasks: names from `TASKS`, each at most once.
+
+    Raises:
+      ValueError: a name does not exist or is repeated.
+    """
+    tasks = tuple(tasks) if not isinstance(tasks, str) else tasks
+    check_names(tasks)
+    if len(set(tasks)) < len(tasks):
+        raise ValueError(f"tasks must not repeat a name, got {', '.join(tasks)}")
+    return FamilySuite(
+        make_env=MetaWorld,
+        parameters=make_parameters(tasks),
+        name="metaworld_mt10" if tasks == TASKS else "metaworld",
+        task_names=tasks,
+        observation_size=OBSERVATION_SIZE,
+        action_space=ActionSpace(ACTION_SIZE, discrete=False),
+        episode_length=EPISODE_LENGTH,
+        pool_size=POOL_SIZE,
+    )
