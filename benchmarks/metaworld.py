@@ -30,7 +30,7 @@ from environments import Program, measure, ours  # noqa: E402
 
 from pgx_jax.config import PipelineConfig  # noqa: E402
 from pgx_jax.envs import TaskIdSuite, make_suite  # noqa: E402
-from pgx_jax.networks.mlp import make_actor_critic  # noqa: E402
+from pgx_jax.pipeline import make_networks  # noqa: E402
 from pgx_jax.training.ppo import PPO  # noqa: E402
 
 CONFIG = Path(__file__).parents[1] / "experiments/configs/metaworld_mt10.py"
@@ -75,13 +75,7 @@ def measure_training(sizes: dict, small: bool, repeats: int) -> dict:
             ppo_config, num_envs=4, unroll_length=8, num_minibatches=2
         )
     suite = TaskIdSuite.create(make_suite(config.suite.name))
-    networks = make_actor_critic(
-        suite.observation_size,
-        suite.action_space.size,
-        suite.action_space.discrete,
-        config.network.hidden_sizes,
-        config.network.activation,
-    )
+    networks = make_networks(config, suite)
     ppo = PPO(ppo_config, networks, 1_000)
     state = ppo.init(suite, jax.random.key(0))
     steps = sizes["updates"] * ppo_config.steps_per_update * suite.num_tasks

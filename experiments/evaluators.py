@@ -74,19 +74,12 @@ def run_cell(config, name: str, seed: int, evaluators: list[str]):
     import pgx_jax as pgx
     from pgx_jax.analysis.statistics import normalized_mutual_information
     from pgx_jax.envs import make_suite
-    from pgx_jax.networks.mlp import make_actor_critic
+    from pgx_jax.pipeline import make_networks
     from pgx_jax.training.ppo import PPO
     from pgx_jax.training.rollout import RolloutEvaluator
 
     suite = make_suite(name)
-    space = suite.action_space
-    networks = make_actor_critic(
-        suite.observation_size,
-        space.size,
-        space.discrete,
-        config.network.hidden_sizes,
-        config.network.activation,
-    )
+    networks = make_networks(config, suite)
     train_key, collect_key, subset_key, key = jax.random.split(jax.random.key(seed), 4)
     ppo = PPO(config.ppo, networks, config.meta_training.num_updates)
     meta, _ = ppo.run(suite, ppo.init(suite, train_key), ppo.num_updates)

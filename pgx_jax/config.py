@@ -32,10 +32,13 @@ class NetworkConfig:
     Attributes:
       hidden_sizes: width of each hidden layer of either network.
       activation: "tanh", "relu" or "swish".
+      bounded_mean: keep the mean of continuous actions in [-1, 1], for environments
+        that clip them: a mean far outside would explore nothing.
     """
 
     hidden_sizes: tuple[int, ...] = (64, 64)
     activation: str = "tanh"
+    bounded_mean: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

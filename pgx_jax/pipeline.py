@@ -178,12 +178,14 @@ def _make_checked_suite(config: PipelineConfig) -> TaskSuite:
 
 
 def make_networks(config: PipelineConfig, suite: TaskSuite) -> ActorCritic:
+    """The networks of the config, in the sizes of the suite."""
     return make_actor_critic(
         suite.observation_size,
         suite.action_space.size,
         suite.action_space.discrete,
         config.network.hidden_sizes,
         config.network.activation,
+        config.network.bounded_mean,
     )
 
 

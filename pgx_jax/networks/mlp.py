@@ -41,14 +41,23 @@ class MLP(nn.Module):
 
 
 class GaussianHead(nn.Module):
-    """An MLP for the mean beside a log standard deviation that no input changes."""
+    """An MLP for the mean beside a log standard deviation that no input changes.
+
+    Attributes:
+      mean: of the action.
+      initial_log_std: of every component.
+      bounded: whether the mean goes through tanh.
+    """
 
     mean: MLP
     initial_log_std: float = 0.0
+    bounded: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         mean = self.mean(x)
+        if self.bounded:
+            mean = jnp.tanh(mean)
         init = nn.initializers.constant(self.initial_log_std)
         log_std = self.param("log_std", init, (mean.shape[-1],))
         return mean, jnp.broadcast_to(log_std, mean.shape)
@@ -100,6 +109,7 @@ def make_actor_critic(
     discrete: bool,
     hidden_sizes: Sequence[int] = (64, 64),
     activation: str = "tanh",
+    bounded_mean: bool = False,
 ) -> ActorCritic:
     """Builds an MLP actor and an MLP critic of the same hidden sizes.
 
@@ -109,6 +119,7 @@ def make_actor_critic(
       discrete: a categorical head if true, else a Gaussian one.
       hidden_sizes: width of each hidden layer of either network.
       activation: "tanh", "relu" or "swish".
+      bounded_mean: whether the mean of a Gaussian head is in [-1, 1].
 
     Raises:
       ValueError: the activation does not exist, or a hidden size is not positive.
@@ -122,7 +133,9 @@ def make_actor_critic(
     hidden_sizes = tuple(hidden_sizes)
     policy = MLP(hidden_sizes, action_size, 0.01, ACTIVATIONS[activation])
     return ActorCritic(
-        policy_network=policy if discrete else GaussianHead(policy),
+        policy_network=(
+            policy if discrete else GaussianHead(policy, bounded=bounded_mean)
+        ),
         value_network=MLP(hidden_sizes, 1, 1.0, ACTIVATIONS[activation]),
         observation_size=observation_size,
         discrete=discrete,

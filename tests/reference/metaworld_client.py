@@ -30,7 +30,7 @@ TASKS = (
     "window-close-v3",
 )
 ACTION_SIZE = 4
-DEFAULT_PYTHON = "/tmp/v/metaworld/bin/python"
+DEFAULT_PYTHON = "/tmp/metaworld/bin/python"
 _LENGTH = struct.Struct("<Q")
 
 

@@ -304,7 +304,7 @@ def main() -> None:
     )
     parser.add_argument("run", choices=COMPARISONS)
     parser.add_argument("--environment", choices=ENVIRONMENTS, default="ours")
-    parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("/tmp/mw"))
+    parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("runs/metaworld"))
     parser.add_argument("--goals", type=int, help="the first so many; default: all")
     parser.add_argument("--python", default=DEFAULT_PYTHON, help="that has Meta-World")
     arguments = parser.parse_args()

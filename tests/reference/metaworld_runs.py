@@ -1,8 +1,8 @@
 """What the official Meta-World does in MT10: references for our port of it to MJX.
 
-    python3.11 -m venv /tmp/v/metaworld
-    /tmp/v/metaworld/bin/pip install metaworld==3.1.1
-    P=/tmp/v/metaworld/bin/python
+    python3.11 -m venv /tmp/metaworld
+    /tmp/metaworld/bin/pip install metaworld==3.1.1 packaging
+    P=/tmp/metaworld/bin/python
     $P tests/reference/metaworld_runs.py episodes
     $P tests/reference/metaworld_runs.py openloop
     python tests/reference/metaworld_runs.py replay --assets $($P -c \
@@ -108,7 +108,9 @@ def reset_at(env, placement: np.ndarray) -> np.ndarray:
 
 def act(policy, observation: np.ndarray) -> np.ndarray:
     """The policy's action as the environment will take it; float64 [ACTION_SIZE]."""
-    return np.clip(np.asarray(policy.get_action(observation), np.float64), -1.0, 1.0)
+    # A copy, since the door's policy writes into what it is given.
+    action = policy.get_action(observation.copy())
+    return np.clip(np.asarray(action, np.float64), -1.0, 1.0)
 
 
 def pad(placements: np.ndarray) -> np.ndarray:
@@ -378,7 +380,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", choices=RUNS)
-    parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("/tmp/mw"))
+    parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("runs/metaworld"))
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
     parser.add_argument("--goals", type=int, help="placements a task")
     parser.add_argument("--assets", type=pathlib.Path, help="of Meta-World, for replay")

@@ -9,7 +9,7 @@ joints that stands where the object's frame does (the door's case, the block wit
 hole). So models of different tasks differ in numbers only, and one MJX program, batched
 over those numbers, steps all of them.
 
-The object has a box and three capsules, the fixture four boxes; a task's unused ones
+The object has a box and four capsules, the fixture four boxes; a task's unused ones
 are parked far below the table. Only pairs of geoms that can touch in some task collide,
 and of all their contacts the solver gets the `MAX_CONTACTS` deepest.
 
@@ -255,6 +255,7 @@ class Thing(NamedTuple):
       spring: N/m, and the displacement along z at which it rests.
       box: of the object, or None.
       capsules: of the object, at most three.
+      shaft: what of the object the fixture stops, or None.
       fixture: boxes of the fixture, at most four; the first one is that which the
         gripper's palm may rest on.
       stops: at most three.
@@ -278,6 +279,7 @@ class Thing(NamedTuple):
     spring: tuple[float, float] = (0.0, 0.0)
     box: Box | None = None
     capsules: tuple[Capsule, ...] = ()
+    shaft: Capsule | None = None
     fixture: tuple[Box, ...] = ()
     stops: tuple[Stop, ...] = ()
     tracked: Vector = (0, 0, 0)
@@ -451,7 +453,7 @@ _PEG = Thing(
     armature=0.0,
     box=Box((0.015, 0.015, 0.12), (0, 0, 0)),
     # As the hole's walls feel it, of 15 mm play.
-    capsules=(Capsule((-0.105, 0, 0), (0.105, 0, 0), 0.015),),
+    shaft=Capsule((-0.105, 0, 0), (0.105, 0, 0), 0.015),
     fixture=(
         Box((0.1, 0.1, 0.02), (0, 0, 0.18)),
         Box((0.096, 0.1, 0.05), (0, 0, 0.05)),
@@ -634,17 +636,20 @@ def _add_gripper(spec, hand):
             size=np.add(FINGER_HALF, PAD_MARGIN),
             **_UNPAIRED,
         )
-        radius = FINGER_HALF[1] + PAD_MARGIN
-        along = (TIP + PAD_MARGIN - radius, *shift[1:])
-        _add_capsule(
-            body, f"{name}_axis", Capsule((-along[0], *shift[1:]), along, radius)
-        )
+        _add_capsule(body, f"{name}_edge", _find_edge(shift[1]))
         actuator = spec.add_actuator(
             name=name, trntype=mujoco.mjtTrn.mjTRN_JOINT, target=name
         )
         actuator.set_to_position(kp=FINGER_STIFFNESS)
         actuator.ctrllimited = True
         actuator.ctrlrange = (-1, 1)
+
+
+def _find_edge(y):
+    """The finger's edge along its length that meets a fixture: the one on the left."""
+    length, radius, width = np.add(FINGER_HALF, PAD_MARGIN)
+    x, z = length - radius, radius - width
+    return Capsule((-x, y, z), (x, y, z), radius)
 
 
 def _add_table(spec):
@@ -677,6 +682,7 @@ def _add_object(spec, thing):
     )
     for i in range(NUM_CAPSULES):
         _add_capsule(body, f"capsule{i}", _get(thing.capsules, i) or _park(i))
+    _add_capsule(body, "shaft", thing.shaft or _park(NUM_CAPSULES))
     for i in range(NUM_STOPS):
         stop = _get(thing.stops, i)
         body.add_geom(
@@ -741,13 +747,13 @@ def _add_pairs(spec, thing):
         for capsule in capsules:
             add(finger, capsule, mix(PAD, HARD), PAD_FRICTION)
         for box in fixture:
-            add(f"{finger}_axis", box, mix(PAD, HARD), PAD_FRICTION)
+            add(f"{finger}_edge", box, mix(PAD, HARD), PAD_FRICTION)
     for capsule in capsules:
         add("palm", capsule, mix(DEFAULT, HARD))
     add("palm", fixture[0], mix(DEFAULT, HARD))
     add("table", "box", mix(DEFAULT, thing.softness))
     for box in fixture:
-        add(capsules[0], box, mix(thing.softness, HARD))
+        add("shaft", box, mix(thing.softness, HARD))
     for i in range(NUM_STOPS):
         stop = _get(thing.stops, i)
         softness = soften(stop.softness, stop.weight) if stop else DEFAULT

@@ -1,0 +1,227 @@
+"""MT10 against the official environments, from recorded episodes.
+
+`tests/reference/metaworld_runs.py` makes the fixture.
+"""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+import pytest
+
+from pgx_jax.envs import TaskIdSuite, make_suite
+from pgx_jax.envs.metaworld import TASKS, mt10
+from pgx_jax.envs.metaworld.scene import HELD_ARMATURE, THINGS, build_model, soften
+
+FIXTURE = Path(__file__).parent / "fixtures" / "metaworld_openloop.npz"
+NUM_GOALS = 10
+HAND, OBJECT = slice(0, 3), slice(4, 7)
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    """Each array of the fixture, with a leading axis of tasks; m."""
+    with np.load(FIXTURE) as file:
+        return {
+            name: np.stack([file[f"{task}/{name}"] for task in TASKS])
+            for name in (
+                "placements",
+                "start_observation",
+                "actions",
+                "hand",
+                "object",
+                "first_contact",
+                "version_divergence",
+            )
+        }
+
+
+@pytest.fixture(scope="module")
+def suite():
+    return mt10()
+
+
+@pytest.fixture(scope="module")
+def step(suite):
+    """All tasks in one program, which the tests of this module share."""
+    return jax.jit(suite.step)
+
+
+@pytest.fixture(scope="module")
+def start(suite, recorded):
+    """The recorded episodes at their start."""
+    state = jax.jit(suite.reset, static_argnums=1)(jax.random.key(0), NUM_GOALS)
+
+    def place(parameters, placement):
+        return suite.make_env(parameters).reset_at(placement)
+
+    env_state = jax.jit(jax.vmap(jax.vmap(place, (None, 0))))(
+        suite.parameters, jnp.asarray(recorded["placements"])
+    )
+    return state._replace(env_state=env_state, observation=env_state.obs)
+
+
+@pytest.fixture(scope="module")
+def replayed(start, step, recorded):
+    """Observations after every fifth of the recorded actions; [task, goal, 20, 39]."""
+    state, observations = start, []
+    for i in range(recorded["actions"].shape[2]):
+        state = step(state, jnp.asarray(recorded["actions"][:, :, i]))
+        assert not np.any(state.divergence)
+        if i % 5 == 4:
+            observations.append(np.asarray(state.next_observation))
+    return np.stack(observations, axis=2)
+
+
+def test_episodes_start_as_the_official_ones(start, recorded):
+    difference = np.abs(start.observation - recorded["start_observation"])
+    assert difference.max() < 1e-3
+
+
+@pytest.mark.parametrize("task", range(len(TASKS)), ids=TASKS)
+def test_same_actions_move_hand_and_object_as_officially(replayed, recorded, task):
+    hand = 1e3 * np.linalg.norm(
+        replayed[task, ..., HAND] - recorded["hand"][task], axis=-1
+    )
+    thing = 1e3 * np.linalg.norm(
+        replayed[task, ..., OBJECT] - recorded["object"][task], axis=-1
+    )
+    contact = recorded["first_contact"][task]
+    steps = 5 * np.arange(1, 21)
+    before = (steps < contact[:, None]) | (contact[:, None] == 0)
+    if TASKS[task] == "drawer-close-v3":
+        # The fingertips graze the drawer when the episode begins, and have left it
+        # before the recorded contact.
+        before &= steps > 10
+    free = np.where(before, hand, 0.0).max(axis=1)
+    assert np.median(free) < 0.5  # mm
+
+    allowed = np.maximum(6.0, 1e3 * recorded["version_divergence"][task])
+    if TASKS[task] == "window-close-v3":
+        # Pressed against the closed window, the hand slips along its handle.
+        allowed[-1, 0] = 15.0
+    divergence = np.stack([np.median(hand, axis=0), np.median(thing, axis=0)], axis=-1)
+    for i in (9, 19):  # after 50 and 100 steps
+        assert np.all(divergence[i] <= allowed[i]), divergence[i]
+
+
+def test_objects_are_moved_in_the_recorded_episodes(replayed):
+    """Or the comparison would be of things at rest."""
+    moved = np.linalg.norm(
+        replayed[:, :, -1, OBJECT] - replayed[:, :, 0, OBJECT], axis=-1
+    )
+    still = np.median(moved, axis=1) < 0.03
+    assert [TASKS[i] for i in np.flatnonzero(still)] == ["reach-v3"]
+
+
+def test_models_differ_in_numbers_only():
+    models = [build_model(task) for task in TASKS]
+    for name in ("nq", "nv", "ngeom", "nbody", "npair", "nu"):
+        assert len({getattr(model, name) for model in models}) == 1
+    for name in ("geom_type", "jnt_type", "pair_geom1", "pair_geom2", "pair_dim"):
+        assert all(
+            np.array_equal(getattr(model, name), getattr(models[0], name))
+            for model in models
+        )
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_held_degrees_of_freedom_do_not_move(task):
+    """Under a force of 1,000 N and 1,000 N m for a second."""
+    model, thing = build_model(task), THINGS[task]
+    data = mujoco.MjData(model)
+    address = model.joint("object").dofadr[0]
+    held = [i for i in range(6) if i not in thing.free]
+    assert np.all(model.dof_armature[address + np.array(held, int)] == HELD_ARMATURE)
+    # Above everything, the fixture where it belongs.
+    data.qpos[-7:] = 0, 0, 5, 1, 0, 0, 0
+    data.mocap_pos[1] = np.subtract((0, 0, 5), thing.offset or (0, 0, 0))
+    for i in held:
+        data.qfrc_applied[address + i] = 1000.0
+    before = data.qpos[-7:].copy()
+    for _ in range(400):
+        mujoco.mj_step(model, data)
+    moved = np.abs(data.qpos[-7:] - before)
+    translations = [i for i in held if i < 3]
+    assert np.all(moved[translations] < 1e-4)
+    if 3 in held and 4 in held:
+        assert np.all(moved[4:6] < 1e-4)
+
+
+def test_soften_scales_the_regularisation_and_keeps_stiffness():
+    time_constant, (low, high, width) = soften((0.02, (0.9, 0.95, 0.001)), 3.0, 0.5)
+    assert (1 - low) / low == pytest.approx(3.0 * 0.1 / 0.9)
+    assert (1 - high) / high == pytest.approx(3.0 * 0.05 / 0.95)
+    # MuJoCo's stiffness is 1 / (high time_constant)^2.
+    assert high * time_constant == pytest.approx(0.95 * 0.02)
+    assert width == pytest.approx(0.0005)
+
+
+def test_an_episode_is_truncated_and_starts_anew_somewhere_else(start, step):
+    state = start._replace(
+        episode_length=jnp.full_like(start.episode_length, 499).at[:, 0].set(0)
+    )
+    action = jnp.zeros((len(TASKS), NUM_GOALS, 4))
+    state = step(state, action)
+    assert np.all(state.truncation[:, 1:]) and not np.any(state.truncation[:, 0])
+    assert not np.any(state.termination)
+    fixed = np.asarray(state.env_state.pipeline_state.start.target)
+    for task in range(len(TASKS)):
+        assert len(np.unique(fixed[task].round(6), axis=0)) > 3
+    state = step(state, action)
+    assert np.all(state.episode_length[:, 1:] == 1)
+    assert step._cache_size() == 1
+
+
+def test_physics_that_diverges_ends_that_episode_alone(start, step):
+    world = start.env_state.pipeline_state
+    velocity = world.physics.qvel.at[3, 2].set(jnp.nan)
+    world = world._replace(physics=world.physics._replace(qvel=velocity))
+    state = start._replace(env_state=start.env_state.replace(pipeline_state=world))
+    state = step(state, jnp.zeros((len(TASKS), NUM_GOALS, 4)))
+    diverged = np.zeros((len(TASKS), NUM_GOALS), bool)
+    diverged[3, 2] = True
+    np.testing.assert_array_equal(state.divergence, diverged)
+    np.testing.assert_array_equal(state.termination, diverged)
+    assert np.all(np.isfinite(state.observation)) and np.all(np.isfinite(state.reward))
+    assert np.all(np.isfinite(state.env_state.pipeline_state.physics.qvel))
+
+
+def test_a_task_alone_is_the_same_as_among_all(start, step, recorded):
+    task = TASKS.index("drawer-open-v3")
+    alone = make_suite("drawer-open-v3")
+    chosen = jax.tree.map(lambda x: x[task : task + 1, :1], start._replace(pool=None))
+    chosen = chosen._replace(
+        pool=jax.tree.map(lambda x: x[task : task + 1], start.pool)
+    )
+    action = jnp.asarray(recorded["actions"][:, :, 0])
+    among = step(start, action)
+    by_itself = jax.jit(alone.step)(chosen, action[task : task + 1, :1])
+    np.testing.assert_allclose(
+        by_itself.next_observation[0, 0], among.next_observation[task, 0], atol=1e-5
+    )
+    np.testing.assert_allclose(by_itself.reward[0, 0], among.reward[task, 0], atol=1e-4)
+
+
+def test_suites_by_name():
+    suite = TaskIdSuite.create(make_suite("metaworld_mt3"))
+    assert suite.task_names == ("reach-v3", "drawer-close-v3", "window-open-v3")
+    assert suite.observation_size == 42
+    assert make_suite("metaworld_mt10").task_names == TASKS
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        (("reach-v3", "reach-v2"), "'reach-v2' do not exist in MT10"),
+        (("basketball-v3",), "'basketball-v3' do not exist in MT10"),
+        (("push-v3", "push-v3"), "tasks must not repeat"),
+        ((), "tasks must be a list of names"),
+        ("push-v3", "tasks must be a list of names"),
+    ],
+)
+def test_names_that_do_not_exist_are_refused(tasks, message):
+    with pytest.raises(ValueError, match=message):
+        mt10(tasks)
