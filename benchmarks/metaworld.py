@@ -4,11 +4,11 @@ python benchmarks/metaworld.py            # a GPU, about four minutes
 python benchmarks/metaworld.py --small    # a CPU
 
 All ten tasks at 1,024 to 16,384 environments in all, normal actions, resets from the
-pool included, as in environments.py. Training is PPO with the settings and networks of
-experiments/configs/metaworld_mt10.py. "cached" is compiling the same program again with
-JAX's persistent cache filled. The row of the original, on one CPU core, is measured by
-tests/reference/metaworld_runs.py in its own virtual environment (`speed`), and given
-with --official=STEPS_PER_SECOND.
+pool included, as in environments.py. Training is PPO with the networks and settings of
+experiments/configs/metaworld_mt10.py but 1,024 environments a task. "cached" is
+compiling the same program again with JAX's persistent cache filled. The row of the
+original, on one CPU core, is measured by `tests/reference/metaworld_runs.py speed` in
+its own virtual environment, and given with --official=STEPS_PER_SECOND.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def measure_training(sizes: dict, small: bool, repeats: int) -> dict:
     config = PipelineConfig.from_dict(
         runpy.run_path(str(CONFIG))["get_config"]().to_dict()
     )
-    ppo_config = config.ppo
+    ppo_config = dataclasses.replace(config.ppo, num_envs=1024, num_minibatches=16)
     if small:
         ppo_config = dataclasses.replace(
             ppo_config, num_envs=4, unroll_length=8, num_minibatches=2

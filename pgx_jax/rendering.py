@@ -328,10 +328,14 @@ def describe_task(suite: TaskSuite, task: int) -> str:
     """The parameters that differ between a suite's tasks, as those of one task.
 
     Parameters of more than three numbers a task are left out, and so are suites that
-    are no families.
+    are no families. An environment class may describe its parameters itself, by a
+    static method `describe(parameters)`.
     """
     if isinstance(suite, TaskIdSuite):
         suite = suite.suite
+    describe = getattr(getattr(suite, "make_env", None), "describe", None)
+    if describe is not None:
+        return describe(jax.tree.map(lambda x: x[task], suite.parameters))
     parts = []
     for path, leaf in jax.tree.leaves_with_path(getattr(suite, "parameters", None)):
         values = np.asarray(leaf)

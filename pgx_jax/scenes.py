@@ -32,6 +32,7 @@ RATIO = 640 / 312  # width by height of the scenes that are free to choose
 GROUND = ("#f1f3f6", "#e3e7ec")  # the two tones of the chequered floor
 SHADOW = "#c3c8d1"
 CELL = 0.5  # m, a square of the floor where Matplotlib draws it
+HIDDEN_GROUPS = 3  # from which on geoms are not drawn, by MuJoCo's default
 OVERSAMPLING = 2  # along each side, since drivers smooth edges too little
 OPENGL_BACKENDS = ("egl", "osmesa", "glfw")
 # What differs between the models of one structure that a family's tasks may have.
@@ -410,7 +411,7 @@ def solid_geoms(model: mujoco.MjModel) -> list[int]:
     return [
         geom
         for geom in range(model.ngeom)
-        if model.geom_group[geom] < 3
+        if model.geom_group[geom] < HIDDEN_GROUPS
         and mjtGeom(model.geom_type[geom])
         not in (mjtGeom.mjGEOM_PLANE, mjtGeom.mjGEOM_HFIELD)
         and _geom_rgba(model, geom)[3] > 0
@@ -418,9 +419,10 @@ def solid_geoms(model: mujoco.MjModel) -> list[int]:
 
 
 def find_floors(model: mujoco.MjModel) -> np.ndarray:
-    """The geoms that are planes; int [number]."""
+    """The geoms that are planes, and shown; int [number]."""
     # An enumeration is equal to an integer of NumPy, but not to an array of them.
-    return np.flatnonzero(model.geom_type == int(mjtGeom.mjGEOM_PLANE))
+    is_plane = model.geom_type == int(mjtGeom.mjGEOM_PLANE)
+    return np.flatnonzero(is_plane & (model.geom_group < HIDDEN_GROUPS))
 
 
 def geom_colours(model: mujoco.MjModel, colour: str) -> np.ndarray:

@@ -49,6 +49,19 @@ def test_continuous_policy_starts_as_a_standard_normal():
     np.testing.assert_allclose(log_prob, expected, rtol=1e-5)
 
 
+def test_a_bounded_mean_stays_within_one():
+    networks = make_actor_critic(3, 2, False, hidden_sizes=(8,), bounded_mean=True)
+    free = make_actor_critic(3, 2, False, hidden_sizes=(8,))
+    params = networks.init(jax.random.key(0))["policy"]
+    params = jax.tree.map(lambda x: 100.0 * x, params)
+    x = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    mean = networks.distribution(params, x).mode()
+    assert np.abs(free.distribution(params, x).mode()).max() > 2.0
+    np.testing.assert_allclose(
+        mean, np.tanh(free.distribution(params, x).mode()), atol=1e-6
+    )
+
+
 def test_bad_sizes_are_refused():
     with pytest.raises(ValueError, match="activation must be one of.*'gelu'"):
         make_actor_critic(3, 2, True, activation="gelu")

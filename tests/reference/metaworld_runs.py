@@ -21,6 +21,7 @@ Together less than three minutes on one CPU core. Results go to --folder, but th
   is how closely a port can be expected to follow. In MuJoCo 3.3.0, the version that
   Meta-World pins, the divergence is exactly 0.
 - record: the fixture, from the results of `openloop` and `replay`.
+- speed: steps per second of the original on one core.
 - serve: answers observations with the actions of the scripted policies, see
   metaworld_client.py.
 """
@@ -32,6 +33,7 @@ import json
 import pathlib
 import pickle
 import sys
+import time
 import warnings
 
 import mujoco
@@ -355,6 +357,23 @@ def run_record(arguments: argparse.Namespace) -> None:
     print(f"{FIXTURE}: {FIXTURE.stat().st_size / 1024:.0f} KiB")
 
 
+def run_speed(arguments: argparse.Namespace) -> None:
+    """Steps per second of every task under random actions, and over all of them."""
+    rng = np.random.default_rng(SEED)
+    seconds = []
+    for task in arguments.tasks:
+        env = make_env(task)
+        reset_at(env, draw_placements(task, 1)[0])
+        actions = rng.uniform(-1.0, 1.0, (EPISODE_LENGTH, ACTION_SIZE))
+        began = time.perf_counter()
+        for action in actions:
+            env.step(action)
+        seconds.append(time.perf_counter() - began)
+        print(f"{task}: {EPISODE_LENGTH / seconds[-1]:.0f} steps a second", flush=True)
+    total = EPISODE_LENGTH * len(seconds) / sum(seconds)
+    print(f"all: {total:.0f} steps a second, resets not counted")
+
+
 def run_serve(arguments: argparse.Namespace) -> None:
     """[tasks, goals, 39] in, [tasks, goals, ACTION_SIZE] out, until the input ends."""
     policies = list(make_policies(arguments.tasks).values())
@@ -371,6 +390,7 @@ RUNS = {
     "openloop": run_openloop,
     "replay": run_replay,
     "record": run_record,
+    "speed": run_speed,
     "serve": run_serve,
 }
 
@@ -380,7 +400,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", choices=RUNS)
-    parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("runs/metaworld"))
+    parser.add_argument(
+        "--folder", type=pathlib.Path, default=pathlib.Path("runs/metaworld")
+    )
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
     parser.add_argument("--goals", type=int, help="placements a task")
     parser.add_argument("--assets", type=pathlib.Path, help="of Meta-World, for replay")

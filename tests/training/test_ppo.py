@@ -58,6 +58,16 @@ def test_values_go_through_truncation_and_stop_at_termination(clock_suite):
     np.testing.assert_allclose(values[1:, :4], [finite, finite], rtol=0.02)
 
 
+def test_staggered_resets_spread_the_time_limits(clock_suite):
+    suite = clock_suite([0, 1, 0], [NEVER] * 3)
+    state = TRAINER.init(suite, jax.random.key(0))
+    assert np.all(state.suite_state.episode_length == 0)
+    config = dataclasses.replace(CONFIG, stagger_resets=True)
+    state = PPO(config, NETWORKS, UPDATES).init(suite, jax.random.key(0))
+    length = np.asarray(state.suite_state.episode_length)
+    assert set(np.unique(length)) == set(range(suite.episode_length))
+
+
 def test_opposite_tasks_need_two_policies(clock_suite):
     """Bandits of one pull: each policy finds its arm; one for both must fail one."""
     suite = clock_suite([0, 1, 0], [1, 1, 1])

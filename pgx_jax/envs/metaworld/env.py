@@ -102,6 +102,21 @@ class World(NamedTuple):
     frame: jax.Array
     start: Start
 
+    # What drawing needs, as `mjx.Data` has it.
+
+    @property
+    def qpos(self) -> jax.Array:
+        return self.physics.qpos
+
+    @property
+    def mocap_pos(self) -> jax.Array:
+        return jnp.stack([self.mocap, self.fixture, self.start.target], axis=-2)
+
+    @property
+    def mocap_quat(self) -> jax.Array:
+        upright = (1.0, 0.0, 0.0, 0.0)
+        return jnp.array([scene.HAND_QUAT, upright, upright])
+
 
 class MetaWorld(Env):
     """One task of MT10.
@@ -124,6 +139,17 @@ class MetaWorld(Env):
         self.parameters = parameters
         base, self._data = _load()
         self._model = replace_arrays(base, parameters.model)
+
+    @staticmethod
+    def describe(parameters: Parameters) -> str:
+        """What tells a task from others but its name, in pictures: nothing."""
+        del parameters
+        return ""
+
+    @property
+    def mj_model(self) -> mujoco.MjModel:
+        """The task's model as it is drawn."""
+        return scene.build_model(TASKS[int(self.parameters.spec.index)], visible=True)
 
     def reset(self, rng: jax.Array) -> State:
         """Starts an episode with things somewhere in the task's box."""

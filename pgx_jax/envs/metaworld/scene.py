@@ -52,6 +52,14 @@ POINT_RADIUS = 1e-3  # m, of the points that stop at planes
 
 Vector = Sequence[float]
 
+# Of pictures.
+VIEW_CENTRE, VIEW_EXTENT = (0.0, 0.67, 0.17), 0.64  # m
+VIEW_AZIMUTH, VIEW_ELEVATION = 140.0, -26.0  # degrees
+ARM_RADII = (0.075, 0.06, 0.06, 0.055, 0.05, 0.045, 0.04)  # m
+ARM_COLOUR = (0.78, 0.30, 0.28, 1.0)
+GOAL_COLOUR = (0.1, 0.7, 0.25, 1.0)
+HIDDEN = 4  # a group of geoms that is not drawn
+
 
 class Link(NamedTuple):
     """A link of the arm and the hinge, about its z axis, that it turns on."""
@@ -529,7 +537,7 @@ QUAT_ORDERS = {
 
 
 @functools.cache
-def build_model(task: str) -> mujoco.MjModel:
+def build_model(task: str, visible: bool = False) -> mujoco.MjModel:
     """The MuJoCo model of one task.
 
     Positions of joints are those of the arm's seven hinges, the right and the left
@@ -538,6 +546,7 @@ def build_model(task: str) -> mujoco.MjModel:
 
     Args:
       task: one of `TASKS`.
+      visible: for pictures: with the arm's links and a third mocap body, the goal.
     """
     thing = THINGS[task]
     spec = mujoco.MjSpec()
@@ -550,8 +559,12 @@ def build_model(task: str) -> mujoco.MjModel:
     _add_object(spec, thing)
     _add_fixture(spec, thing)
     _add_pairs(spec, thing)
+    if visible:
+        _show(spec, thing)
     model = spec.compile()
     _hold(model, thing)
+    if visible:
+        model.stat.center[:], model.stat.extent = VIEW_CENTRE, VIEW_EXTENT
     return model
 
 
@@ -726,12 +739,12 @@ def _add_pairs(spec, thing):
     fixture = [f"fixture{i}" for i in range(NUM_FIXTURE_BOXES)]
     pad_on_box = mix(PAD, thing.softness)
 
-    def add(first, second, softness, friction=FRICTION, condim=3):
-        # Four edges of a pyramid share a normal force, and each is regularised by
-        # 2 mu^2 (1 + mu^2) times what an elliptic cone's normal would be.
-        edges = 2.0 * friction**2 * (1.0 + friction**2) / 4.0
+    def add(first, second, softness, friction=FRICTION, condim=3, by_friction=False):
         if condim > 1:
-            softness = soften(softness, 1.0 / edges)
+            # Where the normal is softer than it should be, a force presses deeper, and
+            # impedance rises over that much more.
+            ratio = _pyramid(friction) / _pyramid(friction, by_friction)
+            softness = soften(softness, 1.0 / _pyramid(friction, by_friction), ratio)
         time_constant, impedance = softness
         spec.add_pair(
             geomname1=first,
@@ -743,7 +756,7 @@ def _add_pairs(spec, thing):
         )
 
     for finger in fingers:
-        add(finger, "box", pad_on_box, PAD_FRICTION)
+        add(finger, "box", pad_on_box, PAD_FRICTION, by_friction=True)
         for capsule in capsules:
             add(finger, capsule, mix(PAD, HARD), PAD_FRICTION)
         for box in fixture:
@@ -751,13 +764,30 @@ def _add_pairs(spec, thing):
     for capsule in capsules:
         add("palm", capsule, mix(DEFAULT, HARD))
     add("palm", fixture[0], mix(DEFAULT, HARD))
-    add("table", "box", mix(DEFAULT, thing.softness))
+    add("table", "box", mix(DEFAULT, thing.softness), by_friction=True)
     for box in fixture:
         add("shaft", box, mix(thing.softness, HARD))
     for i in range(NUM_STOPS):
         stop = _get(thing.stops, i)
         softness = soften(stop.softness, stop.weight) if stop else DEFAULT
         add(f"plane{i}", f"point{i}", softness, condim=1)
+
+
+def _pyramid(friction, by_friction=False):
+    """How much softer than an elliptic cone MuJoCo's pyramidal one is.
+
+    Each of a pyramid's four edges is regularised by 2 mu^2 (1 + mu^2) times what the
+    normal of an elliptic cone would be. The four share a normal force, and pairs of
+    opposite ones, which lean by mu, a tangential one; so either the normal or the
+    tangential softness can be that of the elliptic cone, which has one for both. What
+    is held between fingers creeps by the latter.
+
+    Args:
+      friction: mu, the coefficient of sliding friction.
+      by_friction: whether to compare tangential softness.
+    """
+    edge = 2.0 * friction**2 * (1.0 + friction**2)
+    return edge / (2.0 * friction**2) if by_friction else edge / 4.0
 
 
 def _hold(model, thing):
@@ -775,6 +805,55 @@ def _hold(model, thing):
     for name, weights in INVERSE_WEIGHTS.items():
         model.body(name).invweight0 = weights
     model.stat.meaninertia = MEAN_INERTIA
+
+
+def _show(spec, thing):
+    """Hides what only collides, shows the arm and the goal, and colours things."""
+    # The last one ends where the fingers are not hidden.
+    ends = [link.pos for link in ARM[1:]] + [tuple(0.55 * x for x in HAND_POS)]
+    for i, end in enumerate(ends):
+        spec.body(f"link{i}").add_geom(
+            type=mujoco.mjtGeom.mjGEOM_CAPSULE,
+            size=(ARM_RADII[i], 0, 0),
+            fromto=(0, 0, 0, *end),
+            mass=0,
+            rgba=ARM_COLOUR,
+            **_UNPAIRED,
+        )
+    goal = spec.worldbody.add_body(name="goal", mocap=True)
+    goal.add_geom(
+        type=mujoco.mjtGeom.mjGEOM_SPHERE,
+        size=(0.02, 0, 0),
+        rgba=GOAL_COLOUR,
+        **_UNPAIRED,
+    )
+    spec.add_texture(
+        name="table",
+        type=mujoco.mjtTexture.mjTEXTURE_2D,
+        builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER,
+        rgb1=(0.9, 0.9, 0.9),
+        rgb2=(0.8, 0.8, 0.8),
+        width=256,
+        height=256,
+    )
+    table = spec.add_material(name="table", texuniform=True, texrepeat=(5, 5))
+    table.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "table"
+    of_object, of_fixture = thing.colours
+    for geom in spec.geoms:
+        kind, parent = geom.name.rstrip("0123456789"), geom.parent.name
+        # The gripper's palm and fingers keep MuJoCo's grey.
+        if kind in ("plane", "point", "shaft") or kind.endswith("_edge"):
+            geom.group = HIDDEN
+        elif kind == "table":
+            geom.material = "table"
+        elif parent == "object":
+            geom.rgba = of_object
+        elif parent == "fixture":
+            geom.rgba = of_fixture
+        if geom.pos[2] < PARKED[2] / 2:
+            geom.group = HIDDEN
+    view = spec.visual.global_
+    view.azimuth, view.elevation = VIEW_AZIMUTH, VIEW_ELEVATION
 
 
 def _add_capsule(body, name, capsule):
