@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -301,14 +302,18 @@ def log_axis(axis, values=None) -> None:
     if values is None:
         axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
     else:
-        axis.set_major_locator(ticker.FixedLocator(sorted(set(values))))
+        places = sorted(set(values))
+        # Of values that would be written over each other, the last.
+        pairs = zip(places, [*places[1:], math.inf], strict=True)
+        kept = [x for x, following in pairs if following > 1.05 * x]
+        axis.set_major_locator(ticker.FixedLocator(kept))
     axis.set_minor_locator(ticker.NullLocator())
     axis.set_major_formatter(ticker.FuncFormatter(lambda x, _: _short(x)))
 
 
 def _short(number: float) -> str:
-    """3 significant digits: 0.05, 400, 20.5k, 1.32M."""
-    for size, letter in ((1e6, "M"), (1e3, "k")):
+    """3 significant digits: 0.05, 400, 20.5k, 1.32M, 1G."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= size:
             return f"{number / size:.3g}{letter}"
     return f"{number:.3g}"
