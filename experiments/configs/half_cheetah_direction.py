@@ -3,8 +3,8 @@
 For a GPU; six minutes on an H100. Measured over three seeds
 (experiments/results/half_cheetah_direction.md): two groups, NMI 1.0 with the planted
 ones, from a meta-policy that has hardly moved (20,000 steps a task); they earn 785, one
-policy for all -0.3, which stays where it is, random groups 77. The budget after grouping
-is 400,000 steps a task.
+policy for all -0.3, which stays where it is, random groups 77. The budget after
+grouping is 400,000 steps a task.
 """
 
 from ml_collections import config_dict

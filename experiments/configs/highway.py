@@ -3,9 +3,9 @@
 Density, speed limit, politeness and lanes differ by task (`pgx_jax.envs.highway`). The
 budget is 61,440 steps a task before and after grouping, and 8,192 of adaptation. No
 policy can earn more than 30 an episode. Measured over three seeds
-(experiments/results/highway.md): 23.9 to 24.0 whatever the grouping, and 24.0 to 24.3 on
-unseen highways after adaptation; one policy is as good as any. Two lanes of slow traffic
-(tasks 6 and 8) hold the ego up, which cannot aim at less than 20 m/s.
+(experiments/results/highway.md): 23.9 to 24.0 whatever the grouping, and 24.0 to 24.3
+on unseen highways after adaptation; one policy is as good as any. Two lanes of slow
+traffic (tasks 6 and 8) hold the ego up, which cannot aim at less than 20 m/s.
 """
 
 from ml_collections import config_dict

@@ -2,9 +2,10 @@
 
 A policy leans into a wind from either side and finds engines of any strength, and is
 told of neither. The budget is 100,000 steps a task before grouping, 200,000 after and
-41,000 of adaptation; five minutes on an H100. Measured over three seeds (experiments/results/lunar_lander.md): one policy for all 254, estimated groups
-252, gradient similarity 260, random groups 249, a policy of each task's own 270; on
-unseen tasks after adaptation 262 to 267, and 273. Groups of three do not help here.
+41,000 of adaptation; five minutes on an H100. Measured over three seeds
+(experiments/results/lunar_lander.md): one policy for all 254, estimated groups 252,
+gradient similarity 260, random groups 249, a policy of each task's own 270; on unseen
+tasks after adaptation 262 to 267, and 273. Groups of three do not help here.
 """
 
 from ml_collections import config_dict

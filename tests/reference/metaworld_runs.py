@@ -21,6 +21,8 @@ Together less than three minutes on one CPU core. Results go to --folder, but th
   is how closely a port can be expected to follow. In MuJoCo 3.3.0, the version that
   Meta-World pins, the divergence is exactly 0.
 - record: the fixture, from the results of `openloop` and `replay`.
+- play: a policy trained in our scene, see metaworld_export.py, in whole episodes of the
+  original; 50 placements a task.
 - speed: steps per second of the original on one core.
 - serve: answers observations with the actions of the scripted policies, see
   metaworld_client.py.
@@ -47,6 +49,7 @@ SEED = 0
 EPISODE_LENGTH = 500
 OPENLOOP_LENGTH = 100
 PLACEMENT_SIZE = 6
+OBSERVATION_SIZE = 39
 EVERY = 5  # steps between the positions that the fixture keeps
 NUM_SUBSTEPS = 5
 MOCAP_QUAT = (1.0, 0.0, 1.0, 0.0)
@@ -374,6 +377,71 @@ def run_speed(arguments: argparse.Namespace) -> None:
     print(f"all: {total:.0f} steps a second, resets not counted")
 
 
+class LearnedPolicy:
+    """A policy of ours for one task: the mean action of an MLP.
+
+    Args:
+      saved: what metaworld_export.py has written.
+      task: its place among the tasks there.
+    """
+
+    ACTIVATIONS = {
+        "tanh": np.tanh,
+        "relu": lambda x: np.maximum(x, 0.0),
+        "swish": lambda x: x / (1.0 + np.exp(-x)),
+    }
+
+    def __init__(self, saved: dict[str, np.ndarray], task: int) -> None:
+        policy = saved["policy_ids"][task]
+        count = sum(name.startswith("kernel") for name in saved)
+        self._layers = [
+            (saved[f"kernel{i}"][policy], saved[f"bias{i}"][policy])
+            for i in range(count)
+        ]
+        self._mean, self._std = saved["mean"][policy], saved["std"][policy]
+        self._limit = float(saved["limit"])
+        self._activation = self.ACTIVATIONS[str(saved["activation"])]
+        self._bounded = bool(saved["bounded"])
+        # A one-hot task id, where the policy was trained with one.
+        has_id = len(self._mean) > OBSERVATION_SIZE
+        self._id = np.eye(len(saved["tasks"]))[task] if has_id else np.zeros(0)
+
+    def get_action(self, observation: np.ndarray) -> np.ndarray:
+        x = (np.concatenate([observation, self._id]) - self._mean) / self._std
+        x = np.clip(x, -self._limit, self._limit)
+        for kernel, bias in self._layers[:-1]:
+            x = self._activation(x @ kernel + bias)
+        kernel, bias = self._layers[-1]
+        x = x @ kernel + bias
+        return np.tanh(x) if self._bounded else x
+
+
+def run_play(arguments: argparse.Namespace) -> None:
+    """A policy that was trained in our scene, in the original one."""
+    if arguments.policy is None:
+        raise SystemExit("error: give --policy, see metaworld_export.py")
+    with np.load(arguments.policy) as file:
+        saved = dict(file)
+    summaries = {}
+    for index, task in enumerate(saved["tasks"].tolist()):
+        env, policy = make_env(task), LearnedPolicy(saved, index)
+        placements = draw_placements(task, arguments.goals or 50)
+        rows = [run_episode(env, policy, placement) for placement in placements]
+        success, first, returns = (np.array(x) for x in zip(*rows, strict=True))
+        summaries[task] = summarize(success, first, returns)
+        summary = summaries[task]
+        print(
+            f"{task}: success {summary['success_rate']:.0%}, "
+            f"return {summary['mean_return']:.0f}",
+            flush=True,
+        )
+    rates = [summary["success_rate"] for summary in summaries.values()]
+    print(f"all: success {np.mean(rates):.1%}")
+    path = arguments.folder / "play.json"
+    path.write_text(json.dumps({"seed": SEED, "tasks": summaries}, indent=1))
+    print(path)
+
+
 def run_serve(arguments: argparse.Namespace) -> None:
     """[tasks, goals, 39] in, [tasks, goals, ACTION_SIZE] out, until the input ends."""
     policies = list(make_policies(arguments.tasks).values())
@@ -391,6 +459,7 @@ RUNS = {
     "replay": run_replay,
     "record": run_record,
     "speed": run_speed,
+    "play": run_play,
     "serve": run_serve,
 }
 
@@ -406,6 +475,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
     parser.add_argument("--goals", type=int, help="placements a task")
     parser.add_argument("--assets", type=pathlib.Path, help="of Meta-World, for replay")
+    parser.add_argument("--policy", type=pathlib.Path, help="for play")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     RUNS[arguments.run](arguments)
