@@ -70,6 +70,16 @@ def _summarise(runs: list[RunResults], name: str) -> dict:
     nmi = [run.nmi.get(m["grouping"]) for run, m in zip(runs, methods, strict=True)]
     if None not in nmi:
         summary["nmi"] = nmi
+    if all(m.get("success") is not None for m in methods):
+        # One mean per seed; tasks and draws are averaged within.
+        per_seed = np.array([np.mean(m["success"]) for m in methods])
+        per_task = np.array([np.mean(m["success"], axis=0) for m in methods])
+        summary["success"] = {
+            "mean": float(per_seed.mean()),
+            "interval": bootstrap_interval(per_seed),
+            "per_seed": per_seed.tolist(),
+            "per_task": per_task.mean(axis=0).tolist(),
+        }
     for tasks in ("source", "target"):
         if methods[0][tasks] is None:
             continue
@@ -92,7 +102,9 @@ def to_markdown(table: dict) -> str:
     """The table as Markdown, with what it was made by."""
     has_target = "target" in next(iter(table["methods"].values()))
     has_nmi = "nmi" in next(iter(table["methods"].values()))
+    has_success = "success" in next(iter(table["methods"].values()))
     head = ["method", "policies", "source tasks"]
+    head += ["success"] if has_success else []
     head += ["target tasks, adapted"] if has_target else []
     head += ["NMI with planted groups, by seed"] if has_nmi else []
     lines = [
@@ -114,6 +126,10 @@ def to_markdown(table: dict) -> str:
             value = summary[tasks]
             low, high = value["interval"]
             cells.append(f"{value['mean']:.1f} [{low:.1f}, {high:.1f}]")
+            if tasks == "source" and has_success:
+                success = summary["success"]
+                low, high = (100 * x for x in success["interval"])
+                cells.append(f"{100 * success['mean']:.1f}% [{low:.1f}, {high:.1f}]")
         if has_nmi:
             cells.append(", ".join(f"{x:.2f}" for x in summary["nmi"]))
         lines.append("| " + " | ".join(cells) + " |")

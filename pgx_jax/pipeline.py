@@ -189,6 +189,12 @@ def make_networks(config: PipelineConfig, suite: TaskSuite) -> ActorCritic:
     )
 
 
+def reports_success(suite: TaskSuite) -> bool:
+    """Whether the tasks tell success, by `metrics["success"]` of their environment."""
+    state = jax.eval_shape(lambda key: suite.reset(key, 1), jax.random.key(0))
+    return "success" in getattr(state.env_state, "metrics", {})
+
+
 def _sample_subsets(config: PipelineConfig, num_tasks: int) -> np.ndarray:
     estimation = config.estimation
     return pgx.sample_subsets(
@@ -414,7 +420,7 @@ class Run:
     def evaluation(
         self, trained: TrainingState, groupings: Groupings
     ) -> dict[str, np.ndarray]:
-        """Returns of every grouping's policies; [groupings, n, episodes]."""
+        """Returns and successes of every grouping; [groupings, n, episodes]."""
         settings = self.config.evaluation
 
         def run():
@@ -428,10 +434,12 @@ class Run:
                 settings.num_episodes,
                 deterministic=settings.deterministic,
             )
-            returns = np.asarray(result.episode_return)
             shape = (len(groupings.labels), self.suite.num_tasks, -1)
             steps = int(np.asarray(result.episode_length).sum())
-            return {"source": returns.reshape(shape)}, {"env_steps": steps}
+            return {
+                "source": np.asarray(result.episode_return).reshape(shape),
+                "success": np.asarray(result.episode_success).reshape(shape),
+            }, {"env_steps": steps}
 
         return self._once("evaluation", run)
 
@@ -518,7 +526,9 @@ class Run:
         methods = self.methods(labels)
         groupings = Groupings.create(methods)
         trained = self.group_training(meta, groupings)
-        source = self.evaluation(trained, groupings)["source"]
+        evaluation = self.evaluation(trained, groupings)
+        source = evaluation["source"]
+        success = evaluation["success"] if reports_success(self.suite) else None
         target = self.adaptation(trained, groupings)
         self.progress.note("writing the report")
 
@@ -572,6 +582,9 @@ class Run:
                     else target["target"][groupings.of_method[i]],
                     "grouping": m.grouping,
                     "scalarized": self._scalarize(source[groupings.of_method[i]]),
+                    "success": None
+                    if success is None
+                    else success[groupings.of_method[i]].mean(axis=-1).tolist(),
                 }
                 for i, m in enumerate(methods)
             ],

@@ -55,6 +55,8 @@ class MethodResult(TypedDict):
       target: the same on unseen tasks; [draws][targets][episodes], or None.
       grouping: its key in `RunResults.groups`; the name where left out.
       scalarized: the tasks' returns made one number; [draws], or None.
+      success: share of episodes of the tasks trained on in which success was met at any
+        step; [draws][n], or None where tasks do not tell.
     """
 
     name: str
@@ -64,6 +66,7 @@ class MethodResult(TypedDict):
     target: list[list[list[float]]] | None
     grouping: NotRequired[str]
     scalarized: NotRequired[list[float] | None]
+    success: NotRequired[list[list[float]] | None]
 
 
 class Uncertainty(TypedDict):
@@ -249,6 +252,9 @@ def summary_table(results: RunResults) -> str:
     summaries = _summarise(results)
     rows = [["method", "policies", "return", "95% interval"]]
     with_target = any(summary.target for summary in summaries)
+    with_success = _with_success(results)
+    if with_success:
+        rows[0] += ["success"]
     if with_target:
         rows[0] += ["unseen tasks", "95% interval"]
     if results.nmi:
@@ -257,8 +263,12 @@ def summary_table(results: RunResults) -> str:
         rows[0] += [_scalarization(results)]
     for summary, method in zip(summaries, results.methods, strict=True):
         row = [summary.name, str(summary.num_policies)]
-        for estimate in (summary.source, summary.target)[: 1 + with_target]:
-            row += [_mean(estimate), _interval(estimate)] if estimate else ["-", "-"]
+        row += [_mean(summary.source), _interval(summary.source)]
+        if with_success:
+            row.append(_mean_success(method))
+        if with_target:
+            target = summary.target
+            row += [_mean(target), _interval(target)] if target else ["-", "-"]
         if results.nmi:
             row.append("-" if summary.nmi is None else f"{summary.nmi:.2f}")
         if results.scalarization:
@@ -1079,7 +1089,9 @@ def _percent(share: float) -> str:
 
 def _methods_table(results: RunResults, summaries: Sequence[_MethodSummary]) -> str:
     with_target = any(summary.target for summary in summaries)
+    with_success = _with_success(results)
     head = ["method", "policies", "return"]
+    head += ["success"] if with_success else []
     head += ["on unseen tasks"] if with_target else []
     head += ["NMI"] if results.nmi else []
     head += [_scalarization(results)] if results.scalarization else []
@@ -1102,6 +1114,7 @@ def _methods_table(results: RunResults, summaries: Sequence[_MethodSummary]) -> 
             str(summary.num_policies),
             cell(summary.source),
         ]
+        row += [_mean_success(method)] if with_success else []
         row += [cell(summary.target)] if with_target else []
         if results.nmi:
             row.append("–" if summary.nmi is None else f"{summary.nmi:.2f}")
@@ -1114,6 +1127,14 @@ def _methods_table(results: RunResults, summaries: Sequence[_MethodSummary]) -> 
 def _scalarization(results: RunResults) -> str:
     """What the column of scalarised returns is called."""
     return results.scalarization.replace("_", " ").replace("tcheb", "Tcheb")
+
+
+def _with_success(results: RunResults) -> bool:
+    return all(method.get("success") is not None for method in results.methods)
+
+
+def _mean_success(method: MethodResult) -> str:
+    return f"{100 * np.mean(method['success']):.1f}%"
 
 
 def _mean_scalarized(method: MethodResult) -> str:
@@ -1379,6 +1400,9 @@ def _validate(results: RunResults) -> None:
         source = _check_shape(
             f"{field}['source']", method["source"], (None, num_tasks, None)
         )
+        if method.get("success") is not None:
+            shape = (len(source), num_tasks)
+            _check_shape(f"{field}['success']", method["success"], shape)
         returns = {"source": source}
         if method["target"] is not None:
             shape = (len(source), None, None)

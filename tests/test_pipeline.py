@@ -15,9 +15,16 @@ import numpy as np
 import pytest
 
 from pgx_jax.config import PipelineConfig
-from pgx_jax.envs import SUITES, ActionSpace, TaskSuite, register_suite
+from pgx_jax.envs import (
+    SUITES,
+    ActionSpace,
+    TaskIdSuite,
+    TaskSuite,
+    make_suite,
+    register_suite,
+)
 from pgx_jax.logging import Progress, read_metrics
-from pgx_jax.pipeline import TrainingDiverged, run_pipeline
+from pgx_jax.pipeline import TrainingDiverged, reports_success, run_pipeline
 from pgx_jax.report import RunResults, summary_table
 
 ROOT = Path(__file__).parent.parent
@@ -207,7 +214,26 @@ def test_groups_can_start_from_scratch_and_task_ids_can_be_seen(tmp_path):
     for method in results.methods:
         mean = np.mean(method["source"]) / 500
         np.testing.assert_allclose(method["scalarized"], [mean], rtol=1e-5)
+        assert method["success"] is None
     assert "linear" in summary_table(results).splitlines()[0]
+
+
+def test_suites_that_tell_success_are_known():
+    def reset(goal, key):
+        return goal, jnp.zeros((1,))
+
+    def step(goal, state, action, key):
+        return state, jnp.zeros((1,)), 0.0, False, state > 1.0
+
+    suite = TaskSuite.from_functions(
+        reset,
+        step,
+        jnp.array([0.0, 2.0]),
+        action_space=ActionSpace(2, discrete=True),
+        episode_length=3,
+    )
+    assert reports_success(suite) and reports_success(TaskIdSuite.create(suite))
+    assert not reports_success(make_suite("cartpole"))
 
 
 def test_adaptation_to_target_tasks(tmp_path):

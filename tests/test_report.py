@@ -282,6 +282,20 @@ def test_summary_table_leaves_out_what_was_not_measured():
     assert "NMI" not in table and "unseen" not in table
 
 
+def test_success_is_shown_where_tasks_tell_it(tmp_path):
+    results = make_results()
+    methods = [
+        method | {"success": np.full(np.shape(method["source"])[:2], 0.25 * i).tolist()}
+        for i, method in enumerate(results.methods)
+    ]
+    told = dataclasses.replace(results, methods=methods)
+    lines = report.summary_table(told).splitlines()
+    assert "success" in lines[0] and "success" not in report.summary_table(results)
+    assert [line for line in lines[2:] if "25.0%" in line] == [lines[3]]
+    page = report.write_report(told, tmp_path).read_text()
+    assert "25.0%" in page and "<th>success</th>" in re.sub(r"<th[^>]*>", "<th>", page)
+
+
 def test_groups_are_in_the_order_of_their_first_task():
     assert report.order_by_group([1, 0, 1, 2, 0]) == [[0, 2], [1, 4], [3]]
 
@@ -331,6 +345,10 @@ def change_method(**changes):
             r"methods\[0\]\['target'\] must have shape \(1, any, any\)",
         ),
         (change_method(source=np.full((1, 10, 4), np.nan)), "must be finite"),
+        (
+            change_method(success=[[0.5] * 3]),
+            r"methods\[0\]\['success'\] must have shape \(1, 10\)",
+        ),
     ],
 )
 def test_results_that_do_not_fit_together_are_refused(changes, message):

@@ -1,6 +1,10 @@
 """Three tasks of Meta-World's MT10 that are quick to learn, for a CPU.
 
-Reach, drawer-close and window-open: shows the whole pipeline on the simulated arm.
+Reach, drawer-close and window-open: shows the whole pipeline on the simulated arm, in
+seven minutes on two cores that had other work. The budget is 20,000 steps a task before
+grouping and 31,000 after. Measured with seed 0: reach and drawer-close are solved,
+window-open is not within this budget; one policy for all earns 2,950, the two estimated
+groups (drawer-close with window-open) 3,491.
 """
 
 from ml_collections import config_dict
