@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import runpy
-import statistics
 import tempfile
-import time
 from pathlib import Path
 
 from pgx_jax import runtime
@@ -64,8 +62,8 @@ def compile_again(program: Program) -> float:
     return seconds
 
 
-def measure_training(sizes: dict, small: bool, repeats: int) -> dict:
-    """PPO on all ten tasks with one policy."""
+def training(num_updates: int, small: bool) -> Program:
+    """Updates of PPO on all ten tasks with one policy."""
     config = PipelineConfig.from_dict(
         runpy.run_path(str(CONFIG))["get_config"]().to_dict()
     )
@@ -75,30 +73,17 @@ def measure_training(sizes: dict, small: bool, repeats: int) -> dict:
             ppo_config, num_envs=4, unroll_length=8, num_minibatches=2
         )
     suite = TaskIdSuite.create(make_suite(config.suite.name))
-    networks = make_networks(config, suite)
-    ppo = PPO(ppo_config, networks, 1_000)
-    state = ppo.init(suite, jax.random.key(0))
-    steps = sizes["updates"] * ppo_config.steps_per_update * suite.num_tasks
-    began = time.perf_counter()
-    state, _ = jax.block_until_ready(ppo.run(suite, state, sizes["updates"]))
-    first = time.perf_counter() - began
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        state, _ = jax.block_until_ready(ppo.run(suite, state, sizes["updates"]))
-        times.append(time.perf_counter() - began)
-    median = statistics.median(times)
-    return {
-        "what": "PPO, one policy",
-        "num_envs": ppo_config.num_envs * suite.num_tasks,
-        "steps_per_second": steps / median,
-        "median_s": median,
-        "min_s": min(times),
-        "max_s": max(times),
-        "times_s": times,
-        "compile_s": first - median,  # with tracing
-        "ppo": dataclasses.asdict(ppo_config),
-    }
+    ppo = PPO(ppo_config, make_networks(config, suite), 1_000)
+    return Program(
+        config.suite.name,
+        "PPO, one policy",
+        suite.num_tasks,
+        ppo_config.num_envs * suite.num_tasks,
+        num_updates * ppo_config.unroll_length,
+        lambda key: ppo.init(suite, key),
+        # The key of the run is in its state.
+        lambda state, key: ppo.run(suite, state, num_updates)[0],
+    )
 
 
 def plot(rows: list[dict]):
@@ -159,7 +144,10 @@ def main() -> None:
             rows.append(row | {"what": "MT10, one program"})
             print(rows[-1], flush=True)
         if budget.allows("training"):
-            rows.append(measure_training(sizes, arguments.small, arguments.repeats))
+            program = training(sizes["updates"], arguments.small)
+            row = measure(program, program.compile(), arguments.repeats)
+            del row["bytes_per_env"]  # mostly the policy's
+            rows.append(row | {"what": program.of})
     if arguments.official:
         rows.append(
             {

@@ -17,31 +17,17 @@ scripted policy where something puts the object elsewhere before every step. Kep
 
 import copy
 import pathlib
-import pickle
 
-import metaworld
+import metaworld_runs as runs
 import mujoco
 import numpy as np
-from metaworld import policies
-from metaworld.types import Task
+from metaworld_client import TASKS
 
 FIXTURE = (
     pathlib.Path(__file__).parents[1] / "envs" / "fixtures" / "metaworld_rewards.npz"
 )
 EPISODES_PER_KIND = 3
 STEPS_PER_EPISODE = 12
-POLICIES = {
-    "reach-v3": policies.SawyerReachV3Policy,
-    "push-v3": policies.SawyerPushV3Policy,
-    "pick-place-v3": policies.SawyerPickPlaceV3Policy,
-    "door-open-v3": policies.SawyerDoorOpenV3Policy,
-    "drawer-open-v3": policies.SawyerDrawerOpenV3Policy,
-    "drawer-close-v3": policies.SawyerDrawerCloseV3Policy,
-    "button-press-topdown-v3": policies.SawyerButtonPressTopdownV3Policy,
-    "peg-insert-side-v3": policies.SawyerPegInsertionSideV3Policy,
-    "window-open-v3": policies.SawyerWindowOpenV3Policy,
-    "window-close-v3": policies.SawyerWindowCloseV3Policy,
-}
 # Joints of one degree of freedom: the range they are put in.
 SLIDES = {
     "door-open-v3": ("doorjoint", -1.5, 0.0),
@@ -96,18 +82,12 @@ def read(env, data) -> dict:
 
 def make_env(name: str):
     """The environment of a task as the MT benchmarks set it, of a drawn placement."""
-    cls = metaworld.ALL_V3_ENVIRONMENTS[name]
-    env = cls()
-    env._freeze_rand_vec, env._set_task_called = False, True
-    env.reset()
-    settings = {
-        "env_cls": cls,
-        "rand_vec": env._last_rand_vec,
-        "partially_observable": False,
-    }
-    env.close()
-    env = cls()
-    env.set_task(Task(env_name=name, data=pickle.dumps(settings)))
+    drawn = runs.make_env(name)
+    drawn._freeze_rand_vec, drawn._set_task_called = False, True
+    drawn.reset()
+    drawn.close()
+    env = runs.make_env(name)
+    runs.set_placement(env, drawn._last_rand_vec)
     return env
 
 
@@ -191,11 +171,10 @@ def move_object(env, name: str, rng: np.random.Generator) -> None:
     env.set_state(qpos, qvel)
 
 
-def run_episode(name: str, kind: str, rng: np.random.Generator):
+def run_episode(name: str, policy, kind: str, rng: np.random.Generator):
     """One episode's record, and those of the steps that are kept of it."""
     env = make_env(name)
     observation, episode = reset(env)
-    policy = POLICIES[name]()
     length = 200 if name == "peg-insert-side-v3" else 120
     held = rng.uniform(-1, 1, 4)
     steps = []
@@ -236,15 +215,15 @@ def main() -> None:
     np.random.seed(0)  # placements are drawn from NumPy's global generator
     rng = np.random.default_rng(0)
     episodes, steps = [], []
-    for task, name in enumerate(POLICIES):
+    for task, (name, policy) in enumerate(runs.make_policies(TASKS).items()):
         for kind in KINDS:
             for _ in range(EPISODES_PER_KIND):
-                episode, kept = run_episode(name, kind, rng)
+                episode, kept = run_episode(name, policy, kind, rng)
                 number = len(episodes)
                 episodes.append({**episode, "task": task})
                 steps += [{**step, "episode": number} for step in kept]
     arrays = {"block_boxes": block_boxes()}
-    tasks = [task_numbers(name) for name in POLICIES]
+    tasks = [task_numbers(name) for name in TASKS]
     for prefix, rows in (("task", tasks), ("episode", episodes), ("step", steps)):
         for key in rows[0]:
             values = np.array([row[key] for row in rows])

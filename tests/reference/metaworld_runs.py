@@ -97,8 +97,8 @@ def draw_placements(task: str, num_goals: int) -> np.ndarray:
     return np.array(placements)
 
 
-def reset_at(env, placement: np.ndarray) -> np.ndarray:
-    """Begins an episode at a placement with the goal shown; returns the observation."""
+def set_placement(env, placement: np.ndarray) -> None:
+    """What the next reset puts things at, as the MT benchmarks set it: goal shown."""
     from metaworld.types import Task
 
     content = {
@@ -107,6 +107,11 @@ def reset_at(env, placement: np.ndarray) -> np.ndarray:
         "partially_observable": False,
     }
     env.set_task(Task(env_name=env.task_name, data=pickle.dumps(content)))
+
+
+def reset_at(env, placement: np.ndarray) -> np.ndarray:
+    """Begins an episode at a placement with the goal shown; returns the observation."""
+    set_placement(env, placement)
     observation, _ = env.reset()
     return observation
 

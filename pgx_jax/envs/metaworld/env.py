@@ -38,6 +38,7 @@ POOL_SIZE = 128
 ACTION_SIZE = 4
 OBJECT = slice(9, 12)  # of qpos and qvel, where the object is and goes
 OBJECT_QUAT = slice(12, 16)
+SHOWN_QUATS = ("xyzw", "wxyz", "zeros")
 
 
 class Hand(NamedTuple):
@@ -64,11 +65,11 @@ class Parameters(NamedTuple):
       hangs: whether the object hangs on the fixture, or lies about; bool.
       displaced: from where a reset finds it to where an episode begins, where it
         hangs; [3].
-      placed_z: the height at which it is placed, NaN for that of the placement; [].
-      fixture_at: 3 where the fixture stands at the goal, 0 where at the object; int32.
+      keeps_height: whether it is placed at the height where a reset finds it, rather
+        than at that of the placement; bool.
       tracked: the point of the object that is observed, in its frame, [3].
       tracked_quat: w, x, y, z of what is observed of its orientation, [4].
-      quat_order: 1 where that is x, y, z, w, 2 where w, x, y, z, 0 where zeros; int32.
+      shown_quat: what is shown of that, as a place in `SHOWN_QUATS`; int32.
     """
 
     model: dict[str, jax.Array]
@@ -78,11 +79,10 @@ class Parameters(NamedTuple):
     hand: Hand
     hangs: jax.Array
     displaced: jax.Array
-    placed_z: jax.Array
-    fixture_at: jax.Array
+    keeps_height: jax.Array
     tracked: jax.Array
     tracked_quat: jax.Array
-    quat_order: jax.Array
+    shown_quat: jax.Array
 
 
 class World(NamedTuple):
@@ -164,8 +164,8 @@ class MetaWorld(Env):
         p = self.parameters
         spec = p.spec
         before = p.qpos.at[OBJECT].add(jnp.where(p.hangs, placement[:3], 0.0))
-        placed = jnp.where(jnp.isnan(p.placed_z), placement[2], p.placed_z)
-        placed = placement[:3].at[2].set(placed)
+        height = jnp.where(p.keeps_height, before[OBJECT][2], placement[2])
+        placed = placement[:3].at[2].set(height)
         after = before.at[OBJECT].set(
             jnp.where(p.hangs, before[OBJECT] + p.displaced, placed)
         )
@@ -174,7 +174,8 @@ class MetaWorld(Env):
         readings = self._read(p.hand, after)
         start = rewards.start(spec.index, placement, readings_before, readings)
         frame = rewards.reset_frame(spec.index, readings_before, readings)
-        fixture = jnp.where(p.fixture_at == 3, placement[3:], placement[:3])
+        # That of a puck is parked.
+        fixture = jnp.where(p.hangs, placement[:3], placement[3:])
         world = World(
             Physics.create(after, p.qvel),
             spec.hand_init,
@@ -218,15 +219,11 @@ class MetaWorld(Env):
         p = self.parameters
         pos, quat = qpos[OBJECT], qpos[OBJECT_QUAT]
         seen = quat_mul(quat, p.tracked_quat)
-        seen = jnp.select(
-            [p.quat_order == 1, p.quat_order == 2],
-            [rewards.quaternion(quat_to_3x3(seen)), seen],
-            jnp.zeros(4),
-        )
+        shown = jnp.stack([rewards.quaternion(quat_to_3x3(seen)), seen, jnp.zeros(4)])
         return Readings(
             *hand,
             object_pos=pos + rotate(p.tracked, quat),
-            object_quat=seen,
+            object_quat=shown[p.shown_quat],
             head=pos + rotate(jnp.array(scene.PEG_HEAD), quat),
             angle=2.0 * jnp.arctan2(quat[3], quat[0]),
         )
@@ -284,11 +281,10 @@ def _describe(task: str) -> Parameters:
         hand=_read_hand(_Frames(data.xpos, data.xmat.reshape(-1, 3, 3))),
         hangs=np.asarray(hangs),
         displaced=np.subtract(begins, thing.rest),
-        placed_z=np.asarray(thing.rest[2] if task == "push-v3" else np.nan),
-        fixture_at=np.asarray(3 if task == "peg-insert-side-v3" else 0, np.int32),
+        keeps_height=np.asarray(task == "push-v3"),
         tracked=np.asarray(thing.tracked, float),
         tracked_quat=np.asarray(thing.tracked_quat, float),
-        quat_order=np.asarray(scene.QUAT_ORDERS[task], np.int32),
+        shown_quat=np.asarray(SHOWN_QUATS.index(thing.shown_quat), np.int32),
     )
 
 
@@ -297,46 +293,20 @@ class _Frames(NamedTuple):
     xmat: np.ndarray
 
 
-def make_parameters(tasks: Sequence[str]) -> Parameters:
-    """The parameters of n tasks, stacked.
-
-    Args:
-      tasks: names from `TASKS`.
-
-    Raises:
-      ValueError: a name does not exist, is of another benchmark's version, or there is
-        none.
-    """
-    check_names(tasks)
-    base, _ = _load()
-    differing = stack_differences(
-        base, [put_model(scene.build_model(task)) for task in TASKS]
-    )
-    chosen = np.array([TASKS.index(task) for task in tasks])
+@functools.cache
+def _describe_all() -> Parameters:
+    """The parameters of all tasks, stacked in their order."""
 
     def stack(*leaves):
         values = np.stack(leaves)
         is_float = np.issubdtype(values.dtype, np.floating)
         return jnp.asarray(values.astype(np.float32) if is_float else values)
 
-    stacked = jax.tree.map(stack, *[_describe(task) for task in tasks])
-    return stacked._replace(model={k: v[chosen] for k, v in differing.items()})
-
-
-def check_names(tasks: Sequence[str]) -> None:
-    """Refuses names that are not of MT10's v3 tasks.
-
-    Raises:
-      ValueError: saying which are not, and which there are.
-    """
-    if isinstance(tasks, str) or not tasks:
-        raise ValueError(f"tasks must be a list of names, got {tasks!r}")
-    wrong = [task for task in tasks if task not in TASKS]
-    if wrong:
-        raise ValueError(
-            f"tasks {', '.join(map(repr, wrong))} do not exist in MT10 (v3); there are "
-            f"{', '.join(TASKS)}"
-        )
+    # Suites may be made inside jit, and what is kept must not be of one program.
+    with jax.ensure_compile_time_eval():
+        models = [put_model(scene.build_model(task)) for task in TASKS]
+        stacked = jax.tree.map(stack, *[_describe(task) for task in TASKS])
+        return stacked._replace(model=stack_differences(_load()[0], models))
 
 
 def mt10(tasks: Sequence[str] = TASKS) -> FamilySuite:
@@ -348,15 +318,24 @@ def mt10(tasks: Sequence[str] = TASKS) -> FamilySuite:
       tasks: names from `TASKS`, each at most once.
 
     Raises:
-      ValueError: a name does not exist or is repeated.
+      ValueError: a name does not exist, is of another benchmark or version, or is
+        repeated, or there is none; the message says which.
     """
-    tasks = tuple(tasks) if not isinstance(tasks, str) else tasks
-    check_names(tasks)
+    if isinstance(tasks, str) or not tasks:
+        raise ValueError(f"tasks must be a list of names, got {tasks!r}")
+    tasks = tuple(tasks)
+    wrong = [task for task in tasks if task not in TASKS]
+    if wrong:
+        raise ValueError(
+            f"tasks {', '.join(map(repr, wrong))} do not exist in MT10 (v3); there are "
+            f"{', '.join(TASKS)}"
+        )
     if len(set(tasks)) < len(tasks):
         raise ValueError(f"tasks must not repeat a name, got {', '.join(tasks)}")
+    chosen = np.array([TASKS.index(task) for task in tasks])
     return FamilySuite(
         make_env=MetaWorld,
-        parameters=make_parameters(tasks),
+        parameters=jax.tree.map(lambda x: x[chosen], _describe_all()),
         name="metaworld_mt10" if tasks == TASKS else "metaworld",
         task_names=tasks,
         observation_size=OBSERVATION_SIZE,

@@ -250,6 +250,7 @@ class Thing(NamedTuple):
 
     Attributes:
       mass: kg.
+      box: of the object.
       centre: of mass.
       inertia_quat: of the principal axes.
       inertia: kg m^2, principal.
@@ -261,7 +262,6 @@ class Thing(NamedTuple):
       damping: kg/s or kg m^2/s of what is free.
       armature: kg or kg m^2, the same.
       spring: N/m, and the displacement along z at which it rests.
-      box: of the object, or None.
       capsules: of the object, at most three.
       shaft: what of the object the fixture stops, or None.
       fixture: boxes of the fixture, at most four; the first one is that which the
@@ -269,12 +269,14 @@ class Thing(NamedTuple):
       stops: at most three.
       tracked: the point that the observation shows, in the object's frame.
       tracked_quat: its orientation there; w, x, y, z.
+      shown_quat: what the observation shows of that: "xyzw", "wxyz" or "zeros".
       softness: of the box.
       turn: of the box about y, rad.
       colours: of the object and of the fixture in pictures.
     """
 
     mass: float
+    box: Box
     centre: Vector = (0, 0, 0)
     inertia_quat: Vector = (1, 0, 0, 0)
     inertia: Vector = (1e-3, 1e-3, 1e-3)
@@ -285,13 +287,13 @@ class Thing(NamedTuple):
     damping: float = 2.0
     armature: float = 0.001
     spring: tuple[float, float] = (0.0, 0.0)
-    box: Box | None = None
     capsules: tuple[Capsule, ...] = ()
     shaft: Capsule | None = None
     fixture: tuple[Box, ...] = ()
     stops: tuple[Stop, ...] = ()
     tracked: Vector = (0, 0, 0)
     tracked_quat: Vector = (1, 0, 0, 0)
+    shown_quat: str = "xyzw"
     softness: Softness = HARD
     turn: float = 0.0
     colours: tuple[Vector, Vector] = ((0.2, 0.5, 0.8, 1), (0.7, 0.7, 0.7, 1))
@@ -425,6 +427,7 @@ _DRAWER = Thing(
         Stop((0, 0, 0), _DRAWER_OFFSET, (0, -1, 0), mix(DEFAULT, HARD), 1 / 8),
     ),
     tracked=(0, -0.16, 0),
+    shown_quat="wxyz",
     colours=((0.93, 0.9, 0.82, 1), (0.75, 0.66, 0.52, 1)),
 )
 
@@ -450,6 +453,7 @@ _BUTTON = Thing(
     ),
     tracked=(0, 0, 0.193),
     tracked_quat=(0.707388269, -0.706825181, 0.0, 0.0),
+    shown_quat="wxyz",
     colours=((0.9, 0.15, 0.15, 1), (0.95, 0.8, 0.2, 1)),
 )
 
@@ -497,6 +501,7 @@ _WINDOW = Thing(
         Stop((0, 0, 0), (0.201, 0, 0), (-1, 0, 0), HARD, 1 / 4),
     ),
     tracked=(-0.04, -0.095, 0),
+    shown_quat="zeros",
     colours=((0.85, 0.9, 0.95, 1), (0.75, 0.25, 0.2, 1)),
 )
 
@@ -506,7 +511,9 @@ THINGS = {
     "pick-place-v3": _PUCK,
     "door-open-v3": _DOOR,
     "drawer-open-v3": _DRAWER,
-    "drawer-close-v3": _DRAWER._replace(begins=(0, -0.15, 0), tracked=(0, -0.16, 0.05)),
+    "drawer-close-v3": _DRAWER._replace(
+        begins=(0, -0.15, 0), tracked=(0, -0.16, 0.05), shown_quat="zeros"
+    ),
     "button-press-topdown-v3": _BUTTON,
     "peg-insert-side-v3": _PEG,
     "window-open-v3": _WINDOW,
@@ -520,20 +527,6 @@ THINGS = {
     ),
 }
 PEG_HEAD = (-0.1, 0.0, 0.0)  # m
-# What observations show of the object's orientation: 1 for x, y, z, w, 2 for
-# w, x, y, z, 0 for zeros.
-QUAT_ORDERS = {
-    "reach-v3": 1,
-    "push-v3": 1,
-    "pick-place-v3": 1,
-    "door-open-v3": 1,
-    "drawer-open-v3": 2,
-    "drawer-close-v3": 0,
-    "button-press-topdown-v3": 2,
-    "peg-insert-side-v3": 1,
-    "window-open-v3": 0,
-    "window-close-v3": 0,
-}
 
 
 @functools.cache
@@ -684,12 +677,11 @@ def _add_object(spec, thing):
         explicitinertial=True,
     )
     body.add_freejoint(name="object")
-    box = thing.box or Box((0.01, 0.01, 0.01), PARKED)
     body.add_geom(
         name="box",
         type=mujoco.mjtGeom.mjGEOM_BOX,
-        size=box.half,
-        pos=box.pos,
+        size=thing.box.half,
+        pos=thing.box.pos,
         quat=(np.cos(thing.turn / 2), 0, np.sin(thing.turn / 2), 0),
         **_UNPAIRED,
     )
