@@ -19,4 +19,5 @@ def get_config() -> config_dict.ConfigDict:
     config.meta_training.num_updates = 10
     config.group_training.num_updates = 200
     config.estimation.num_transitions = 32_768
+    config.grouping.num_random_draws = 2
     return config

@@ -17,4 +17,5 @@ def get_config() -> config_dict.ConfigDict:
     config.group_training.num_updates = 200
     config.estimation.num_subsets = 20  # every three tasks
     config.evaluation.scalarization = "concave"
+    config.grouping.num_random_draws = 2
     return config
