@@ -22,6 +22,12 @@ from pgx_jax.report import RunResults
 
 _OUTPUT = flags.DEFINE_string("output", None, "Where to write, without an ending.")
 flags.mark_flag_as_required("output")
+# What runs may have besides returns, and what tables call it.
+COLUMNS = {
+    "success": "success",
+    "sampled_return": "source tasks, actions sampled",
+    "sampled_success": "success, actions sampled",
+}
 
 
 def main(argv: list[str]) -> None:
@@ -70,11 +76,13 @@ def _summarise(runs: list[RunResults], name: str) -> dict:
     nmi = [run.nmi.get(m["grouping"]) for run, m in zip(runs, methods, strict=True)]
     if None not in nmi:
         summary["nmi"] = nmi
-    if all(m.get("success") is not None for m in methods):
+    for column in COLUMNS:
+        if any(m.get(column) is None for m in methods):
+            continue
         # One mean per seed; tasks and draws are averaged within.
-        per_seed = np.array([np.mean(m["success"]) for m in methods])
-        per_task = np.array([np.mean(m["success"], axis=0) for m in methods])
-        summary["success"] = {
+        per_seed = np.array([np.mean(m[column]) for m in methods])
+        per_task = np.array([np.mean(m[column], axis=0) for m in methods])
+        summary[column] = {
             "mean": float(per_seed.mean()),
             "interval": bootstrap_interval(per_seed),
             "per_seed": per_seed.tolist(),
@@ -102,9 +110,8 @@ def to_markdown(table: dict) -> str:
     """The table as Markdown, with what it was made by."""
     has_target = "target" in next(iter(table["methods"].values()))
     has_nmi = "nmi" in next(iter(table["methods"].values()))
-    has_success = "success" in next(iter(table["methods"].values()))
-    head = ["method", "policies", "source tasks"]
-    head += ["success"] if has_success else []
+    columns = [x for x in COLUMNS if x in next(iter(table["methods"].values()))]
+    head = ["method", "policies", "source tasks", *(COLUMNS[x] for x in columns)]
     head += ["target tasks, adapted"] if has_target else []
     head += ["NMI with planted groups, by seed"] if has_nmi else []
     lines = [
@@ -126,10 +133,12 @@ def to_markdown(table: dict) -> str:
             value = summary[tasks]
             low, high = value["interval"]
             cells.append(f"{value['mean']:.1f} [{low:.1f}, {high:.1f}]")
-            if tasks == "source" and has_success:
-                success = summary["success"]
-                low, high = (100 * x for x in success["interval"])
-                cells.append(f"{100 * success['mean']:.1f}% [{low:.1f}, {high:.1f}]")
+            for column in columns if tasks == "source" else []:
+                mean, (low, high) = summary[column]["mean"], summary[column]["interval"]
+                if column.endswith("success"):
+                    mean, low, high = 100 * mean, 100 * low, 100 * high
+                unit = "%" if column.endswith("success") else ""
+                cells.append(f"{mean:.1f}{unit} [{low:.1f}, {high:.1f}]")
         if has_nmi:
             cells.append(", ".join(f"{x:.2f}" for x in summary["nmi"]))
         lines.append("| " + " | ".join(cells) + " |")

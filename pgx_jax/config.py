@@ -96,11 +96,13 @@ class GroupingConfig:
 
     Attributes:
       num_groups: k, or 0 to choose it from the affinity.
+      other_num_groups: further k, for which the estimated groups are trained too.
       num_random_draws: random groupings to train and average over.
       single_tasks: also train one policy per task.
     """
 
     num_groups: int = 0
+    other_num_groups: tuple[int, ...] = ()
     num_random_draws: int = 5
     single_tasks: bool = False
 
@@ -129,6 +131,7 @@ class EvaluationConfig:
     Attributes:
       num_episodes: whole episodes per task.
       deterministic: take the most likely action, else sample.
+      sampled_too: also evaluate with sampled actions, beside the most likely ones.
       scalarization: of the tasks' mean rewards per step into one number, where tasks
         are objectives of one environment; "linear", "smooth_tchebycheff", "concave", or
         "" for none. See `pgx_jax.analysis.scalarization`.
@@ -136,9 +139,15 @@ class EvaluationConfig:
 
     num_episodes: int = 64
     deterministic: bool = True
+    sampled_too: bool = False
     scalarization: str = ""
 
     def __post_init__(self):
+        if self.sampled_too and not self.deterministic:
+            raise ValueError(
+                "sampled_too must be False where deterministic is: actions are sampled "
+                "as it is"
+            )
         if self.scalarization and self.scalarization not in KINDS:
             raise ValueError(
                 f"scalarization must be one of {', '.join(KINDS)}, or empty, got "

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -135,6 +135,12 @@ def _make_checked_suite(config: PipelineConfig) -> TaskSuite:
         raise ValueError(
             f"config field 'grouping.num_groups' must be 0 (choose it) or at most the "
             f"{num_tasks} tasks of {suite.name!r}, got {num_groups}"
+        )
+    others = config.grouping.other_num_groups
+    if not all(1 <= k <= num_tasks for k in others) or len({*others}) < len(others):
+        raise ValueError(
+            "config field 'grouping.other_num_groups' must be different numbers of at "
+            f"least 1 and at most the {num_tasks} tasks of {suite.name!r}, got {others}"
         )
     for field, value, allowed in (
         ("evaluator", estimation.evaluator, (*EVALUATORS, "rollout")),
@@ -311,6 +317,9 @@ class Run:
             num_groups = estimated.num_groups
             similar = pgx.cluster_tasks(estimates["gradient_similarity"], num_groups)
             result = {"estimated": estimated.labels, "similarity": similar.labels}
+            for k in settings.other_num_groups:
+                other = pgx.cluster_tasks(estimates["affinity"], k)
+                result[f"estimated_{k}"] = other.labels
             if "resamples" in estimates:
                 affinity = pgx.Affinity(
                     estimates["affinity"],
@@ -344,6 +353,15 @@ class Run:
                 "One policy per group of the estimated affinity.",
                 "estimated",
                 labels["estimated"][None],
+            ),
+            *(
+                Method(
+                    f"estimated groups, k = {k}",
+                    "The same, with another number of groups.",
+                    f"estimated, k = {k}",
+                    labels[f"estimated_{k}"][None],
+                )
+                for k in self.config.grouping.other_num_groups
             ),
             Method(
                 "one policy",
@@ -420,26 +438,34 @@ class Run:
     def evaluation(
         self, trained: TrainingState, groupings: Groupings
     ) -> dict[str, np.ndarray]:
-        """Returns and successes of every grouping; [groupings, n, episodes]."""
+        """Returns and successes of every grouping; [groupings, n, episodes].
+
+        Those of sampled actions, where they are asked for, have "sampled_" before them.
+        """
         settings = self.config.evaluation
+        shape = (len(groupings.labels), self.suite.num_tasks, -1)
 
         def run():
-            result = evaluate(
-                self.suite.select(groupings.tasks),
-                self.actor_critic,
-                trained.params["policy"],
-                trained.observation_statistics,
-                groupings.policy_ids,
-                self.key("evaluation"),
-                settings.num_episodes,
-                deterministic=settings.deterministic,
-            )
-            shape = (len(groupings.labels), self.suite.num_tasks, -1)
-            steps = int(np.asarray(result.episode_length).sum())
-            return {
-                "source": np.asarray(result.episode_return).reshape(shape),
-                "success": np.asarray(result.episode_success).reshape(shape),
-            }, {"env_steps": steps}
+            values, steps = {}, 0
+            for prefix, deterministic in [
+                ("", settings.deterministic),
+                *([("sampled_", False)] if settings.sampled_too else []),
+            ]:
+                result = evaluate(
+                    self.suite.select(groupings.tasks),
+                    self.actor_critic,
+                    trained.params["policy"],
+                    trained.observation_statistics,
+                    groupings.policy_ids,
+                    self.key("evaluation"),
+                    settings.num_episodes,
+                    deterministic=deterministic,
+                )
+                returns, lengths, success = map(np.asarray, result)
+                values[f"{prefix}source"] = returns.reshape(shape)
+                values[f"{prefix}success"] = success.reshape(shape)
+                steps += int(lengths.sum())
+            return values, {"env_steps": steps}
 
         return self._once("evaluation", run)
 
@@ -527,10 +553,17 @@ class Run:
         groupings = Groupings.create(methods)
         trained = self.group_training(meta, groupings)
         evaluation = self.evaluation(trained, groupings)
-        source = evaluation["source"]
-        success = evaluation["success"] if reports_success(self.suite) else None
         target = self.adaptation(trained, groupings)
         self.progress.note("writing the report")
+        known = set(evaluation)
+        if not reports_success(self.suite):
+            known -= {"success", "sampled_success"}
+
+        def task_means(name: str, method: int) -> np.ndarray | None:
+            """Over episodes, [draws, n]; None where it is not known."""
+            if name not in known:
+                return None
+            return evaluation[name][groupings.of_method[method]].mean(axis=-1)
 
         groups = {m.grouping: m.draws[0] for m in methods}
         distance = estimates["relative_distance"]
@@ -576,15 +609,17 @@ class Run:
                     "name": m.name,
                     "description": m.description,
                     "num_policies": m.num_policies,
-                    "source": source[groupings.of_method[i]],
+                    "source": evaluation["source"][groupings.of_method[i]],
                     "target": None
                     if target is None
                     else target["target"][groupings.of_method[i]],
                     "grouping": m.grouping,
-                    "scalarized": self._scalarize(source[groupings.of_method[i]]),
-                    "success": None
-                    if success is None
-                    else success[groupings.of_method[i]].mean(axis=-1).tolist(),
+                    "scalarized": self._scalarize(
+                        evaluation["source"][groupings.of_method[i]]
+                    ),
+                    "success": task_means("success", i),
+                    "sampled_return": task_means("sampled_source", i),
+                    "sampled_success": task_means("sampled_success", i),
                 }
                 for i, m in enumerate(methods)
             ],
@@ -654,6 +689,7 @@ class Run:
             return self.directory.result(stage, state)
         per_update = self.config.ppo.steps_per_update
         names = tuple(task_names)
+        per_task = ["return", *(["success"] if reports_success(suite) else [])]
         began = time.perf_counter()
         with self.directory.training_checkpoints(stage) as checkpoints:
             done, seconds_before = 0, 0.0
@@ -684,7 +720,8 @@ class Run:
                 self._check_divergences(stage, metrics["divergences"], suite, chunk)
                 for i in range(chunk):
                     step = (done + i + 1) * per_update
-                    self.writer.write(stage, step, _log_line(metrics, i, rows))
+                    line = _log_line(metrics, i, rows, per_task)
+                    self.writer.write(stage, step, line)
                 done += chunk
                 seconds = seconds_before + time.perf_counter() - began
                 checkpoints.save(done, state, {"seconds": seconds})
@@ -720,12 +757,14 @@ class Run:
 
     def _curve(self, stage: str) -> dict[str, Any]:
         lines = [x for x in read_metrics(self.directory.path) if x["stage"] == stage]
-        return {
-            "steps": [x["step"] for x in lines],
-            "returns": [
-                [np.nan if r is None else r for r in x["return"]] for x in lines
-            ],
-        }
+
+        def values(name: str) -> list[list[float]]:
+            return [[np.nan if y is None else y for y in x[name]] for x in lines]
+
+        curve = {"steps": [x["step"] for x in lines], "returns": values("return")}
+        if reports_success(self.suite):
+            curve["success"] = values("success")
+        return curve
 
     def _stage_infos(self) -> list[tuple[str, dict[str, Any]]]:
         names = [
@@ -801,11 +840,16 @@ def _policy_means(
     return jax.tree.map(lambda x: jnp.asarray(weights @ x), statistics)
 
 
-def _log_line(metrics: Mapping[str, np.ndarray], update: int, rows: np.ndarray) -> dict:
-    """One update: arrays of the rows shown, and the mean over all rows."""
-    line = {"return": metrics["return"][update, rows]}
+def _log_line(
+    metrics: Mapping[str, np.ndarray],
+    update: int,
+    rows: np.ndarray,
+    per_task: Sequence[str],
+) -> dict:
+    """One update: of some metrics the rows shown, else the mean over all rows."""
+    line = {name: metrics[name][update, rows] for name in per_task}
     for name, values in metrics.items():
-        if name != "return":
+        if name not in per_task:
             finite = values[update][np.isfinite(values[update])]
             line[name] = finite.mean() if len(finite) else np.nan
     return line

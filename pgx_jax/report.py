@@ -37,10 +37,13 @@ class LearningCurve(TypedDict):
     Attributes:
       steps: environment steps per task; [updates].
       returns: [updates][n], NaN where a task has finished no episode yet.
+      success: share of finished episodes in which success was met at any step, the
+        same way; left out where tasks do not tell.
     """
 
     steps: list[float]
     returns: list[list[float]]
+    success: NotRequired[list[list[float]]]
 
 
 class MethodResult(TypedDict):
@@ -57,6 +60,9 @@ class MethodResult(TypedDict):
       scalarized: the tasks' returns made one number; [draws], or None.
       success: share of episodes of the tasks trained on in which success was met at any
         step; [draws][n], or None where tasks do not tell.
+      sampled_return: mean return where actions are sampled, `source` being that of the
+        most likely ones; [draws][n], or None where it was not asked for.
+      sampled_success: `success`, the same way.
     """
 
     name: str
@@ -67,6 +73,8 @@ class MethodResult(TypedDict):
     grouping: NotRequired[str]
     scalarized: NotRequired[list[float] | None]
     success: NotRequired[list[list[float]] | None]
+    sampled_return: NotRequired[list[list[float]] | None]
+    sampled_success: NotRequired[list[list[float]] | None]
 
 
 class Uncertainty(TypedDict):
@@ -252,9 +260,8 @@ def summary_table(results: RunResults) -> str:
     summaries = _summarise(results)
     rows = [["method", "policies", "return", "95% interval"]]
     with_target = any(summary.target for summary in summaries)
-    with_success = _with_success(results)
-    if with_success:
-        rows[0] += ["success"]
+    means = _task_means(results)
+    rows[0] += means
     if with_target:
         rows[0] += ["unseen tasks", "95% interval"]
     if results.nmi:
@@ -264,8 +271,7 @@ def summary_table(results: RunResults) -> str:
     for summary, method in zip(summaries, results.methods, strict=True):
         row = [summary.name, str(summary.num_policies)]
         row += [_mean(summary.source), _interval(summary.source)]
-        if with_success:
-            row.append(_mean_success(method))
+        row += [_show_mean(method, name) for name in means.values()]
         if with_target:
             target = summary.target
             row += [_mean(target), _interval(target)] if target else ["-", "-"]
@@ -648,6 +654,13 @@ def _shorten(name: str, length: int = 28) -> str:
     return name[: kept - kept // 2] + "…" + name[-(kept // 2) :]
 
 
+def _shown_curve(results: RunResults) -> str:
+    """What learning curves are of: success, where tasks tell it, else the return."""
+    curves = results.learning_curves.values()
+    told = curves and all("success" in curve for curve in curves)
+    return "success" if told else "returns"
+
+
 def _draw_learning_curves(results: RunResults) -> Figure:
     from matplotlib.lines import Line2D
     from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -655,18 +668,20 @@ def _draw_learning_curves(results: RunResults) -> Figure:
     groups = order_by_group(results.groups["estimated"])
     many = results.num_tasks > 20
     stages = results.learning_curves
+    shown = _shown_curve(results)
+    max_value = results.max_return if shown == "returns" else None
     figure = _new_figure(_WIDTH, 2.7)
     panels = np.atleast_1d(figure.subplots(1, len(stages), sharey=True))
     lowest = math.inf
     for axes, (stage, curve) in zip(panels, stages.items(), strict=True):
         steps = np.array(curve["steps"], dtype=np.float64)
-        returns = np.array(curve["returns"], dtype=np.float64)
-        lowest = min([lowest, *returns[np.isfinite(returns)]])
-        smooth = _smooth(returns, window=2 * (len(steps) // 30) + 1)
+        values = np.array(curve[shown], dtype=np.float64)
+        lowest = min([lowest, *values[np.isfinite(values)]])
+        smooth = _smooth(values, window=2 * (len(steps) // 30) + 1)
         for group, members in enumerate(groups):
             colour = group_colour(group)
             raw, line = (0.0, 0.35) if many else (0.18, 0.95)
-            axes.plot(steps, returns[:, members], color=colour, alpha=raw, lw=0.5)
+            axes.plot(steps, values[:, members], color=colour, alpha=raw, lw=0.5)
             axes.plot(
                 steps,
                 smooth[:, members],
@@ -677,8 +692,8 @@ def _draw_learning_curves(results: RunResults) -> Figure:
             if many:
                 median = _nan_median(smooth[:, members])
                 axes.plot(steps, median, color=colour, lw=2.0)
-        if results.max_return is not None:
-            axes.axhline(results.max_return, color=MUTED, lw=0.7, ls=(0, (4, 3)))
+        if max_value is not None:
+            axes.axhline(max_value, color=MUTED, lw=0.7, ls=(0, (4, 3)))
         axes.set_title(stage)
         axes.set_xlabel("environment steps per task")
         axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -687,12 +702,12 @@ def _draw_learning_curves(results: RunResults) -> Figure:
         axes.set_xlim(0.0, 1.01 * max(steps.max(), 1.0))
     if lowest >= 0.0:
         panels[0].set_ylim(bottom=0.0)
-    panels[0].set_ylabel("return")
+    panels[0].set_ylabel("return" if shown == "returns" else "success rate")
     handles = [
         Line2D([], [], color=group_colour(group), lw=2.0, label=f"group {group + 1}")
         for group in range(len(groups))
     ]
-    if results.max_return is not None:
+    if max_value is not None:
         dashes = {"color": MUTED, "lw": 0.7, "ls": (0, (4, 3))}
         handles.append(Line2D([], [], **dashes, label="highest possible"))
     columns = min(len(handles), 7)
@@ -999,10 +1014,12 @@ def _captions(
     if results.max_return is not None:
         ceiling = " Dashed: the highest return possible."
     median = " Bold: the median of a group." if results.num_tasks > 20 else ""
+    returns = _shown_curve(results) == "returns"
     curves = (
-        "Return of each task while training, coloured by the group found for it; one "
-        "policy for all tasks while meta-training, one per group afterwards. Lightly "
-        f"smoothed by a moving average.{median}{ceiling}"
+        f"{'Return' if returns else 'Success rate'} of each task while training, "
+        "coloured by the group found for it; one policy for all tasks while "
+        "meta-training, one per group afterwards. Lightly "
+        f"smoothed by a moving average.{median}{ceiling if returns else ''}"
     )
     tasks = (
         "Mean return on every task trained on (columns, in the order of the "
@@ -1089,9 +1106,8 @@ def _percent(share: float) -> str:
 
 def _methods_table(results: RunResults, summaries: Sequence[_MethodSummary]) -> str:
     with_target = any(summary.target for summary in summaries)
-    with_success = _with_success(results)
-    head = ["method", "policies", "return"]
-    head += ["success"] if with_success else []
+    means = _task_means(results)
+    head = ["method", "policies", "return", *means]
     head += ["on unseen tasks"] if with_target else []
     head += ["NMI"] if results.nmi else []
     head += [_scalarization(results)] if results.scalarization else []
@@ -1114,7 +1130,7 @@ def _methods_table(results: RunResults, summaries: Sequence[_MethodSummary]) -> 
             str(summary.num_policies),
             cell(summary.source),
         ]
-        row += [_mean_success(method)] if with_success else []
+        row += [_show_mean(method, name) for name in means.values()]
         row += [cell(summary.target)] if with_target else []
         if results.nmi:
             row.append("–" if summary.nmi is None else f"{summary.nmi:.2f}")
@@ -1129,12 +1145,23 @@ def _scalarization(results: RunResults) -> str:
     return results.scalarization.replace("_", " ").replace("tcheb", "Tcheb")
 
 
-def _with_success(results: RunResults) -> bool:
-    return all(method.get("success") is not None for method in results.methods)
+def _task_means(results: RunResults) -> dict[str, str]:
+    """Columns of means that all methods have, and where a method has them."""
+    columns = {
+        "success": "success",
+        "return, sampled": "sampled_return",
+        "success, sampled": "sampled_success",
+    }
+    return {
+        title: name
+        for title, name in columns.items()
+        if all(method.get(name) is not None for method in results.methods)
+    }
 
 
-def _mean_success(method: MethodResult) -> str:
-    return f"{100 * np.mean(method['success']):.1f}%"
+def _show_mean(method: MethodResult, name: str) -> str:
+    mean = float(np.mean(method[name]))
+    return f"{100 * mean:.1f}%" if name.endswith("success") else _number(mean)
 
 
 def _mean_scalarized(method: MethodResult) -> str:
@@ -1393,6 +1420,8 @@ def _validate(results: RunResults) -> None:
         steps = _check_shape(f"{field}['steps']", curve["steps"], (None,))
         shape = (len(steps), num_tasks)
         _check_shape(f"{field}['returns']", curve["returns"], shape)
+        if "success" in curve:
+            _check_shape(f"{field}['success']", curve["success"], shape)
     if not results.methods:
         raise ValueError("methods must not be empty")
     for index, method in enumerate(results.methods):
@@ -1400,9 +1429,10 @@ def _validate(results: RunResults) -> None:
         source = _check_shape(
             f"{field}['source']", method["source"], (None, num_tasks, None)
         )
-        if method.get("success") is not None:
-            shape = (len(source), num_tasks)
-            _check_shape(f"{field}['success']", method["success"], shape)
+        for name in ("success", "sampled_return", "sampled_success"):
+            if method.get(name) is not None:
+                shape = (len(source), num_tasks)
+                _check_shape(f"{field}[{name!r}]", method[name], shape)
         returns = {"source": source}
         if method["target"] is not None:
             shape = (len(source), None, None)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import pgx_jax as pgx
 from pgx_jax.config import PipelineConfig
 from pgx_jax.envs import (
     SUITES,
@@ -218,22 +219,69 @@ def test_groups_can_start_from_scratch_and_task_ids_can_be_seen(tmp_path):
     assert "linear" in summary_table(results).splitlines()[0]
 
 
-def test_suites_that_tell_success_are_known():
+def succeeding_suite():
+    """Three tasks; the second and the third succeed, whatever one does."""
+
     def reset(goal, key):
         return goal, jnp.zeros((1,))
 
     def step(goal, state, action, key):
-        return state, jnp.zeros((1,)), 0.0, False, state > 1.0
+        return state, jnp.zeros((1,)), action.astype(float), False, state > 1.0
 
-    suite = TaskSuite.from_functions(
+    return TaskSuite.from_functions(
         reset,
         step,
-        jnp.array([0.0, 2.0]),
+        jnp.array([0.0, 2.0, 3.0]),
         action_space=ActionSpace(2, discrete=True),
         episode_length=3,
     )
+
+
+def test_suites_that_tell_success_are_known():
+    suite = succeeding_suite()
     assert reports_success(suite) and reports_success(TaskIdSuite.create(suite))
     assert not reports_success(make_suite("cartpole"))
+
+
+def test_success_is_logged_by_task_and_reported_for_both_kinds_of_actions(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setitem(SUITES, "succeeding", {"source": succeeding_suite})
+    results, report = run(
+        tmp_path,
+        suite={"name": "succeeding"},
+        estimation=FEW,
+        evaluation={"num_episodes": 64, "sampled_too": True},
+    )
+    for method in results.methods:
+        assert method["success"][0] == method["sampled_success"][0] == [0.0, 1.0, 1.0]
+        # One policy's most likely action is always the same one, a sampled one not.
+        assert np.isin(np.mean(method["source"], axis=2), [0.0, 3.0]).all()
+        assert not np.isin(method["sampled_return"], [0.0, 3.0]).any()
+    lines = read_metrics(tmp_path)
+    assert all(line["success"] == [0.0, 1.0, 1.0] for line in lines)
+    curve = results.learning_curves["group training"]
+    assert curve["success"] == [[0.0, 1.0, 1.0]] * 2
+    assert "success, sampled" in summary_table(results).splitlines()[0]
+    assert "Success rate of each task" in report.read_text()
+
+
+def test_other_numbers_of_groups_are_trained_too(tmp_path):
+    results, _ = run(
+        tmp_path,
+        grouping={
+            "num_groups": 3,
+            "other_num_groups": [2, 4],
+            "num_random_draws": 0,
+        },
+    )
+    policies = {m["name"]: m["num_policies"] for m in results.methods}
+    assert policies["estimated groups"] == 3
+    assert policies["estimated groups, k = 2"] == 2
+    assert policies["estimated groups, k = 4"] == 4
+    for k in (2, 4):
+        expected = pgx.cluster_tasks(np.asarray(results.affinity), k).labels
+        assert results.groups[f"estimated, k = {k}"] == expected.tolist()
 
 
 def test_adaptation_to_target_tasks(tmp_path):
@@ -253,6 +301,12 @@ def test_adaptation_to_target_tasks(tmp_path):
         ({"suite": {"name": "cartpol"}}, "suite 'cartpol' does not exist.*cartpole"),
         ({"suite": {"name": "cartpole_v1"}}, "one task"),
         ({"grouping": {"num_groups": 11}}, "grouping.num_groups.*10 tasks"),
+        ({"grouping": {"other_num_groups": [2, 11]}}, "other_num_groups.*10 tasks"),
+        ({"grouping": {"other_num_groups": [2, 2]}}, "other_num_groups.*different"),
+        (
+            {"evaluation": {"deterministic": False, "sampled_too": True}},
+            "evaluation.sampled_too",
+        ),
         ({"estimation": {"num_transitions": 63}}, "estimation.num_transitions"),
         ({"estimation": {"subset_size": 11}}, "subset_size"),
         ({"estimation": {"num_subsets": 3}}, "num_subsets=3"),

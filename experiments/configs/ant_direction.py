@@ -12,7 +12,7 @@ from pgx_jax.config import robot_config
 def get_config() -> config_dict.ConfigDict:
     config = config_dict.ConfigDict(robot_config("ant_direction").to_dict())
     config.meta_training.num_updates = 20
-    config.group_training.num_updates = 200
+    config.group_training.num_updates = 600
     config.adaptation.num_updates = 20
-    config.grouping.num_random_draws = 2
+    config.grouping.num_random_draws = 1
     return config

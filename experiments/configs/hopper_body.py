@@ -15,5 +15,5 @@ def get_config() -> config_dict.ConfigDict:
     config.meta_training.num_updates = 100
     config.group_training.num_updates = 200
     config.adaptation.num_updates = 20
-    config.grouping.num_random_draws = 2
+    config.grouping.num_random_draws = 1
     return config

@@ -15,12 +15,13 @@ from pgx_jax.config import PipelineConfig
 
 def get_config() -> config_dict.ConfigDict:
     config = config_dict.ConfigDict(PipelineConfig().to_dict())
+    config.checkpoint_every = 20
     config.suite.name = "metaworld_mt10"
     config.suite.task_id = True
     config.network.hidden_sizes = (400, 400, 400)
     config.network.activation = "swish"
     config.network.bounded_mean = True
-    config.ppo.num_envs = 256
+    config.ppo.num_envs = 128
     config.ppo.unroll_length = 32
     config.ppo.num_epochs = 5
     config.ppo.num_minibatches = 8
@@ -29,8 +30,10 @@ def get_config() -> config_dict.ConfigDict:
     config.ppo.stagger_resets = True
     config.meta_training.num_updates = 60
     config.estimation.num_subsets = 120  # every three tasks
-    config.group_training.num_updates = 500
+    config.group_training.num_updates = 300
     config.grouping.num_groups = 3
-    config.grouping.num_random_draws = 2
+    config.grouping.other_num_groups = (2, 4)
+    config.grouping.num_random_draws = 1
     config.evaluation.num_episodes = 50
+    config.evaluation.sampled_too = True
     return config
