@@ -33,19 +33,21 @@ def main() -> None:
         arguments.workdir, arguments.stage, arguments.method
     )
     network = json.loads((arguments.workdir / "config.json").read_text())["network"]
+    # A run holds the policies of every way of grouping.
+    used, policy_ids = np.unique(policies.policy_ids, return_inverse=True)
     layers = policies.params["mean"]
     arrays = {
         "tasks": np.array(suite.task_names),
-        "policy_ids": np.asarray(policies.policy_ids),
-        "mean": np.asarray(policies.observation_statistics.mean),
-        "std": np.asarray(policies.observation_statistics.std),
+        "policy_ids": policy_ids,
+        "mean": np.asarray(policies.observation_statistics.mean)[used],
+        "std": np.asarray(policies.observation_statistics.std)[used],
         "limit": np.array(OBSERVATION_LIMIT),
         "activation": np.array(network["activation"]),
         "bounded": np.array(network["bounded_mean"]),
     }
     for i in range(len(layers)):
-        arrays[f"kernel{i}"] = np.asarray(layers[f"Dense_{i}"]["kernel"])
-        arrays[f"bias{i}"] = np.asarray(layers[f"Dense_{i}"]["bias"])
+        arrays[f"kernel{i}"] = np.asarray(layers[f"Dense_{i}"]["kernel"])[used]
+        arrays[f"bias{i}"] = np.asarray(layers[f"Dense_{i}"]["bias"])[used]
     np.savez_compressed(arguments.output, **arrays)
     print(arguments.output)
 
