@@ -18,6 +18,7 @@ import numpy as np
 from absl import app, flags
 
 from pgx_jax.analysis.statistics import bootstrap_interval, interquartile_mean
+from pgx_jax.config import PipelineConfig
 from pgx_jax.report import RunResults
 
 _OUTPUT = flags.DEFINE_string("output", None, "Where to write, without an ending.")
@@ -27,6 +28,7 @@ COLUMNS = {
     "success": "success",
     "sampled_return": "source tasks, actions sampled",
     "sampled_success": "success, actions sampled",
+    "scalarized": "scalarised",
 }
 
 
@@ -52,7 +54,11 @@ def aggregate(runs: list[RunResults]) -> dict:
     seeds = [run.seed for run in runs]
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"workdirs repeat a seed: {seeds}")
-    settings = [{**run.config, "seed": None} for run in runs]
+    # What a run of an older version did not know has its default.
+    settings = [
+        PipelineConfig.from_dict({**run.config, "seed": 0}).to_dict() | {"seed": None}
+        for run in runs
+    ]
     if any(s != settings[0] for s in settings):
         raise ValueError("workdirs hold runs of different settings")
     names = [method["name"] for method in runs[0].methods]
@@ -81,13 +87,14 @@ def _summarise(runs: list[RunResults], name: str) -> dict:
             continue
         # One mean per seed; tasks and draws are averaged within.
         per_seed = np.array([np.mean(m[column]) for m in methods])
-        per_task = np.array([np.mean(m[column], axis=0) for m in methods])
         summary[column] = {
             "mean": float(per_seed.mean()),
             "interval": bootstrap_interval(per_seed),
             "per_seed": per_seed.tolist(),
-            "per_task": per_task.mean(axis=0).tolist(),
         }
+        if column != "scalarized":
+            per_task = np.mean([np.mean(m[column], axis=0) for m in methods], axis=0)
+            summary[column]["per_task"] = per_task.tolist()
     for tasks in ("source", "target"):
         if methods[0][tasks] is None:
             continue
@@ -134,11 +141,10 @@ def to_markdown(table: dict) -> str:
             low, high = value["interval"]
             cells.append(f"{value['mean']:.1f} [{low:.1f}, {high:.1f}]")
             for column in columns if tasks == "source" else []:
-                mean, (low, high) = summary[column]["mean"], summary[column]["interval"]
-                if column.endswith("success"):
-                    mean, low, high = 100 * mean, 100 * low, 100 * high
-                unit = "%" if column.endswith("success") else ""
-                cells.append(f"{mean:.1f}{unit} [{low:.1f}, {high:.1f}]")
+                numbers = summary[column]["mean"], *summary[column]["interval"]
+                form = ".1%" if column.endswith("success") else ".2f"
+                mean, low, high = (format(x, form) for x in numbers)
+                cells.append(f"{mean} [{low}, {high}]")
         if has_nmi:
             cells.append(", ".join(f"{x:.2f}" for x in summary["nmi"]))
         lines.append("| " + " | ".join(cells) + " |")

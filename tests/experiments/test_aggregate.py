@@ -1,0 +1,94 @@
+"""The table of several runs."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pgx_jax.config import PipelineConfig
+from pgx_jax.report import RunResults
+
+SCRIPT = Path(__file__).parents[2] / "experiments" / "aggregate.py"
+
+
+@pytest.fixture(scope="module")
+def script():
+    # Its flags are defined once a process.
+    spec = importlib.util.spec_from_file_location("aggregate", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def make_run(seed, returns, config=None, **method):
+    """A run of two tasks with one way of grouping; returns [draws, tasks, episodes]."""
+    config = PipelineConfig().to_dict() if config is None else config
+    return RunResults(
+        name="two",
+        task_names=["a", "b"],
+        episode_length=10,
+        seed=seed,
+        affinity=np.zeros((2, 2)),
+        affinity_method="standardized",
+        pair_counts=np.ones((2, 2)),
+        num_subsets=1,
+        subset_size=2,
+        relative_distance={"median": 0.1, "max": 0.1},
+        converged_share=1.0,
+        groups={"estimated": [0, 0]},
+        methods=[
+            {
+                "name": "estimated groups",
+                "description": "",
+                "num_policies": 1,
+                "grouping": "estimated",
+                "source": returns,
+                "target": None,
+                **method,
+            }
+        ],
+        learning_curves={},
+        timings=[{"stage": "meta training", "seconds": 2.0, "env_steps": 1}],
+        config={**config, "seed": seed},
+    )
+
+
+def test_means_are_over_episodes_tasks_draws_and_then_seeds(script):
+    runs = [
+        make_run(0, [[[1.0, 3.0], [5.0, 7.0]]], success=[[0.0, 0.5]]),
+        make_run(1, [[[2.0, 2.0], [2.0, 2.0]]], success=[[1.0, 1.0]]),
+    ]
+    table = script.aggregate(runs)
+    summary = table["methods"]["estimated groups"]
+    assert summary["source"]["per_seed"] == [4.0, 2.0]
+    assert summary["source"]["mean"] == 3.0
+    assert summary["success"]["per_task"] == [0.5, 0.75]
+    page = script.to_markdown(table | {"command": "it"})
+    (line,) = [x for x in page.splitlines() if x.startswith("| estimated groups")]
+    assert "| 3.0 [2.0, 4.0] | 62.5% [25.0%, 100.0%] |" in line
+
+
+def test_columns_are_those_that_every_run_has(script):
+    returns = np.ones((1, 2, 2))
+    runs = [
+        make_run(0, returns, sampled_return=[[2.0, 4.0]], scalarized=[-0.25]),
+        make_run(1, returns, sampled_return=[[6.0, 8.0]]),
+    ]
+    summary = script.aggregate(runs)["methods"]["estimated groups"]
+    assert summary["sampled_return"]["per_seed"] == [3.0, 7.0]
+    assert "scalarized" not in summary and "success" not in summary
+    alone = script.to_markdown(script.aggregate(runs[:1]) | {"command": "it"})
+    assert "scalarised" in alone and "| -0.25 [-0.25, -0.25] |" in alone
+
+
+def test_settings_that_a_run_did_not_know_have_their_defaults(script):
+    returns = np.ones((1, 2, 2))
+    old, other = PipelineConfig().to_dict(), PipelineConfig().to_dict()
+    del old["evaluation"]["sampled_too"]
+    other["ppo"]["discount"] = 0.5
+    assert script.aggregate([make_run(0, returns), make_run(1, returns, old)])
+    with pytest.raises(ValueError, match="different settings"):
+        script.aggregate([make_run(0, returns), make_run(1, returns, other)])
+    with pytest.raises(ValueError, match="repeat a seed"):
+        script.aggregate([make_run(0, returns), make_run(0, returns)])
