@@ -1,7 +1,10 @@
 """Ten ants that run in directions all round the circle, then fifty unseen directions.
 
 For a GPU. Neighbouring directions should be learned together. The budget is 40,000
-steps a task before grouping, 400,000 after and 40,000 of adaptation.
+steps a task before grouping, 1.2 M after and 40,000 of adaptation, the one after
+grouping being that of ant_opposite, and is not measured yet. With 400,000 steps no
+group learned to run: on seeds 0 and 1 estimated groups earned 153 and 174, random ones
+173 and 196, and one policy for all, which stood still, 198.
 """
 
 from ml_collections import config_dict
