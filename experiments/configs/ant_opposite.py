@@ -3,7 +3,7 @@
 For a GPU; nine minutes on an H100 that others share. Directions within a group differ
 by up to 40 degrees. Measured over three seeds (experiments/results/ant_opposite.md):
 two groups, NMI 1.0 with the planted ones; they earn 570, one policy for all, which
-stands still, 199, random groups 216. The budget is 20,000 steps a task before grouping
+stands still, 199, random groups 215. The budget is 20,000 steps a task before grouping
 and 1.2 M after.
 
 What tasks have in common, to stay upright and to save effort, hides how they differ:

@@ -5,7 +5,7 @@ exclude each other; little power, smooth actions and joints away from their limi
 together. The last column of the table of methods is the concave scalarisation of the
 six. Measured over three seeds (experiments/results/half_cheetah_objectives.md), mean
 return and scalarisation: estimated groups, two or three, 144 and -0.63, one policy for
-all 104 and -2.40, random groups 132 and -0.74, gradient similarity 131 and -0.53. The
+all 104 and -2.40, random groups 133 and -0.74, gradient similarity 131 and -0.53. The
 budget is 100,000 steps a task before grouping and 400,000 after.
 """
 

@@ -3,9 +3,9 @@
 For a GPU; eleven minutes on an H100 that others share. A policy sees its own speed and
 not the one asked for, so that tasks of neighbouring speeds should be learned together.
 Measured over three seeds (experiments/results/half_cheetah_velocity.md), the return
-being minus the error in speed: estimated groups, two on each seed, -130, one policy for
-all -189, random groups -196, gradient similarity -129; on unseen speeds after
-adaptation -105, -139, -139 and -103. The budget is 100,000 steps a task before
+being minus the error in speed and the cost of actions over 200 steps: estimated groups,
+two on each seed, -130, one policy for all -189, random groups -196, gradient similarity
+-129; on unseen speeds after adaptation -105, -139, -139 and -103. The budget is 100,000 steps a task before
 grouping, 400,000 after and 40,000 of adaptation.
 """
 

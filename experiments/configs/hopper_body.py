@@ -3,7 +3,7 @@
 For a GPU; twelve minutes on an H100 that others share. Measured over two seeds
 (experiments/results/hopper_body.md): estimated groups, four on each, 463, one policy
 for all 387, random groups 462, gradient similarity 474; on unseen hoppers after
-adaptation 457, 389, 469 and 479. Several policies help; which hoppers share one does
+adaptation 457, 390, 469 and 479. Several policies help; which hoppers share one does
 not matter. The budget is 400,000 steps a task before grouping, 800,000 after and 80,000
 of adaptation.
 """
