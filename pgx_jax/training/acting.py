@@ -94,7 +94,7 @@ def act(
     observation: jax.Array,
     key: jax.Array,
     *,
-    deterministic: bool = False,
+    deterministic: bool | jax.Array = False,
     row_ids: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Chooses an action in every environment.
@@ -106,7 +106,7 @@ def act(
       policy_ids: the policy of each row; int32 [r].
       observation: not normalised; float32 [r, num_envs, observation_size].
       key: for the samples.
-      deterministic: take the mode of the action distribution.
+      deterministic: take the mode of the action distribution; may be traced.
       row_ids: rows of one id draw the same samples; int32 [r], 0..r-1 if None.
 
     Returns:
@@ -115,7 +115,9 @@ def act(
 
     def act_in_row(params, observation, row_key):
         distribution = actor_critic.distribution(params, observation)
-        action = distribution.mode() if deterministic else distribution.sample(row_key)
+        action = jnp.where(
+            deterministic, distribution.mode(), distribution.sample(row_key)
+        )
         return action, distribution.log_prob(action)
 
     observation = normalize_observation(observation, statistics, policy_ids)

@@ -83,7 +83,7 @@ def evaluate(
     )
 
 
-@functools.partial(jax.jit, static_argnums=(1, 7, 8))
+@functools.partial(jax.jit, static_argnums=(1, 7))
 def _evaluate(
     suite,
     actor_critic,
