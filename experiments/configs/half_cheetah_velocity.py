@@ -5,8 +5,8 @@ not the one asked for, so that tasks of neighbouring speeds should be learned to
 Measured over three seeds (experiments/results/half_cheetah_velocity.md), the return
 being minus the error in speed and the cost of actions over 200 steps: estimated groups,
 two on each seed, -130, one policy for all -189, random groups -196, gradient similarity
--129; on unseen speeds after adaptation -105, -139, -139 and -103. The budget is 100,000 steps a task before
-grouping, 400,000 after and 40,000 of adaptation.
+-129; on unseen speeds after adaptation -105, -139, -139 and -103. The budget is 100,000
+steps a task before grouping, 400,000 after and 40,000 of adaptation.
 """
 
 from ml_collections import config_dict
