@@ -2,9 +2,9 @@
 
 Observations end in a one-hot task id, as in the benchmark. The budget is 0.25 M steps a
 task before grouping and 1.6 M after, for every way of grouping; all of them train side
-by side, 7,680 environments. The settings of PPO were chosen on seed 100: with these, one
-policy from scratch succeeded in 99.7% of its last episodes of 1.4 M steps a task, and
-three random groups in 96%; with 1,024 environments a task it took 4.5 M for 90%.
+by side, 7,680 environments. The settings of PPO were chosen on seed 100: with these,
+one policy from scratch succeeded in 99.7% of its last episodes of 1.4 M steps a task,
+and three random groups in 96%; with 1,024 environments a task it took 4.5 M for 90%.
 
 Measured over three seeds, stopped after two thirds of a budget of 1.2 M
 (experiments/results/metaworld_mt10.md): one policy 96.1%, estimated groups 93.4%,
