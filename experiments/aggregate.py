@@ -4,7 +4,8 @@
         runs/cartpole_0 runs/cartpole_1 runs/cartpole_2
 
 Writes OUTPUT.json and OUTPUT.md. Intervals are 95% bootstrap intervals of the mean,
-which resample seeds, and draws with them.
+which resample seeds, and draws with them. With --curves also a figure,
+OUTPUT_learning_curves.png: a panel a task, a line a seed.
 """
 
 from __future__ import annotations
@@ -13,15 +14,27 @@ import json
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from absl import app, flags
 
 from pgx_jax.analysis.statistics import bootstrap_interval, interquartile_mean
 from pgx_jax.config import PipelineConfig
-from pgx_jax.report import RunResults
+from pgx_jax.report import (
+    MUTED,
+    RunResults,
+    figure_style,
+    group_colour,
+    short_count,
+    smooth,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _OUTPUT = flags.DEFINE_string("output", None, "Where to write, without an ending.")
+_CURVES = flags.DEFINE_bool("curves", False, "Also draw learning curves.")
 flags.mark_flag_as_required("output")
 # What runs may have besides returns, and what tables call it.
 COLUMNS = {
@@ -42,6 +55,9 @@ def main(argv: list[str]) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     output.with_suffix(".json").write_text(json.dumps(table, indent=1) + "\n")
     output.with_suffix(".md").write_text(to_markdown(table))
+    if _CURVES.value:
+        figure = draw_curves(runs)
+        figure.savefig(output.with_name(f"{output.name}_learning_curves.png"), dpi=200)
     print(to_markdown(table))
 
 
@@ -157,6 +173,53 @@ def to_markdown(table: dict) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def draw_curves(runs: list[RunResults]) -> Figure:
+    """Success of every task while training, or its return where tasks do not tell.
+
+    Group training, of the estimated groups, begins at the dashed line.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    stages = runs[0].learning_curves
+    told = all("success" in curve for curve in stages.values())
+    names = runs[0].task_names
+    columns = min(len(names), 5)
+    rows = -(-len(names) // columns)
+    with rc_context(figure_style()):
+        figure = Figure(figsize=(6.75, 0.7 + 1.15 * rows), layout="constrained")
+        panels = figure.subplots(rows, columns, sharex=True, sharey=told, squeeze=False)
+        for task, axes in enumerate(panels.ravel()):
+            if task >= len(names):
+                axes.set_visible(False)
+                continue
+            for colour, run in enumerate(runs):
+                start = 0.0
+                for curve in run.learning_curves.values():
+                    steps = start + np.array(curve["steps"])
+                    values = np.array(curve["success" if told else "returns"])
+                    window = 2 * (len(steps) // 30) + 1
+                    axes.plot(
+                        steps,
+                        smooth(values[:, task : task + 1], window),
+                        color=group_colour(colour),
+                        lw=1.0,
+                        label=f"seed {run.seed}" if start == 0.0 else None,
+                    )
+                    start = steps[-1]
+            axes.axvline(stages["meta-training"]["steps"][-1], c=MUTED, lw=0.6, ls="--")
+            axes.set_title(names[task], fontsize=6.5, fontweight="normal")
+            axes.xaxis.set_major_locator(MaxNLocator(3))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short_count(x)))
+            axes.grid(axis="y")
+        figure.supxlabel("environment steps per task", fontsize=8)
+        figure.supylabel("success rate" if told else "return", fontsize=8)
+        handles, labels = panels[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=len(runs))
+    return figure
 
 
 if __name__ == "__main__":

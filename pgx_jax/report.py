@@ -677,27 +677,27 @@ def _draw_learning_curves(results: RunResults) -> Figure:
         steps = np.array(curve["steps"], dtype=np.float64)
         values = np.array(curve[shown], dtype=np.float64)
         lowest = min([lowest, *values[np.isfinite(values)]])
-        smooth = _smooth(values, window=2 * (len(steps) // 30) + 1)
+        smoothed = smooth(values, window=2 * (len(steps) // 30) + 1)
         for group, members in enumerate(groups):
             colour = group_colour(group)
             raw, line = (0.0, 0.35) if many else (0.18, 0.95)
             axes.plot(steps, values[:, members], color=colour, alpha=raw, lw=0.5)
             axes.plot(
                 steps,
-                smooth[:, members],
+                smoothed[:, members],
                 color=colour,
                 alpha=line,
                 lw=0.6 if many else 1.2,
             )
             if many:
-                median = _nan_median(smooth[:, members])
+                median = _nan_median(smoothed[:, members])
                 axes.plot(steps, median, color=colour, lw=2.0)
         if max_value is not None:
             axes.axhline(max_value, color=MUTED, lw=0.7, ls=(0, (4, 3)))
         axes.set_title(stage)
         axes.set_xlabel("environment steps per task")
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _short_count(x)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short_count(x)))
         axes.grid(axis="y")
         axes.set_xlim(0.0, 1.01 * max(steps.max(), 1.0))
     if lowest >= 0.0:
@@ -715,7 +715,7 @@ def _draw_learning_curves(results: RunResults) -> Figure:
     return figure
 
 
-def _smooth(values: np.ndarray, window: int) -> np.ndarray:
+def smooth(values: np.ndarray, window: int) -> np.ndarray:
     """Centred moving average along the first axis that passes over NaN.
 
     Shorter windows are taken at the ends; what is NaN stays NaN.
@@ -742,7 +742,7 @@ def _nan_median(values: np.ndarray) -> np.ndarray:
     return median
 
 
-def _short_count(count: float) -> str:
+def short_count(count: float) -> str:
     """A count as axes show it: 500k, 1.5M."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(count) >= size:

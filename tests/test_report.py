@@ -310,10 +310,10 @@ def test_long_names_keep_their_ends():
 def test_smoothing_averages_what_is_known():
     values = np.array([[np.nan], [2.0], [4.0], [np.nan], [9.0]])
     np.testing.assert_allclose(
-        report._smooth(values, 3), [[np.nan], [3.0], [3.0], [np.nan], [9.0]]
+        report.smooth(values, 3), [[np.nan], [3.0], [3.0], [np.nan], [9.0]]
     )
-    np.testing.assert_allclose(report._smooth(values, 1), values)
-    np.testing.assert_allclose(report._smooth(values, 99)[[1, 2, 4], 0], 5.0)
+    np.testing.assert_allclose(report.smooth(values, 1), values)
+    np.testing.assert_allclose(report.smooth(values, 99)[[1, 2, 4], 0], 5.0)
 
 
 def change_method(**changes):

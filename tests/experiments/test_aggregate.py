@@ -92,3 +92,23 @@ def test_settings_that_a_run_did_not_know_have_their_defaults(script):
         script.aggregate([make_run(0, returns), make_run(1, returns, other)])
     with pytest.raises(ValueError, match="repeat a seed"):
         script.aggregate([make_run(0, returns), make_run(0, returns)])
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_curves_have_a_panel_a_task_and_go_on_from_stage_to_stage(script, told):
+    pytest.importorskip("matplotlib")
+    curve = {"steps": [10, 20], "returns": [[1.0, 5.0], [np.nan, 7.0]]}
+    if told:
+        curve["success"] = [[0.0, 0.5], [0.25, 1.0]]
+    runs = [make_run(seed, np.ones((1, 2, 2))) for seed in (0, 1)]
+    for run in runs:
+        run.learning_curves = {"meta-training": curve, "group training": curve}
+    figure = script.draw_curves(runs)
+    panels = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title(loc="left") for axes in panels] == ["a", "b"]
+    *lines, boundary = panels[1].get_lines()
+    assert len(lines) == 4 and boundary.get_xdata()[0] == 20
+    assert [line.get_xdata().tolist() for line in lines[:2]] == [[10, 20], [30, 40]]
+    expected = [0.5, 1.0] if told else [5.0, 7.0]
+    np.testing.assert_allclose(lines[1].get_ydata()[:, 0], expected)
+    assert figure._supylabel.get_text() == ("success rate" if told else "return")
