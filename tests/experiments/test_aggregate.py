@@ -110,5 +110,5 @@ def test_curves_have_a_panel_a_task_and_go_on_from_stage_to_stage(script, told):
     assert len(lines) == 4 and boundary.get_xdata()[0] == 20
     assert [line.get_xdata().tolist() for line in lines[:2]] == [[10, 20], [30, 40]]
     expected = [0.5, 1.0] if told else [5.0, 7.0]
-    np.testing.assert_allclose(lines[1].get_ydata()[:, 0], expected)
+    np.testing.assert_allclose(lines[1].get_ydata(), expected)
     assert figure._supylabel.get_text() == ("success rate" if told else "return")
