@@ -553,6 +553,7 @@ class Run:
         groupings = Groupings.create(methods)
         trained = self.group_training(meta, groupings)
         evaluation = self.evaluation(trained, groupings)
+        source = evaluation["source"]
         target = self.adaptation(trained, groupings)
         self.progress.note("writing the report")
         known = set(evaluation)
@@ -609,14 +610,12 @@ class Run:
                     "name": m.name,
                     "description": m.description,
                     "num_policies": m.num_policies,
-                    "source": evaluation["source"][groupings.of_method[i]],
+                    "source": source[groupings.of_method[i]],
                     "target": None
                     if target is None
                     else target["target"][groupings.of_method[i]],
                     "grouping": m.grouping,
-                    "scalarized": self._scalarize(
-                        evaluation["source"][groupings.of_method[i]]
-                    ),
+                    "scalarized": self._scalarize(source[groupings.of_method[i]]),
                     "success": task_means("success", i),
                     "sampled_return": task_means("sampled_source", i),
                     "sampled_success": task_means("sampled_success", i),
