@@ -1,24 +1,15 @@
 """The table of several runs."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from pgx_jax.config import PipelineConfig
 from pgx_jax.report import RunResults
 
-SCRIPT = Path(__file__).parents[2] / "experiments" / "aggregate.py"
-
 
 @pytest.fixture(scope="module")
-def script():
-    # Its flags are defined once a process.
-    spec = importlib.util.spec_from_file_location("aggregate", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(load_script):
+    return load_script("aggregate", ("output", "curves"))
 
 
 def make_run(seed, returns, config=None, **method):

@@ -1,32 +1,12 @@
 """The single-task experiment at a small size."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
-from absl import flags
-
-SCRIPT = Path(__file__).parents[2] / "experiments" / "single_task.py"
-
-
-FLAGS = ("config", "suite", "output")
 
 
 @pytest.fixture(scope="module")
-def script():
-    """The script as a module; other scripts may define flags of the same names."""
-    others = {name: flags.FLAGS[name] for name in FLAGS if name in flags.FLAGS}
-    for name in others:
-        delattr(flags.FLAGS, name)
-    spec = importlib.util.spec_from_file_location("single_task", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    for name in FLAGS:
-        delattr(flags.FLAGS, name)
-    for name, flag in others.items():
-        flags.FLAGS[name] = flag
-    return module
+def script(load_script):
+    return load_script("single_task", ("config", "suite", "output"))
 
 
 def test_every_seed_is_a_policy_of_its_own(script):
