@@ -27,6 +27,7 @@ from pgx_jax.report import (
     figure_style,
     group_colour,
     short_count,
+    shown_curve,
     smooth,
 )
 
@@ -185,7 +186,8 @@ def draw_curves(runs: list[RunResults]) -> Figure:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     stages = runs[0].learning_curves
-    told = all("success" in curve for curve in stages.values())
+    shown = shown_curve(runs[0])
+    told = shown == "success"
     names = runs[0].task_names
     columns = min(len(names), 5)
     rows = -(-len(names) // columns)
@@ -200,11 +202,10 @@ def draw_curves(runs: list[RunResults]) -> Figure:
                 start = 0.0
                 for curve in run.learning_curves.values():
                     steps = start + np.array(curve["steps"])
-                    values = np.array(curve["success" if told else "returns"])
-                    window = 2 * (len(steps) // 30) + 1
+                    values = np.array(curve[shown])
                     axes.plot(
                         steps,
-                        smooth(values[:, task : task + 1], window),
+                        smooth(values[:, [task]]),
                         color=group_colour(colour),
                         lw=1.0,
                         label=f"seed {run.seed}" if start == 0.0 else None,

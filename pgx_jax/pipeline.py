@@ -11,6 +11,7 @@ with the same numbers.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -412,6 +413,10 @@ class Run:
         labels = getattr(self.suite, "planted_labels", None)
         return None if labels is None else np.asarray(labels, np.int32)
 
+    @functools.cached_property
+    def tells_success(self) -> bool:
+        return reports_success(self.suite)
+
     def group_training(
         self, meta: TrainingState, groupings: Groupings
     ) -> TrainingState:
@@ -557,7 +562,7 @@ class Run:
         target = self.adaptation(trained, groupings)
         self.progress.note("writing the report")
         known = set(evaluation)
-        if not reports_success(self.suite):
+        if not self.tells_success:
             known -= {"success", "sampled_success"}
 
         def task_means(name: str, method: int) -> np.ndarray | None:
@@ -688,7 +693,7 @@ class Run:
             return self.directory.result(stage, state)
         per_update = self.config.ppo.steps_per_update
         names = tuple(task_names)
-        per_task = ["return", *(["success"] if reports_success(suite) else [])]
+        per_task = ["return", *(["success"] if self.tells_success else [])]
         began = time.perf_counter()
         with self.directory.training_checkpoints(stage) as checkpoints:
             done, seconds_before = 0, 0.0
@@ -761,7 +766,7 @@ class Run:
             return [[np.nan if y is None else y for y in x[name]] for x in lines]
 
         curve = {"steps": [x["step"] for x in lines], "returns": values("return")}
-        if reports_success(self.suite):
+        if self.tells_success:
             curve["success"] = values("success")
         return curve
 

@@ -654,7 +654,7 @@ def _shorten(name: str, length: int = 28) -> str:
     return name[: kept - kept // 2] + "…" + name[-(kept // 2) :]
 
 
-def _shown_curve(results: RunResults) -> str:
+def shown_curve(results: RunResults) -> str:
     """What learning curves are of: success, where tasks tell it, else the return."""
     curves = results.learning_curves.values()
     told = curves and all("success" in curve for curve in curves)
@@ -668,7 +668,7 @@ def _draw_learning_curves(results: RunResults) -> Figure:
     groups = order_by_group(results.groups["estimated"])
     many = results.num_tasks > 20
     stages = results.learning_curves
-    shown = _shown_curve(results)
+    shown = shown_curve(results)
     max_value = results.max_return if shown == "returns" else None
     figure = _new_figure(_WIDTH, 2.7)
     panels = np.atleast_1d(figure.subplots(1, len(stages), sharey=True))
@@ -677,7 +677,7 @@ def _draw_learning_curves(results: RunResults) -> Figure:
         steps = np.array(curve["steps"], dtype=np.float64)
         values = np.array(curve[shown], dtype=np.float64)
         lowest = min([lowest, *values[np.isfinite(values)]])
-        smoothed = smooth(values, window=2 * (len(steps) // 30) + 1)
+        smoothed = smooth(values)
         for group, members in enumerate(groups):
             colour = group_colour(group)
             raw, line = (0.0, 0.35) if many else (0.18, 0.95)
@@ -715,11 +715,13 @@ def _draw_learning_curves(results: RunResults) -> Figure:
     return figure
 
 
-def smooth(values: np.ndarray, window: int) -> np.ndarray:
+def smooth(values: np.ndarray, window: int | None = None) -> np.ndarray:
     """Centred moving average along the first axis that passes over NaN.
 
-    Shorter windows are taken at the ends; what is NaN stays NaN.
+    Shorter windows are taken at the ends; what is NaN stays NaN. The window is a
+    fifteenth of the axis where it is not given.
     """
+    window = 2 * (len(values) // 30) + 1 if window is None else window
     known = np.isfinite(values)
     start = np.zeros((1, values.shape[1]))
     totals = np.cumsum(np.concatenate([start, np.where(known, values, 0.0)]), axis=0)
@@ -1014,7 +1016,7 @@ def _captions(
     if results.max_return is not None:
         ceiling = " Dashed: the highest return possible."
     median = " Bold: the median of a group." if results.num_tasks > 20 else ""
-    returns = _shown_curve(results) == "returns"
+    returns = shown_curve(results) == "returns"
     curves = (
         f"{'Return' if returns else 'Success rate'} of each task while training, "
         "coloured by the group found for it; one policy for all tasks while "
