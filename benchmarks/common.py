@@ -294,12 +294,12 @@ def log_axis(axis, values=None) -> None:
 
     Args:
       axis: the axis.
-      values: where the ticks go; at 1, 2 and 5 times powers of ten if None.
+      values: where the ticks go; at 1, 2 and 5 times powers of ten if there are none.
     """
     from matplotlib import ticker
 
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
-    if values is None:
+    if not values:
         axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
     else:
         places = sorted(set(values))

@@ -53,6 +53,7 @@ SUITES = {
     "half_cheetah": "halfcheetah",
     "half_cheetah_direction": None,
     "hopper_body": None,
+    "walker2d_body": None,
     "ant": "ant",
 }
 COLUMNS = {
