@@ -44,6 +44,7 @@ COLUMNS = {
     "sampled_success": "success, actions sampled",
     "scalarized": "scalarised",
 }
+FORMATS = {"success": ".1%", "sampled_success": ".1%", "scalarized": ".2f"}
 
 
 def main(argv: list[str]) -> None:
@@ -81,6 +82,7 @@ def aggregate(runs: list[RunResults]) -> dict:
     names = [method["name"] for method in runs[0].methods]
     return {
         "suite": runs[0].name,
+        "task_names": runs[0].task_names,
         "seeds": seeds,
         "config": settings[0],
         "device": sorted({run.device for run in runs}),
@@ -159,12 +161,14 @@ def to_markdown(table: dict) -> str:
             cells.append(f"{value['mean']:.1f} [{low:.1f}, {high:.1f}]")
             for column in columns if tasks == "source" else []:
                 numbers = summary[column]["mean"], *summary[column]["interval"]
-                form = ".1%" if column.endswith("success") else ".2f"
+                form = FORMATS.get(column, ".1f")
                 mean, low, high = (format(x, form) for x in numbers)
                 cells.append(f"{mean} [{low}, {high}]")
         if has_nmi:
             cells.append(", ".join(f"{x:.2f}" for x in summary["nmi"]))
         lines.append("| " + " | ".join(cells) + " |")
+    if "success" in columns:
+        lines += _success_of_tasks(table)
     versions = ", ".join(f"{k} {v}" for k, v in table["versions"].items())
     lines += [
         "",
@@ -174,6 +178,22 @@ def to_markdown(table: dict) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _success_of_tasks(table: dict) -> list[str]:
+    """Lines of a table of Markdown: one row a task, one column a method."""
+    methods = table["methods"]
+    lines = [
+        "",
+        "Success of each task, mean over seeds:",
+        "",
+        "| task | " + " | ".join(methods) + " |",
+        "|---|" + "--:|" * len(methods),
+    ]
+    for i, task in enumerate(table["task_names"]):
+        values = [summary["success"]["per_task"][i] for summary in methods.values()]
+        lines.append(f"| {task} | " + " | ".join(f"{x:.1%}" for x in values) + " |")
+    return lines
 
 
 def draw_curves(runs: list[RunResults]) -> Figure:

@@ -1,11 +1,11 @@
 """Ten hoppers of other mass, friction, strength and length, then fifty unseen ones.
 
-For a GPU; twelve minutes on an H100 that others share. Measured over two seeds
-(experiments/results/hopper_body.md): estimated groups, four on each, 463, one policy
-for all 387, random groups 462, gradient similarity 474; on unseen hoppers after
-adaptation 457, 390, 469 and 479. Several policies help; which hoppers share one does
-not matter. The budget is 400,000 steps a task before grouping, 800,000 after and 80,000
-of adaptation.
+For a GPU; seven to eleven minutes on an H100 that others share. Measured over three
+seeds (experiments/results/hopper_body.md): estimated groups, three or four on each,
+459, one policy for all 385, random groups 454, gradient similarity 455; on unseen
+hoppers after adaptation 469, 385, 461 and 461. Several policies help; which hoppers
+share one does not matter. The budget is 400,000 steps a task before grouping, 800,000
+after and 80,000 of adaptation.
 """
 
 from ml_collections import config_dict

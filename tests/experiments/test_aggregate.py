@@ -58,6 +58,7 @@ def test_means_are_over_episodes_tasks_draws_and_then_seeds(script):
     page = script.to_markdown(table | {"command": "it"})
     (line,) = [x for x in page.splitlines() if x.startswith("| estimated groups")]
     assert "| 3.0 [2.0, 4.0] | 62.5% [25.0%, 100.0%] |" in line
+    assert "| a | 50.0% |" in page and "| b | 75.0% |" in page
 
 
 def test_columns_are_those_that_every_run_has(script):
@@ -71,6 +72,7 @@ def test_columns_are_those_that_every_run_has(script):
     assert "scalarized" not in summary and "success" not in summary
     alone = script.to_markdown(script.aggregate(runs[:1]) | {"command": "it"})
     assert "scalarised" in alone and "| -0.25 [-0.25, -0.25] |" in alone
+    assert "Success" not in alone
 
 
 def test_settings_that_a_run_did_not_know_have_their_defaults(script):
