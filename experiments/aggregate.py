@@ -4,12 +4,14 @@
         runs/cartpole_0 runs/cartpole_1 runs/cartpole_2
 
 Writes OUTPUT.json and OUTPUT.md. Intervals are 95% bootstrap intervals of the mean,
-which resample seeds, and draws with them. With --curves also a figure,
-OUTPUT_learning_curves.png: a panel a task, a line a seed.
+which resample seeds, and draws with them. The page ends with each seed's groups and
+how far seeds agree on them. With --curves also a figure, OUTPUT_learning_curves.png: a
+panel a task, a line a seed.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 import sys
@@ -19,7 +21,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from absl import app, flags
 
-from pgx_jax.analysis.statistics import bootstrap_interval, interquartile_mean
+from pgx_jax.analysis.statistics import (
+    bootstrap_interval,
+    interquartile_mean,
+    normalized_mutual_information,
+)
 from pgx_jax.config import PipelineConfig
 from pgx_jax.report import (
     MUTED,
@@ -44,6 +50,7 @@ COLUMNS = {
     "sampled_success": "success, actions sampled",
     "scalarized": "scalarised",
 }
+NUM_SHUFFLES = 1000  # of the tasks, for what groups agree by chance
 FORMATS = {"success": ".1%", "sampled_success": ".1%", "scalarized": ".2f"}
 
 
@@ -90,8 +97,37 @@ def aggregate(runs: list[RunResults]) -> dict:
         "commit": sorted({str(run.commit) for run in runs}),
         "run_command": runs[0].command,
         "num_groups": [max(run.groups["estimated"]) + 1 for run in runs],
+        "groups": [list(run.groups["estimated"]) for run in runs],
+        "agreement": _agreement(runs),
         "seconds": [sum(t["seconds"] for t in run.timings) for run in runs],
         "methods": {name: _summarise(runs, name) for name in names},
+    }
+
+
+def _agreement(runs: list[RunResults]) -> dict:
+    """Normalised mutual information of estimated groups, 1 where they are the same.
+
+    Returns:
+      "seeds": the mean over pairs of runs; None for a single run. "chance": the same
+      with the tasks of one of the two shuffled. "resamples": of each run's groups with
+      those of its bootstrap resamples, the mean; None where it has no resamples.
+    """
+    labels = [np.asarray(run.groups["estimated"]) for run in runs]
+    pairs = list(itertools.combinations(labels, 2))
+    rng = np.random.default_rng(0)
+    between = [normalized_mutual_information(a, b) for a, b in pairs]
+    shuffled = [
+        normalized_mutual_information(a, rng.permutation(b))
+        for a, b in pairs
+        for _ in range(-(-NUM_SHUFFLES // len(pairs)))
+    ]
+    return {
+        "seeds": float(np.mean(between)) if pairs else None,
+        "chance": float(np.mean(shuffled)) if pairs else None,
+        "resamples": [
+            float(np.mean(run.uncertainty["nmi"])) if run.uncertainty else None
+            for run in runs
+        ],
     }
 
 
@@ -169,6 +205,7 @@ def to_markdown(table: dict) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     if "success" in columns:
         lines += _success_of_tasks(table)
+    lines += _groups_of_seeds(table)
     versions = ", ".join(f"{k} {v}" for k, v in table["versions"].items())
     lines += [
         "",
@@ -193,6 +230,28 @@ def _success_of_tasks(table: dict) -> list[str]:
     for i, task in enumerate(table["task_names"]):
         values = [summary["success"]["per_task"][i] for summary in methods.values()]
         lines.append(f"| {task} | " + " | ".join(f"{x:.1%}" for x in values) + " |")
+    return lines
+
+
+def _groups_of_seeds(table: dict) -> list[str]:
+    """Lines of Markdown: the estimated groups, and how certain they are."""
+    agreement, names = table["agreement"], table["task_names"]
+    lines = ["", "Estimated groups:", ""]
+    for seed, labels, nmi in zip(
+        table["seeds"], table["groups"], agreement["resamples"], strict=True
+    ):
+        groups = " | ".join(
+            ", ".join(name for name, x in zip(names, labels, strict=True) if x == group)
+            for group in range(max(labels) + 1)
+        )
+        sure = "" if nmi is None else f" (bootstrap resamples: {nmi:.2f})"
+        lines.append(f"- seed {seed}: {groups}{sure}")
+    if agreement["seeds"] is not None:
+        lines += [
+            "",
+            "Agreement (normalised mutual information, 1 for the same groups) between "
+            f"seeds: {agreement['seeds']:.2f}; by chance: {agreement['chance']:.2f}.",
+        ]
     return lines
 
 

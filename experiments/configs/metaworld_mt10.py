@@ -9,8 +9,8 @@ episodes of the final policies, taking the most likely action: estimated groups 
 (95.8, 99.6, 100.0), one policy 99.7%, gradient similarity 99.8%, random groups 96.1%
 (89.6, 99.6, 99.2). One policy learns all ten, so that grouping has nothing to add; a
 group can fail to learn drawer-open or pick-place by itself. Nor are the groups certain:
-bootstrap resamples of the transitions agree on them to an NMI of 0.42 to 0.46, with
-65,536 transitions a task as with 8,192.
+seeds agree on them no more than by chance, and bootstrap resamples of the transitions
+to an NMI of 0.42 to 0.46, with 65,536 transitions a task as with 8,192.
 
 PPO was tuned on seed 100, by the success of one policy and of three random groups in
 their last episodes of 1.4 M steps a task, actions sampled. With 128 environments a

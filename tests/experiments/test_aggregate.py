@@ -12,22 +12,23 @@ def script(load_script):
     return load_script("aggregate", ("output", "curves"))
 
 
-def make_run(seed, returns, config=None, **method):
-    """A run of two tasks with one way of grouping; returns [draws, tasks, episodes]."""
+def make_run(seed, returns, config=None, task_names=("a", "b"), **method):
+    """A run with one way of grouping; returns [draws, tasks, episodes]."""
+    n = len(task_names)
     config = PipelineConfig().to_dict() if config is None else config
     return RunResults(
         name="two",
-        task_names=["a", "b"],
+        task_names=list(task_names),
         episode_length=10,
         seed=seed,
-        affinity=np.zeros((2, 2)),
+        affinity=np.zeros((n, n)),
         affinity_method="standardized",
-        pair_counts=np.ones((2, 2)),
+        pair_counts=np.ones((n, n)),
         num_subsets=1,
         subset_size=2,
         relative_distance={"median": 0.1, "max": 0.1},
         converged_share=1.0,
-        groups={"estimated": [0, 0]},
+        groups={"estimated": [0] * n},
         methods=[
             {
                 "name": "estimated groups",
@@ -73,6 +74,27 @@ def test_columns_are_those_that_every_run_has(script):
     alone = script.to_markdown(script.aggregate(runs[:1]) | {"command": "it"})
     assert "scalarised" in alone and "| -0.25 [-0.25, -0.25] |" in alone
     assert "Success" not in alone
+
+
+def test_groups_of_seeds_and_how_far_they_agree(script):
+    names, returns = list("abcdef"), np.ones((1, 6, 2))
+    runs = [make_run(seed, returns, task_names=names) for seed in range(2)]
+    runs[0].groups["estimated"] = [0, 0, 0, 1, 1, 1]
+    runs[1].groups["estimated"] = [1, 1, 1, 0, 0, 0]
+    runs[1].uncertainty = {"nmi": [0.25, 0.75]}
+    agreement = script.aggregate(runs)["agreement"]
+    assert agreement["seeds"] == 1.0
+    # One shuffle in ten gives the same two groups, the others share one task in three.
+    assert agreement["chance"] == pytest.approx(0.1 + 0.9 * 0.0817, abs=0.03)
+    assert agreement["resamples"] == [None, 0.5]
+    page = script.to_markdown(script.aggregate(runs) | {"command": "it"})
+    assert "- seed 0: a, b, c | d, e, f\n" in page
+    assert "- seed 1: d, e, f | a, b, c (bootstrap resamples: 0.50)\n" in page
+    assert "between seeds: 1.00; by chance: 0.1" in page
+
+    alone = script.aggregate(runs[:1])
+    assert alone["agreement"]["seeds"] is None
+    assert "between seeds" not in script.to_markdown(alone | {"command": "it"})
 
 
 def test_settings_that_a_run_did_not_know_have_their_defaults(script):

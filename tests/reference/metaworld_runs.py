@@ -429,6 +429,8 @@ def run_play(arguments: argparse.Namespace) -> None:
         saved = dict(file)
     summaries = {}
     for index, task in enumerate(saved["tasks"].tolist()):
+        if task not in arguments.tasks:
+            continue
         env, policy = make_env(task), LearnedPolicy(saved, index)
         placements = draw_placements(task, arguments.goals or 50)
         rows = [run_episode(env, policy, placement) for placement in placements]
