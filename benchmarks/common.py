@@ -30,7 +30,10 @@ from pgx_jax.provenance import describe
 RESULTS = Path(__file__).parent / "results"
 PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32"}
 # Okabe and Ito's colours, legible to the colour-blind.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+COLOURS = (
+    *("#0072b2", "#d55e00", "#009e73", "#cc79a7"),
+    *("#e69f00", "#56b4e9", "#4d4d4d", "#6a51a3"),
+)
 STYLE = {
     "font.size": 8,
     "axes.titlesize": 8.5,
@@ -305,7 +308,7 @@ def log_axis(axis, values=None) -> None:
         places = sorted(set(values))
         # Of values that would be written over each other, the last.
         pairs = zip(places, [*places[1:], math.inf], strict=True)
-        kept = [x for x, following in pairs if following > 1.05 * x]
+        kept = [x for x, following in pairs if following > 1.1 * x]
         axis.set_major_locator(ticker.FixedLocator(kept))
     axis.set_minor_locator(ticker.NullLocator())
     axis.set_major_formatter(ticker.FuncFormatter(lambda x, _: _short(x)))

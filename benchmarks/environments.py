@@ -186,7 +186,7 @@ def plot(rows: list[dict]):
 
     figure, axis = plt.subplots(figsize=(4.6, 3.4), layout="constrained")
     names = list(dict.fromkeys(row["environment"] for row in rows))
-    for name, colour in zip(names, common.COLOURS * 2, strict=False):
+    for name, colour in zip(names, common.COLOURS, strict=False):
         for of, style in (("ours", "o-"), ("Brax", "s:")):
             chosen = [r for r in rows if (r["environment"], r["of"]) == (name, of)]
             if not chosen:
