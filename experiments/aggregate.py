@@ -23,6 +23,7 @@ from absl import app, flags
 
 from pgx_jax.analysis.statistics import (
     bootstrap_interval,
+    chance_agreement,
     interquartile_mean,
     normalized_mutual_information,
 )
@@ -38,6 +39,8 @@ from pgx_jax.report import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from matplotlib.figure import Figure
 
 _OUTPUT = flags.DEFINE_string("output", None, "Where to write, without an ending.")
@@ -50,7 +53,6 @@ COLUMNS = {
     "sampled_success": "success, actions sampled",
     "scalarized": "scalarised",
 }
-NUM_SHUFFLES = 1000  # of the tasks, for what groups agree by chance
 FORMATS = {"success": ".1%", "sampled_success": ".1%", "scalarized": ".2f"}
 
 
@@ -108,22 +110,19 @@ def _agreement(runs: list[RunResults]) -> dict:
     """Normalised mutual information of estimated groups, 1 where they are the same.
 
     Returns:
-      "seeds": the mean over pairs of runs; None for a single run. "chance": the same
-      with the tasks of one of the two shuffled. "resamples": of each run's groups with
+      "seeds": the mean over pairs of runs; None for a single run. "chance": that of
+      groups of the same sizes drawn at random. "resamples": of each run's groups with
       those of its bootstrap resamples, the mean; None where it has no resamples.
     """
-    labels = [np.asarray(run.groups["estimated"]) for run in runs]
+    labels = [run.groups["estimated"] for run in runs]
     pairs = list(itertools.combinations(labels, 2))
-    rng = np.random.default_rng(0)
-    between = [normalized_mutual_information(a, b) for a, b in pairs]
-    shuffled = [
-        normalized_mutual_information(a, rng.permutation(b))
-        for a, b in pairs
-        for _ in range(-(-NUM_SHUFFLES // len(pairs)))
-    ]
+
+    def mean(measure: Callable) -> float | None:
+        return float(np.mean([measure(*pair) for pair in pairs])) if pairs else None
+
     return {
-        "seeds": float(np.mean(between)) if pairs else None,
-        "chance": float(np.mean(shuffled)) if pairs else None,
+        "seeds": mean(normalized_mutual_information),
+        "chance": mean(chance_agreement),
         "resamples": [
             float(np.mean(run.uncertainty["nmi"])) if run.uncertainty else None
             for run in runs

@@ -486,7 +486,7 @@ def _draw_affinity(results: RunResults) -> Figure:
         colours = matplotlib.colormaps["viridis"]
 
     names = [_shorten(results.task_names[task]) for task in order]
-    room = 0.055 * max(map(len, names)) if len(names) <= _MAX_LABELLED_TASKS else 0.2
+    room = _room_for_labels(names)
     figure = _new_figure(4.3 + room, 3.7 + 0.8 * room)  # the matrix keeps its size
     axes = figure.add_subplot()
     colours = colours.with_extremes(bad=(0.5, 0.5, 0.5, 0.25))
@@ -505,13 +505,18 @@ def _draw_affinity(results: RunResults) -> Figure:
     return figure
 
 
+def _room_for_labels(names: Sequence[str]) -> float:
+    """Inches that the tasks' names take beside a matrix."""
+    return 0.055 * max(map(len, names)) if len(names) <= _MAX_LABELLED_TASKS else 0.2
+
+
 def _draw_stability(results: RunResults) -> Figure:
     """Intervals of every affinity, and how often two tasks share a group."""
     labels = np.asarray(results.groups["estimated"])
     groups = order_by_group(labels)
     order = np.concatenate(groups)
     names = [_shorten(results.task_names[task]) for task in order]
-    figure = _new_figure(_WIDTH, 3.4)
+    figure = _new_figure(_WIDTH, 3.2 + 0.5 * _room_for_labels(names))
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
     _draw_intervals(left, results, labels)
 
@@ -561,7 +566,13 @@ def _draw_intervals(axes: Axes, results: RunResults, labels: np.ndarray) -> None
     axes.set_xticks([])
     axes.set_xlabel(f"the {len(rows):,} pairs of tasks")
     axes.set_ylabel(f"affinity ({results.affinity_method}), 95% interval")
-    axes.legend(loc="best", handletextpad=0.2)
+    axes.legend(
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncols=2,
+        handletextpad=0.2,
+        columnspacing=1.2,
+    )
 
 
 def _mark_groups(axes: Axes, sizes: Sequence[int]) -> None:
@@ -1069,13 +1080,16 @@ def _stability_caption(results: RunResults) -> str:
     if results.uncertainty is None:
         return ""
     nmi = np.asarray(results.uncertainty["nmi"], dtype=np.float64)
+    labels = results.groups["estimated"]
+    chance = statistics.chance_agreement(labels, labels)
     return (
         f"From {len(nmi)} bootstrap resamples of the transitions and of the subsets, "
         "each regressed and clustered anew. Left: the affinity of every pair of tasks "
         "with its 95% interval. Right: how often two tasks end up in one group. The "
         "groups of the resamples agree with those found to a mean NMI of "
-        f"<b>{nmi.mean():.2f}</b>; {_percent(float(np.mean(nmi > 1 - 1e-9)))} of them "
-        "are the same. Another meta-policy or another seed of it is not resampled."
+        f"<b>{nmi.mean():.2f}</b> ({chance:.2f} by chance); "
+        f"{_percent(float(np.mean(nmi > 1 - 1e-9)))} of them are the same. Another "
+        "meta-policy or another seed of it is not resampled."
     )
 
 

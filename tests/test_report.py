@@ -380,7 +380,9 @@ def test_stability_is_shown_where_there_are_resamples(tmp_path):
     assert (tmp_path / "figures" / "stability.png").exists()
     assert 'id="stability"' in page
     assert "From 4 bootstrap resamples" in page
-    assert "mean NMI of <b>0.82</b>; 50% of them" in page
+    said = re.search(r"mean NMI of <b>0.82</b> \((.*) by chance\); 50% of them", page)
+    # 0.086, by the hypergeometric distribution of two halves of ten tasks.
+    assert float(said[1]) == pytest.approx(0.086, abs=0.02)
     plain = report.write_report(make_results(), tmp_path / "plain").read_text()
     assert 'id="stability"' not in plain
 

@@ -117,6 +117,31 @@ def normalized_mutual_information(a: ArrayLike, b: ArrayLike) -> float:
     return float(np.clip(2.0 * information / entropy_sum, 0.0, 1.0))
 
 
+def chance_agreement(a: ArrayLike, b: ArrayLike, *, num_shuffles: int = 1000) -> float:
+    """What two groupings agree by chance, which is far from 0 for few tasks.
+
+    The mean normalised mutual information of `a` and `b` with the tasks of `b`
+    shuffled, so that the sizes of the groups stay. The same number every time.
+
+    Args:
+      a: integer labels, [n].
+      b: integer labels, [n].
+      num_shuffles: the mean is over as many.
+
+    Raises:
+      ValueError: if the labels are empty or differ in shape.
+    """
+    rng = np.random.default_rng(0)
+    return float(
+        np.mean(
+            [
+                normalized_mutual_information(a, rng.permutation(b))
+                for _ in range(num_shuffles)
+            ]
+        )
+    )
+
+
 def rank_correlation(a: ArrayLike, b: ArrayLike) -> float:
     """Spearman's rank correlation of two arrays of one shape, over all their entries.
 

@@ -116,6 +116,18 @@ def test_nmi_refuses_labels_of_different_lengths():
         statistics.normalized_mutual_information([0, 1], [0, 1, 2])
 
 
+def test_chance_agreement_is_the_mean_over_all_shuffles():
+    # Of the 20 ways to split six tasks in halves, 2 are the same, 18 move one task.
+    a = [0, 0, 0, 1, 1, 1]
+    moved = statistics.normalized_mutual_information(a, [0, 0, 1, 1, 1, 0])
+    chance = statistics.chance_agreement(a, [5, 5, 5, 2, 2, 2], num_shuffles=4_000)
+    assert chance == pytest.approx(0.1 + 0.9 * moved, abs=0.02)
+    assert statistics.chance_agreement([0] * 6, [0] * 6) == 1.0
+    assert statistics.chance_agreement([0] * 6, a) == 0.0
+    with pytest.raises(ValueError, match=r"\(6,\) and \(2,\)"):
+        statistics.chance_agreement(a, [0, 1])
+
+
 def test_rank_correlation_equals_scipys_and_sees_only_ranks():
     rng = np.random.default_rng(0)
     a = rng.integers(5, size=(4, 6)).astype(float)  # with ties
