@@ -1,7 +1,6 @@
 """Compares our MT10 with the official Meta-World.
 
-    XLA_FLAGS=--xla_cpu_use_fusion_emitters=false \
-        python tests/reference/metaworld_compare.py policies
+    python tests/reference/metaworld_compare.py policies
     python tests/reference/metaworld_compare.py openloop
 
 - policies: success, first success and return of the official scripted policies, without
@@ -74,6 +73,9 @@ class Environment(NamedTuple):
 
 def our_environment() -> Environment:
     """All tasks in one compiled program."""
+    from pgx_jax import runtime
+
+    runtime.configure()
     import jax
     import jax.numpy as jnp
 
