@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,9 @@ class Workdir:
         self.path = Path(path).absolute()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / ".writable"
-            probe.touch()
-            probe.unlink()
+            # Of a name of its own: others may open the directory at the same time.
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
         except OSError as error:
             raise OSError(
                 f"workdir {str(path)!r} cannot be written to: {error}"

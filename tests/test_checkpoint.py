@@ -1,5 +1,7 @@
 """A run's directory keeps all that is needed to go on, and belongs to one config."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -81,3 +83,11 @@ def test_unwritable_workdir_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="workdir .* cannot be written to"):
         Workdir(tmp_path / "file" / "run", {})
+
+
+def test_a_workdir_can_be_opened_by_several_at_once(tmp_path):
+    Workdir(tmp_path, {"a": 1})
+    with ThreadPoolExecutor(8) as threads:
+        opened = list(threads.map(lambda _: Workdir(tmp_path, {"a": 1}), range(400)))
+    assert all(workdir.resumed for workdir in opened)
+    assert [file.name for file in tmp_path.iterdir()] == ["config.json"]
