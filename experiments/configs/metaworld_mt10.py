@@ -13,8 +13,9 @@ without pulling (with actions sampled it opens 60 and 68%), a peg that a random 
 never inserts, pick-place in groups where it stands alone or with one other task. That
 is luck more than grouping: three seeds before them, in a scene whose contacts of palm
 and grip were harder (commit c9235f6), gave 98.5, 99.7, 99.8 and 96.1% in this order.
-The groups are not certain: seeds agree on them no more than by chance, and bootstrap resamples of
-the transitions to an NMI of 0.41 to 0.58, with 65,536 transitions a task as with 8,192.
+The groups are not certain: seeds agree on them no more than by chance, and bootstrap
+resamples of the transitions to an NMI of 0.41 to 0.58, with 65,536 transitions a task
+as with 8,192.
 
 PPO was tuned on seed 100, by the success of one policy and of three random groups in
 their last episodes of 1.4 M steps a task, actions sampled. With 128 environments a
