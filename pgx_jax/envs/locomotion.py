@@ -1,9 +1,10 @@
 """Brax's robots in MJX, as families of tasks that differ in goal and in body.
 
-The models are those that Brax comes with, the rules those of its environments, which
-are those of Gymnasium's. What differs: velocities are the displacement of the position
-itself over a step, where Brax takes that of a body one substep before; actions are
-clipped to [-1, 1] before they cost anything.
+The models, starting poses and rules are those of Brax's environments: as there, the
+position of the torso that rewards and endings look at, and the height that hopper and
+walker observe, are those before the last substep of a step. What differs: actions are
+clipped to [-1, 1] before they cost anything, and all robots but the ant search along
+fewer lines, see `FEW_LINE_SEARCHES`.
 
 Sources: Brax (Freeman et al., 2021); for the families Finn et al., "Model-agnostic
 meta-learning", 2017, and Rakelly et al., "PEARL", 2019.
@@ -54,6 +55,8 @@ class Rules:
       healthy_reward: of every step, for the robots that can fall.
       healthy_height: of the torso, in m; an episode terminates outside.
       healthy_angle: of the torso, in rad; an episode terminates outside.
+      healthy_state: largest size of any position other than the torso's and of any
+        velocity, in their own units; an episode terminates outside.
       velocity_limit: that observed velocities are clipped to.
       options: of the simulation; see `FEW_LINE_SEARCHES`.
     """
@@ -65,6 +68,7 @@ class Rules:
     healthy_reward: float = 0.0
     healthy_height: tuple[float, float] = (-math.inf, math.inf)
     healthy_angle: tuple[float, float] = (-math.inf, math.inf)
+    healthy_state: float = math.inf
     velocity_limit: float = math.inf
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -98,6 +102,7 @@ RULES = {
         healthy_reward=1.0,
         healthy_height=(0.7, math.inf),
         healthy_angle=(-0.2, 0.2),
+        healthy_state=100.0,
         velocity_limit=10.0,
         options=FEW_LINE_SEARCHES,
     ),
@@ -119,7 +124,7 @@ class Motion(NamedTuple):
     """One step of a robot, for rewards.
 
     Attributes:
-      velocity: of the torso along x and y, its mean over the step, in m/s; float32 [2].
+      velocity: of the torso along x and y, its mean over a step, in m/s; float32 [2].
       height: of the torso, in m; float32.
       action: clipped to [-1, 1]; float32 [nu].
       previous_action: of the step before, zero at first; float32 [nu].
@@ -169,6 +174,19 @@ class Robot:
     def is_planar(self) -> bool:
         """Whether the torso slides along x and z and turns about y, else it is free."""
         return self.mj_model.jnt_type[0] == mujoco.mjtJoint.mjJNT_SLIDE
+
+    @functools.cached_property
+    def start(self) -> np.ndarray:
+        """Positions that resets add noise to, in m and rad; float64 [nq].
+
+        As in Brax, the model's own `init_qpos` if it has one, as the ant does, whose
+        ankles are outside their limits at zero.
+        """
+        model = self.mj_model
+        names = [model.numeric(i).name for i in range(model.nnumeric)]
+        if "init_qpos" in names:
+            return np.array(model.numeric("init_qpos").data)
+        return model.qpos0.copy()
 
     @property
     def observation_size(self) -> int:
@@ -232,32 +250,46 @@ class Locomotion(Env):
         self.model = replace_arrays(robot.model, parameters.model)
 
     def reset(self, rng: jax.Array) -> State:
-        position_key, velocity_key = jax.random.split(rng)
+        # Split as Brax does, so that one key starts both alike.
+        _, position_key, velocity_key = jax.random.split(rng, 3)
         noise = self.robot.rules.reset_noise
         shape = (self.model.nq,)
-        qpos = self.model.qpos0 + jax.random.uniform(
+        qpos = self._start() + jax.random.uniform(
             position_key, shape, minval=-noise, maxval=noise
         )
+        if not self.robot.is_planar:  # the torso's turn is a unit quaternion
+            turn = qpos[3:7]
+            qpos = qpos.at[3:7].set(turn / jnp.linalg.norm(turn))
         shape = (self.model.nv,)
         if self.robot.rules.normal_velocity:
             qvel = noise * jax.random.normal(velocity_key, shape)
         else:
             qvel = jax.random.uniform(velocity_key, shape, minval=-noise, maxval=noise)
-        physics = Physics.create(qpos, qvel)
+        physics, position = Physics.create(qpos, qvel), self._position(qpos)
         zero = jnp.zeros((), jnp.float32)
         action = jnp.zeros((self.model.nu,), jnp.float32)
         return State(
-            physics, self._observe(physics), zero, zero, {}, {"action": action}
+            pipeline_state=physics,
+            obs=self._observe(physics, position),
+            reward=zero,
+            done=zero,
+            metrics={},
+            info={"action": action, "position": position},
         )
 
     def step(self, state: State, action: jax.Array) -> State:
-        robot, before = self.robot, state.pipeline_state
+        robot = self.robot
         action = jnp.clip(action, -1.0, 1.0)
-        physics = step_physics(
-            self.model, robot.data, before, action, robot.rules.num_substeps
+        physics, last = step_physics(
+            self.model,
+            robot.data,
+            state.pipeline_state,
+            action,
+            robot.rules.num_substeps,
         )
-        motion = self._motion(before, physics, action, state.info["action"])
-        healthy = self._is_healthy(physics)
+        position = self._position(last.qpos)
+        motion = self._motion(state.info, physics, position, action)
+        healthy = self._is_healthy(physics, position)
         reward = (
             self.reward(self.goal, motion)
             + robot.rules.healthy_reward
@@ -265,58 +297,68 @@ class Locomotion(Env):
         )
         return State(
             pipeline_state=physics,
-            obs=self._observe(physics),
+            obs=self._observe(physics, position),
             reward=reward,
             done=1.0 - healthy.astype(jnp.float32),
             metrics={},
-            info={"action": action},
+            info={"action": action, "position": position},
         )
 
-    def _height(self, qpos: jax.Array) -> jax.Array:
-        """Of the torso's origin above the ground, in m."""
-        if not self.robot.is_planar:
-            return qpos[2]
-        return self.model.body_pos[1, 2] + qpos[1] - self.model.qpos0[1]
+    def _start(self) -> jax.Array:
+        """Positions that resets add noise to, on legs of the task's own length."""
+        if self.robot.is_planar:
+            return self.model.qpos0
+        start = jnp.asarray(self.robot.start, jnp.float32)
+        return start.at[2].multiply(self.model.qpos0[2] / self.robot.model.qpos0[2])
 
-    def _observe(self, physics: Physics) -> jax.Array:
+    def _position(self, qpos: jax.Array) -> jax.Array:
+        """Of the torso's origin, z above the ground, in m; float32 [3]."""
+        if not self.robot.is_planar:
+            return qpos[:3]
+        x, z = self.model.body_pos[1, ::2] + qpos[:2] - self.model.qpos0[:2]
+        return jnp.stack([x, jnp.zeros_like(x), z])
+
+    def _observe(self, physics: Physics, position: jax.Array) -> jax.Array:
         limit = self.robot.rules.velocity_limit
         qpos, qvel = physics.qpos, jnp.clip(physics.qvel, -limit, limit)
         if not self.robot.is_planar:
             return jnp.concatenate([qpos[2:], qvel])
         if math.isfinite(limit):  # Brax's hopper and walker observe a true height
-            qpos = qpos.at[1].set(self._height(qpos))
+            qpos = qpos.at[1].set(position[2])
         return jnp.concatenate([qpos[1:], qvel])
 
-    def _is_healthy(self, physics: Physics) -> jax.Array:
-        rules, height = self.robot.rules, self._height(physics.qpos)
+    def _is_healthy(self, physics: Physics, position: jax.Array) -> jax.Array:
+        rules, height = self.robot.rules, position[2]
         healthy = (height > rules.healthy_height[0]) & (
             height < rules.healthy_height[1]
         )
         if self.robot.is_planar:
             angle, (low, high) = physics.qpos[2], rules.healthy_angle
             healthy &= (angle > low) & (angle < high)
+        if math.isfinite(rules.healthy_state):
+            others = jnp.concatenate([physics.qpos[2:], physics.qvel])
+            healthy &= jnp.all(jnp.abs(others) < rules.healthy_state)
         return healthy
 
     def _motion(
         self,
-        before: Physics,
+        info: dict[str, jax.Array],
         after: Physics,
+        position: jax.Array,
         action: jax.Array,
-        previous_action: jax.Array,
     ) -> Motion:
+        """Of a step from what `info` holds of the one before."""
         model = self.model
-        moved = after.qpos[:2] - before.qpos[:2]
-        if self.robot.is_planar:
-            moved = moved * jnp.array([1.0, 0.0])
+        moved = position[:2] - info["position"][:2]
         joints = self.robot.mj_model.actuator_trnid[:, 0]
         dofs = self.robot.mj_model.jnt_dofadr[joints]
         low, high = model.jnt_range[joints].T
         positions = after.qpos[self.robot.mj_model.jnt_qposadr[joints]]
         return Motion(
             velocity=moved / self.dt,
-            height=self._height(after.qpos),
+            height=position[2],
             action=action,
-            previous_action=previous_action,
+            previous_action=info["action"],
             power=action * model.actuator_gear[:, 0] * after.qvel[dofs],
             joint_position=(2.0 * positions - low - high) / (high - low),
         )

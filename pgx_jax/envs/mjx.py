@@ -47,7 +47,7 @@ def step_physics(
     physics: Physics,
     control: jax.Array,
     num_substeps: int,
-) -> Physics:
+) -> tuple[Physics, Physics]:
     """Takes `num_substeps` steps of `model.opt.timestep` s under one control.
 
     Args:
@@ -57,14 +57,18 @@ def step_physics(
       physics: where to start.
       control: of the actuators; float32 [nu].
       num_substeps: at least 1.
+
+    Returns:
+      The state after the last step and that before it.
     """
     data = data.replace(ctrl=control)
 
-    def substep(physics, _):
-        new = mjx.step(model, data.replace(**physics._asdict()))
-        return Physics(new.qpos, new.qvel, new.qacc_warmstart), None
+    def substep(states, _):
+        last = states[0]
+        new = mjx.step(model, data.replace(**last._asdict()))
+        return (Physics(new.qpos, new.qvel, new.qacc_warmstart), last), None
 
-    return jax.lax.scan(substep, physics, None, num_substeps)[0]
+    return jax.lax.scan(substep, (physics, physics), None, num_substeps)[0]
 
 
 def stack_differences(

@@ -1,5 +1,7 @@
 """Robots against Brax's own environments and MuJoCo; goals, bodies, objectives."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -20,58 +22,104 @@ from pgx_jax.envs.objectives import (
 NUM_STEPS = 12
 
 
+class Shown(NamedTuple):
+    """What both environments show of every state, from the start on."""
+
+    obs: jax.Array
+    qpos: jax.Array
+    qvel: jax.Array
+    reward: jax.Array
+    done: jax.Array
+
+
 def make_env(suite, task=0):
     return suite.make_env(jax.tree.map(lambda x: x[task], suite.parameters))
 
 
-@pytest.fixture(scope="module", params=["half_cheetah", "hopper"])
+@pytest.fixture(scope="module", params=list(locomotion.RULES))
 def both(request):
-    """Brax's environment and ours over the same actions from the same state."""
+    """Brax's environment and ours from the same key over the same actions.
+
+    Each is idle for a step at first.
+    """
     name = request.param
     env = make_env(locomotion.single_robot(name))
     brax_env = brax_envs.get_environment(name.replace("_", ""), backend="mjx")
     actions = jax.random.uniform(
-        jax.random.key(0), (NUM_STEPS, env.action_size), minval=-1.5, maxval=1.5
+        jax.random.key(0), (NUM_STEPS, env.action_size), minval=-1.0, maxval=1.0
     )
+    actions = actions.at[0].set(0.0)
+
+    def show(state):
+        physics = state.pipeline_state
+        return Shown(state.obs, physics.qpos, physics.qvel, state.reward, state.done)
 
     @jax.jit
     def roll(key):
-        theirs = brax_env.reset(key)
-        start = theirs.pipeline_state
-        ours = env.reset(key).replace(
-            pipeline_state=Physics(start.qpos, start.qvel, start.qacc_warmstart)
-        )
+        start = env.reset(key), brax_env.reset(key)
 
         def step(states, action):
-            ours, theirs = states
-            new = env.step(ours, action), brax_env.step(theirs, jnp.clip(action, -1, 1))
-            shown = [(x.obs, x.pipeline_state.qpos, x.reward, x.done) for x in new]
-            return new, tuple(shown)
+            new = env.step(states[0], action), brax_env.step(states[1], action)
+            return new, tuple(show(x) for x in new)
 
-        return start.qpos, jax.lax.scan(step, (ours, theirs), actions)[1]
+        shown = jax.lax.scan(step, start, actions)[1]
+        return [
+            jax.tree.map(lambda x, y: jnp.concatenate([x[None], y]), show(x), y)
+            for x, y in zip(start, shown, strict=True)
+        ]
 
-    return name, env, actions, *roll(jax.random.PRNGKey(0))
+    return name, *roll(jax.random.PRNGKey(0))
 
 
-def test_observations_and_endings_are_those_of_brax(both):
-    *_, (ours, theirs) = both
+def test_start_is_that_of_brax(both):
+    _, ours, theirs = both
+    for x, y in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(x[0], y[0], atol=1e-5)
+
+
+def test_idle_step_is_that_of_brax(both):
+    _, ours, theirs = both
+    for x, y in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(x[1], y[1], atol=1e-5)
+
+
+def test_later_steps_are_those_of_brax(both):
+    _, ours, theirs = both
     # Contact amplifies rounding from step to step.
-    np.testing.assert_allclose(ours[0][:4], theirs[0][:4], atol=2e-3)
-    np.testing.assert_allclose(ours[0], theirs[0], atol=2e-2)
-    np.testing.assert_array_equal(ours[3], theirs[3])
+    np.testing.assert_allclose(ours.obs[:5], theirs.obs[:5], atol=2e-3)
+    np.testing.assert_allclose(ours.obs, theirs.obs, atol=2e-2)
+    np.testing.assert_allclose(ours.reward, theirs.reward, atol=1e-2)
+    np.testing.assert_array_equal(ours.done, theirs.done)
 
 
-def test_reward_is_displacement_and_health_less_control(both):
-    name, env, actions, start, (ours, theirs) = both
-    time = {"half_cheetah": 0.05, "hopper": 0.008}[name]
-    cost, healthy = {"half_cheetah": (0.1, 0.0), "hopper": (1e-3, 1.0)}[name]
-    x = np.concatenate([[start[0]], theirs[1][:, 0]])
-    clipped = np.clip(actions, -1, 1)
-    expected = np.diff(x) / time + healthy - cost * (clipped**2).sum(1)
-    np.testing.assert_allclose(ours[2], expected, atol=1e-2)
-    # Brax's, whose velocities lag by a substep, is the same but for the ends.
-    lag = {"half_cheetah": 5, "hopper": 4}[name]
-    assert abs(ours[2].sum() - theirs[2].sum()) < 2 * np.abs(ours[2]).max() / lag
+def test_ants_of_other_length_start_as_high_over_their_legs():
+    suite = locomotion.locomotion(
+        "ant",
+        np.array([[1.0, 0.0]] * 2),
+        ("as it is", "long"),
+        name="two",
+        bodies=[{}, {"length": 1.25}],
+    )
+    short, long = (
+        make_env(suite, task).reset(jax.random.key(0)).pipeline_state.qpos
+        for task in range(2)
+    )
+    assert long[2] - short[2] == pytest.approx(0.25 * 0.55, rel=1e-5)
+    np.testing.assert_array_equal(long[3:], short[3:])
+    ankles = short[8::2] * jnp.array([1.0, -1.0, -1.0, 1.0])
+    np.testing.assert_allclose(ankles, 1.0, atol=0.1)
+
+
+def test_hopper_ends_where_brax_does():
+    env = make_env(locomotion.single_robot("hopper"))
+    physics = env.reset(jax.random.key(0)).pipeline_state
+    position = jnp.array([0.0, 0.0, 1.25])
+    assert env._is_healthy(physics, position)
+    assert not env._is_healthy(physics, position.at[2].set(0.69))
+    fast = physics._replace(qvel=physics.qvel.at[5].set(-101.0))
+    assert not env._is_healthy(fast, position)
+    tilted = physics._replace(qpos=physics.qpos.at[2].set(0.21))
+    assert not env._is_healthy(tilted, position)
 
 
 def test_directions_and_speeds_of_goals():

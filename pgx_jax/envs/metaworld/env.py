@@ -199,7 +199,7 @@ class MetaWorld(Env):
         mocap = jnp.clip(mocap, spec.mocap_low, spec.mocap_high)
         data = self._data.replace(mocap_pos=jnp.stack([mocap, world.fixture]))
         control = jnp.stack([action[3], -action[3]])
-        physics = step_physics(
+        physics, _ = step_physics(
             self._model, data, world.physics, control, scene.NUM_SUBSTEPS
         )
         data = mjx.kinematics(self._model, data.replace(qpos=physics.qpos))
