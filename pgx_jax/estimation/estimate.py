@@ -29,6 +29,15 @@ from pgx_jax.estimation.regression import (
     solve_planned,
     task_statistics,
 )
+from pgx_jax.estimation.samples import (
+    Sample,
+    center,
+    check_held_out,
+    normalize,
+    resample,
+    split,
+)
+from pgx_jax.estimation.sharding import shard
 from pgx_jax.estimation.subsets import check_subsets
 from pgx_jax.runtime import compiler_options
 from pgx_jax.types import SubsetEstimates, Transitions
@@ -93,8 +102,9 @@ def estimate_subsets(
         (paper, section 3).
       evaluator: a name in `pgx_jax.estimation.evaluators.EVALUATORS`, or a function of
         the same signature.
-      held_out_fraction: share of each task's transitions that is kept out of the
-        regression and scored on; 0 scores on the transitions that were fitted.
+      held_out_fraction: share of each task's valid transitions that is kept out of the
+        regression and scored on, at least one; 0 scores on the transitions that were
+        fitted.
       normalize_advantages: divide each task's advantages by their mean absolute value,
         so that no task weighs more for the scale of its rewards.
       center_features: subtract each task's mean feature. grad log pi has mean zero
@@ -143,7 +153,7 @@ def estimate_subsets(
         subsets = np.asarray(subsets)
     subsets = subsets.astype(bool)
     num_samples = batch.advantage.shape[1]
-    num_fitted = _num_fitted(batch, held_out_fraction)
+    check_held_out(batch, held_out_fraction)
     if projection is None and dim is not None:
         projection = GaussianProjection(dim)
     if projection is None:
@@ -153,8 +163,7 @@ def estimate_subsets(
     settings = _Settings(
         projection=projection,
         evaluator=evaluator,
-        num_fitted=num_fitted,
-        num_samples=num_samples,
+        held_out_fraction=held_out_fraction,
         normalize_advantages=normalize_advantages,
         center_features=center_features,
         max_iterations=max_iterations,
@@ -189,8 +198,7 @@ class _Settings(NamedTuple):
 
     projection: Projection | None
     evaluator: Evaluator
-    num_fitted: int
-    num_samples: int
+    held_out_fraction: float
     normalize_advantages: bool
     center_features: bool
     max_iterations: int
@@ -199,13 +207,6 @@ class _Settings(NamedTuple):
     num_resamples: int
     resample_length: int
     mesh: jax.sharding.Mesh | None
-
-
-class _Sample(NamedTuple):
-    """Transitions and their features; leaves [n, N, ...]."""
-
-    batch: Transitions
-    features: jax.Array
 
 
 class _Problem(NamedTuple):
@@ -220,8 +221,8 @@ class _Problem(NamedTuple):
       key: for the evaluator.
     """
 
-    fitted: _Sample
-    scored: _Sample
+    fitted: Sample
+    scored: Sample
     params: PyTree
     norm: jax.Array
     gram: jax.Array | None
@@ -243,7 +244,9 @@ def _estimate(
         if projection is not None:
             gram = projection_gram(projection, projection_key, params)
         squares = jax.tree.map(lambda x: jnp.sum(jnp.square(x)), params)
-        fitted, scored = _split(_Sample(batch, features), settings, split_key)
+        fitted, scored = split(
+            Sample(batch, features), settings.held_out_fraction, split_key
+        )
         problem = _Problem(
             fitted=fitted,
             scored=scored,
@@ -283,7 +286,7 @@ def _estimate(
             scores = jax.lax.map(resampled_scores, keys)
             return estimates._replace(resampled_scores=jnp.moveaxis(scores, 0, 1))
 
-        estimates = _shard(solve_all, settings.mesh, (problem, resample_key), subsets)
+        estimates = shard(solve_all, settings.mesh, (problem, resample_key), subsets)
     if estimates.resampled_scores is not None:
         scores = jnp.moveaxis(estimates.resampled_scores, 1, 0)
         estimates = estimates._replace(resampled_scores=scores)
@@ -311,7 +314,7 @@ def _features(
                 log_prob_fn, params, *samples, key=key, projection=projection
             )
 
-        values = _shard(project, settings.mesh, (params, key), (observation, action))
+        values = shard(project, settings.mesh, (params, key), (observation, action))
         expand = functools.partial(back_project, projection, key, params)
     values = jnp.where(valid[..., None], values.reshape(*shape, -1), 0.0)
     return values, expand
@@ -337,9 +340,9 @@ def _solve_and_score(
     l2, limit, tolerance = numbers
     fitted, scored = problem.fitted, problem.scored
     if settings.center_features:
-        fitted, scored = _center(fitted), _center(scored)
+        fitted, scored = center(fitted, fitted), center(scored, fitted)
     if settings.normalize_advantages:
-        fitted, scored = _normalize(fitted), _normalize(scored)
+        fitted, scored = normalize(fitted, fitted), normalize(scored, fitted)
     where = None if fitted.batch.mask is None else fitted.batch.mask[..., None]
     squares = jnp.mean(jnp.sum(fitted.features**2, axis=2, keepdims=True), where=where)
     scale = jnp.sqrt(squares / SQUARED_NORM)
@@ -398,108 +401,14 @@ def _solve_and_score(
     return estimates, minimiser
 
 
-def _shard(
-    function: Callable[[PyTree, PyTree], PyTree],
-    mesh: jax.sharding.Mesh | None,
-    shared: PyTree,
-    arrays: PyTree,
-) -> PyTree:
-    """`function(shared, arrays)`, the leading axis of `arrays` split over devices.
-
-    What comes back has that axis first; it is filled up with copies of the first entry
-    to a multiple of the number of devices meanwhile.
-    """
-    if mesh is None:
-        return function(shared, arrays)
-    length = jax.tree.leaves(arrays)[0].shape[0]
-    padded = jnp.arange(-(-length // mesh.size) * mesh.size)
-    padded = jnp.where(padded < length, padded, 0)
-    spec = jax.sharding.PartitionSpec(mesh.axis_names)
-    out = jax.shard_map(
-        function,
-        mesh=mesh,
-        in_specs=(jax.sharding.PartitionSpec(), spec),
-        out_specs=spec,
-        check_vma=False,
-    )(shared, jax.tree.map(lambda x: jnp.asarray(x)[padded], arrays))
-    return jax.tree.map(lambda x: x[:length], out)
-
-
-def _split(
-    sample: _Sample, settings: _Settings, key: jax.Array
-) -> tuple[_Sample, _Sample]:
-    """The transitions to fit and to score; the same ones if none are held out."""
-    if settings.num_fitted == settings.num_samples:
-        return sample, sample
-    # Rows are independent draws, so that one split serves all tasks. Their order stays.
-    order = jax.random.permutation(key, settings.num_samples)
-    fitted, scored = map(jnp.sort, jnp.split(order, [settings.num_fitted]))
-
-    def take(index):
-        return jax.tree.map(lambda x: x[:, index], sample)
-
-    return take(fitted), take(scored)
-
-
 def _resample(problem: _Problem, settings: _Settings, key: jax.Array) -> _Problem:
     """The transitions of every task drawn anew, with replacement."""
     fitted_key, scored_key, score_key = jax.random.split(key, 3)
-
-    def draw(sample, key):
-        num_tasks, num_samples = sample.batch.advantage.shape
-        length = min(settings.resample_length, num_samples)
-        if sample.batch.mask is None:
-            count = jnp.full((num_tasks, 1), num_samples)
-            place = jnp.broadcast_to(jnp.arange(num_samples), (num_tasks, num_samples))
-        else:
-            count = sample.batch.mask.sum(axis=1, keepdims=True)
-            place = jnp.argsort(~sample.batch.mask, axis=1, stable=True)
-        # Runs of consecutive transitions, from anywhere, round the end.
-        starts = jax.random.randint(
-            key, (num_tasks, -(-num_samples // length)), 0, count
-        )
-        runs = (starts[..., None] + jnp.arange(length)).reshape(num_tasks, -1)
-        index = jnp.take_along_axis(place, runs[:, :num_samples] % count, axis=1)
-        rows = jnp.arange(num_tasks)[:, None]
-        drawn = jax.tree.map(lambda x: x[rows, index], sample)
-        # Padding stays where it was, so that tasks keep their number of transitions.
-        return drawn._replace(batch=drawn.batch._replace(mask=sample.batch.mask))
-
-    fitted = draw(problem.fitted, fitted_key)
-    # Without held-out transitions the scores are of those fitted.
-    held_out = settings.num_samples != settings.num_fitted
-    scored = draw(problem.scored, scored_key) if held_out else fitted
+    length = settings.resample_length
+    fitted = scored = resample(problem.fitted, length, fitted_key)
+    if settings.held_out_fraction > 0:
+        scored = resample(problem.scored, length, scored_key)
     return problem._replace(fitted=fitted, scored=scored, key=score_key)
-
-
-def _normalize(sample: _Sample) -> _Sample:
-    """Divides each task's advantages by their mean absolute value."""
-    advantage, mask = sample.batch.advantage, sample.batch.mask
-    size = jnp.mean(jnp.abs(advantage), axis=1, keepdims=True, where=mask)
-    advantage = advantage / jnp.where(size > 0, size, 1.0)
-    return sample._replace(batch=sample.batch._replace(advantage=advantage))
-
-
-def _center(sample: _Sample) -> _Sample:
-    """Subtracts each task's mean feature over its transitions."""
-    mask = sample.batch.mask
-    where = None if mask is None else mask[..., None]
-    mean = jnp.mean(sample.features, axis=1, keepdims=True, where=where)
-    centred = sample.features - mean
-    if where is not None:
-        centred = jnp.where(where, centred, 0.0)
-    return sample._replace(features=centred)
-
-
-def _num_fitted(batch: Transitions, held_out_fraction: float) -> int:
-    num_samples = batch.advantage.shape[1]
-    num_fitted = round(num_samples * (1.0 - held_out_fraction))
-    if num_fitted == 0 or (held_out_fraction > 0 and num_fitted == num_samples):
-        raise ValueError(
-            f"held_out_fraction={held_out_fraction} leaves no transition to "
-            f"{'score' if num_fitted else 'fit'} out of {num_samples} per task"
-        )
-    return num_fitted
 
 
 def _check_batch(batch: Transitions) -> int:

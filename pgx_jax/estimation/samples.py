@@ -1,0 +1,144 @@
+"""The transitions that are fitted and scored: how they are split, drawn and scaled."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pgx_jax.types import Transitions
+
+
+class Sample(NamedTuple):
+    """Transitions and their features.
+
+    Attributes:
+      batch: leaves [n, N, ...].
+      features: their projected gradients; float32 [n, N, d].
+    """
+
+    batch: Transitions
+    features: jax.Array
+
+
+def held_out_counts(num_samples: int, fraction: float) -> np.ndarray:
+    """How many transitions are held out of a task that has 0, 1, ..., N of them.
+
+    The fraction of them, rounded, but at least one, and at least one is left to fit.
+
+    Returns:
+      int32 [N + 1].
+    """
+    lengths = np.arange(num_samples + 1)
+    if fraction == 0:
+        return np.zeros_like(lengths, np.int32)
+    counts = np.clip(np.round(lengths * fraction), 1, np.maximum(lengths - 1, 1))
+    return np.where(lengths > 1, counts, 0).astype(np.int32)
+
+
+def check_held_out(batch: Transitions, fraction: float) -> None:
+    """Refuses a fraction that leaves a task nothing to fit or nothing to score.
+
+    The mask is looked at only outside of jit.
+
+    Raises:
+      ValueError: the message names `held_out_fraction`, and the tasks.
+    """
+    num_samples = batch.advantage.shape[1]
+    num_fitted = num_samples - round(num_samples * fraction)
+    if num_fitted == 0 or (fraction > 0 and num_fitted == num_samples):
+        raise ValueError(
+            f"held_out_fraction={fraction} leaves no transition to "
+            f"{'score' if num_fitted else 'fit'} out of {num_samples} per task"
+        )
+    if fraction == 0 or batch.mask is None or isinstance(batch.mask, jax.core.Tracer):
+        return
+    few = np.flatnonzero(jax.device_get(batch.mask).sum(axis=1) < 2)
+    if len(few):
+        raise ValueError(
+            f"held_out_fraction={fraction} needs at least 2 transitions of every task, "
+            f"of which mask leaves fewer to tasks {few.tolist()}"
+        )
+
+
+def split(sample: Sample, fraction: float, key: jax.Array) -> tuple[Sample, Sample]:
+    """The transitions to fit and to score; the same ones if none are held out.
+
+    Of every task its own share is drawn, among the transitions that are valid. Their
+    order stays. Both parts are as long as a task without padding needs.
+    """
+    if fraction == 0:
+        return sample, sample
+    valid = jnp.asarray(sample.batch.valid)
+    counts = held_out_counts(valid.shape[1], fraction)
+    draws = jax.random.uniform(key, valid.shape, jnp.float32)
+    order = jnp.argsort(jnp.where(valid, draws, 2.0), axis=1)
+    rank = jnp.argsort(order, axis=1)
+    num_held_out = jnp.asarray(counts)[valid.sum(axis=1)]
+    held_out = valid & (rank < num_held_out[:, None])
+    rows = jnp.arange(len(valid))[:, None]
+
+    def take(chosen, length):
+        index = jnp.argsort(~chosen, axis=1, stable=True)[:, :length]
+        part = jax.tree.map(lambda x: x[rows, index], sample)
+        mask = None if sample.batch.mask is None else chosen[rows, index]
+        return part._replace(batch=part.batch._replace(mask=mask))
+
+    longest = int(counts[-1])
+    return take(valid & ~held_out, valid.shape[1] - longest), take(held_out, longest)
+
+
+def resample(sample: Sample, length: int, key: jax.Array) -> Sample:
+    """The transitions of every task drawn anew, with replacement.
+
+    Args:
+      sample: of n tasks.
+      length: transitions are drawn in runs of this many consecutive valid ones.
+      key: of the draw.
+    """
+    num_tasks, num_samples = sample.batch.advantage.shape
+    length = min(length, num_samples)
+    if sample.batch.mask is None:
+        count = jnp.full((num_tasks, 1), num_samples)
+        place = jnp.broadcast_to(jnp.arange(num_samples), (num_tasks, num_samples))
+    else:
+        count = sample.batch.mask.sum(axis=1, keepdims=True)
+        place = jnp.argsort(~sample.batch.mask, axis=1, stable=True)
+    # Runs of consecutive transitions, from anywhere, round the end.
+    starts = jax.random.randint(key, (num_tasks, -(-num_samples // length)), 0, count)
+    runs = (starts[..., None] + jnp.arange(length)).reshape(num_tasks, -1)
+    index = jnp.take_along_axis(place, runs[:, :num_samples] % count, axis=1)
+    rows = jnp.arange(num_tasks)[:, None]
+    drawn = jax.tree.map(lambda x: x[rows, index], sample)
+    # Padding stays where it was, so that tasks keep their number of transitions.
+    return drawn._replace(batch=drawn.batch._replace(mask=sample.batch.mask))
+
+
+def normalize(sample: Sample, fitted: Sample) -> Sample:
+    """Divides each task's advantages by the mean absolute value of those fitted."""
+    advantage, mask = fitted.batch.advantage, fitted.batch.mask
+    size = jnp.mean(jnp.abs(advantage), axis=1, keepdims=True, where=mask)
+    advantage = sample.batch.advantage / jnp.where(size > 0, size, 1.0)
+    return sample._replace(batch=sample.batch._replace(advantage=advantage))
+
+
+def center(sample: Sample, fitted: Sample) -> Sample:
+    """Subtracts each task's mean feature over the transitions that are fitted.
+
+    Held-out transitions are centered like the others: less their own mean, the feature
+    of a single one would be zero.
+    """
+    mean = jnp.mean(
+        fitted.features, axis=1, keepdims=True, where=_rows(fitted.batch.mask)
+    )
+    centered = sample.features - mean
+    if sample.batch.mask is not None:
+        centered = jnp.where(_rows(sample.batch.mask), centered, 0.0)
+    return sample._replace(features=centered)
+
+
+def _rows(mask: jax.Array | None) -> jax.Array | None:
+    """A mask of transitions as one of their features."""
+    return None if mask is None else mask[..., None]
