@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import pgx_jax as pgx
-from pgx_jax.provenance import describe
+from pgx_jax.runs.provenance import describe
 
 RESULTS = Path(__file__).parent / "results"
 PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32"}

@@ -48,7 +48,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     runtime.configure()
     from pgx_jax.config import PipelineConfig
-    from pgx_jax.provenance import describe
+    from pgx_jax.runs.provenance import describe
 
     config = PipelineConfig.from_dict(_CONFIG.value.to_dict())
     rows = []

@@ -32,7 +32,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     runtime.configure()
-    from pgx_jax.provenance import describe
+    from pgx_jax.runs.provenance import describe
 
     config = _CONFIG.value.to_dict()
     if _SUITE.value not in config["suites"]:

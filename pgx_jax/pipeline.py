@@ -25,16 +25,17 @@ import numpy as np
 import pgx_jax as pgx
 from pgx_jax.analysis.scalarization import Scalarization
 from pgx_jax.analysis.statistics import normalized_mutual_information
-from pgx_jax.checkpoint import Workdir
 from pgx_jax.config import PipelineConfig
 from pgx_jax.envs import SUITES, TaskIdSuite, TaskSuite, make_suite
 from pgx_jax.estimation.estimate import PRECISIONS
 from pgx_jax.estimation.evaluators import EVALUATORS
 from pgx_jax.grouping.affinity import SCORES
-from pgx_jax.logging import MetricsWriter, Progress, read_metrics
 from pgx_jax.networks.mlp import ActorCritic, make_actor_critic
-from pgx_jax.provenance import describe
 from pgx_jax.report import RunResults, write_report
+from pgx_jax.runs.metrics import MetricsWriter, read_metrics
+from pgx_jax.runs.progress import Progress
+from pgx_jax.runs.provenance import describe
+from pgx_jax.runs.workdir import Workdir
 from pgx_jax.training.diagnostics import first_nonfinite
 from pgx_jax.training.evaluate import evaluate
 from pgx_jax.training.ppo import PPO, TrainingState

@@ -22,7 +22,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgx_jax.checkpoint import Workdir
 from pgx_jax.config import PipelineConfig
 from pgx_jax.envs import CollectionSuite, TaskIdSuite, TaskSuite, make_suite
 from pgx_jax.envs.suite import strengthen
@@ -37,6 +36,7 @@ from pgx_jax.report import (
     group_colour,
     order_by_group,
 )
+from pgx_jax.runs.workdir import Workdir
 from pgx_jax.scenes import Scene, find_ratio, keeper, make_scene, to_numpy
 from pgx_jax.training.acting import act
 from pgx_jax.training.statistics import RunningStatistics

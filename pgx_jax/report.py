@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pgx_jax.analysis import statistics
-from pgx_jax.logging import format_count, format_duration
+from pgx_jax.runs.formats import format_count, format_duration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

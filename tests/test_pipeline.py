@@ -24,9 +24,10 @@ from pgx_jax.envs import (
     make_suite,
     register_suite,
 )
-from pgx_jax.logging import Progress, read_metrics
 from pgx_jax.pipeline import TrainingDiverged, reports_success, run_pipeline
 from pgx_jax.report import RunResults, summary_table
+from pgx_jax.runs.metrics import read_metrics
+from pgx_jax.runs.progress import Progress
 
 ROOT = Path(__file__).parent.parent
 SMALL = {

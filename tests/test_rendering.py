@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from pgx_jax import rendering, scenes
-from pgx_jax.checkpoint import Workdir
 from pgx_jax.config import PipelineConfig
 from pgx_jax.envs import CollectionSuite, TaskIdSuite, make_suite
 from pgx_jax.envs.cartpole import ANGLE_LIMIT, CartPole, cartpole_planted, cartpole_v1
 from pgx_jax.envs.locomotion import changed_bodies, load_robot
+from pgx_jax.runs.workdir import Workdir
 from pgx_jax.training.ppo import TrainingState
 from pgx_jax.training.statistics import RunningStatistics
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import pgx_jax as pgx
-from pgx_jax.checkpoint import Workdir
-from pgx_jax.logging import Progress
+from pgx_jax.runs.progress import Progress
+from pgx_jax.runs.workdir import Workdir
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 SMALL = {

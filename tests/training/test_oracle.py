@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import pgx_jax as pgx
-from pgx_jax.checkpoint import Workdir
 from pgx_jax.envs import TaskIdSuite
 from pgx_jax.networks.mlp import make_actor_critic
+from pgx_jax.runs.workdir import Workdir
 from pgx_jax.training.oracle import Oracle, SubsetScores
 from pgx_jax.training.ppo import PPO, PPOConfig
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgx_jax.checkpoint import Workdir, config_difference
+from pgx_jax.runs.workdir import Workdir, config_difference
 
 
 def make_state(size=3):
