@@ -1,9 +1,15 @@
 """Find which tasks should be learned together, by gradient estimation.
 
-batch = pgx.Transitions(observation, action, advantage)  # [n, N, ...]
-estimates = pgx.estimate_subsets(log_prob_fn, params, batch, subsets, key=key)
-affinity = pgx.task_affinity(estimates)
-groups = pgx.cluster_tasks(affinity, num_groups=3)
+import pgx_jax as pge
+
+batch = pge.Transitions(observation, action, advantage)  # [n, N, ...]
+groups = pge.group_tasks(log_prob_fn, params, batch, key=key)
+
+or, step by step,
+
+estimates = pge.estimate_subsets(log_prob_fn, params, batch, subsets, key=key)
+affinity = pge.task_affinity(estimates)
+grouping = pge.cluster_tasks(affinity, num_groups=3)
 """
 
 from pgx_jax.estimation.estimate import estimate_subsets
@@ -16,10 +22,13 @@ from pgx_jax.estimation.projection import (
     project_gradients,
 )
 from pgx_jax.estimation.regression import RegressionSolution, solve_regressions
+from pgx_jax.estimation.storage import load_estimates, save_estimates
 from pgx_jax.estimation.subsets import pair_counts, sample_subsets
 from pgx_jax.grouping.affinity import task_affinity
 from pgx_jax.grouping.baselines import gradient_similarity, random_grouping
 from pgx_jax.grouping.clustering import cluster_tasks, grouping_stability
+from pgx_jax.grouping.plots import plot_affinity
+from pgx_jax.grouping.task_groups import TaskGroups, group_tasks
 from pgx_jax.types import (
     Affinity,
     Grouping,
@@ -40,15 +49,20 @@ __all__ = [
     "RademacherProjection",
     "RegressionSolution",
     "SubsetEstimates",
+    "TaskGroups",
     "Transitions",
     "back_project",
     "cluster_tasks",
     "estimate_subsets",
     "gradient_similarity",
+    "group_tasks",
     "grouping_stability",
+    "load_estimates",
     "pair_counts",
+    "plot_affinity",
     "project_gradients",
     "random_grouping",
+    "save_estimates",
     "sample_subsets",
     "solve_regressions",
     "task_affinity",

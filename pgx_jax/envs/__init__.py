@@ -19,6 +19,7 @@ from pgx_jax.envs import (
     metaworld,
     objectives,
 )
+from pgx_jax.envs.adapters import from_brax, from_functions, from_playground
 from pgx_jax.envs.collection import CollectionSuite
 from pgx_jax.envs.suite import (
     ActionSpace,
@@ -36,6 +37,9 @@ __all__ = [
     "SuiteState",
     "TaskIdSuite",
     "TaskSuite",
+    "from_brax",
+    "from_functions",
+    "from_playground",
     "make_suite",
     "register_suite",
 ]

@@ -1,0 +1,60 @@
+"""The whole way in one call, held against its four steps."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import pgx_jax as pge
+
+
+def log_prob_fn(params, observation, action):
+    return jax.nn.log_softmax(observation @ params["weight"])[action]
+
+
+@pytest.fixture(scope="module")
+def problem():
+    """Six tasks in two groups, which take the opposite action for the best one."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    params = {"weight": 0.1 * jax.random.normal(keys[0], (4, 2))}
+    observation = jax.random.normal(keys[1], (6, 200, 4))
+    action = jax.random.bernoulli(keys[2], shape=(6, 200)).astype(jnp.int32)
+    reverse = jnp.array([0, 1, 0, 1, 1, 0], bool)[:, None]
+    right = (observation[..., 0] > 0) ^ reverse
+    advantage = jnp.where(action == right, 1.0, -1.0)
+    return params, pge.Transitions(observation, action, advantage)
+
+
+def test_finds_groups_known_beforehand(problem):
+    groups = pge.group_tasks(log_prob_fn, *problem, key=jax.random.key(1))
+    np.testing.assert_array_equal(groups.grouping.labels, [0, 1, 0, 1, 1, 0])
+    assert groups.estimates.subsets.shape == (20, 6)  # every three of six tasks
+
+
+def test_equals_its_four_steps(problem):
+    params, batch = problem
+    key = jax.random.key(1)
+    groups = pge.group_tasks(
+        log_prob_fn, params, batch, key=key, num_groups=3, num_subsets=15, subset_size=2
+    )
+    subset_key, estimate_key, _ = jax.random.split(key, 3)
+    subsets = pge.sample_subsets(subset_key, 6, 15, 2)
+    estimates = pge.estimate_subsets(
+        log_prob_fn, params, batch, subsets, key=estimate_key, dim=8
+    )
+    affinity = pge.task_affinity(estimates)
+    np.testing.assert_array_equal(groups.affinity.matrix, affinity.matrix)
+    np.testing.assert_array_equal(
+        groups.grouping.labels, pge.cluster_tasks(affinity, 3).labels
+    )
+    assert groups.grouping.num_groups == 3
+
+
+def test_two_tasks_are_a_subset(problem):
+    params, batch = problem
+    two = jax.tree.map(lambda x: x[:2], batch)
+    groups = pge.group_tasks(
+        log_prob_fn, params, two, key=jax.random.key(0), num_groups=2
+    )
+    np.testing.assert_array_equal(groups.estimates.subsets, [[True, True]])
+    np.testing.assert_array_equal(groups.grouping.labels, [0, 1])

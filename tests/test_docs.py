@@ -1,0 +1,52 @@
+"""The code on the docs' pages and in the notebook runs as it stands."""
+
+import contextlib
+import io
+import json
+import re
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+from pgx_jax.envs import SUITES
+
+matplotlib.use("Agg")
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES = [
+    path
+    for path in sorted(DOCS.rglob("*.md"))
+    if "```python" in path.read_text(encoding="utf-8")
+]
+
+
+@pytest.fixture
+def registry():
+    """Suites that a page registers are forgotten after it."""
+    known = set(SUITES)
+    yield
+    for name in set(SUITES) - known:
+        del SUITES[name]
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_examples_print_what_the_page_says(page):
+    text = page.read_text(encoding="utf-8")
+    for example in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(example, {})
+        expected = re.findall(r"print\(.*\)  # (.+)", example)
+        assert printed.getvalue().splitlines() == expected
+
+
+def test_notebook_runs_from_top_to_bottom_and_finds_the_planted_groups(capsys):
+    notebook = json.loads((DOCS / "quickstart.ipynb").read_text(encoding="utf-8"))
+    namespace = {}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), namespace)
+    printed = capsys.readouterr().out
+    assert "groups: [0 0 0 0 0 1 1 1 1 1]" in printed
+    assert not any(cell.get("outputs") for cell in notebook["cells"])
