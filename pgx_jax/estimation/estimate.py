@@ -10,6 +10,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pgx_jax.estimation.checks import (
+    as_integer,
+    as_key,
+    as_params,
+    as_transitions,
+    check_callable,
+    check_hashable,
+    check_number,
+    check_values,
+    is_traced,
+    to_device,
+)
 from pgx_jax.estimation.evaluators import EVALUATORS, Adapted, Evaluation, Evaluator
 from pgx_jax.estimation.exact import exact_dim, exact_features
 from pgx_jax.estimation.projection import (
@@ -18,13 +30,13 @@ from pgx_jax.estimation.projection import (
     Projection,
     PyTree,
     back_project,
+    count_params,
     project_gradients,
     projection_gram,
     single_log_prob,
 )
 from pgx_jax.estimation.regression import (
     BlockPlan,
-    check_l2,
     plan_blocks,
     solve_planned,
     task_statistics,
@@ -38,7 +50,7 @@ from pgx_jax.estimation.samples import (
     split,
 )
 from pgx_jax.estimation.sharding import shard
-from pgx_jax.estimation.subsets import check_subsets
+from pgx_jax.estimation.subsets import as_subsets
 from pgx_jax.runtime import compiler_options
 from pgx_jax.types import SubsetEstimates, Transitions
 
@@ -131,31 +143,30 @@ def estimate_subsets(
 
     Source: PolicyGradEx (arXiv 2511.12779), section 3, algorithm 1.
     """
-    batch = Transitions(*batch)
-    num_tasks = _check_batch(batch)
-    check_subsets(subsets, num_tasks)
+    check_callable("log_prob_fn", log_prob_fn)
+    params, batch, key = as_params(params), as_transitions(batch), as_key(key)
+    num_tasks, num_samples = batch.advantage.shape
+    subsets = as_subsets(subsets, num_tasks)
     evaluator = _find_evaluator(evaluator)
-    if max_relative_distance == "auto":
+    if isinstance(max_relative_distance, str) and max_relative_distance == "auto":
         max_relative_distance = getattr(evaluator, "max_relative_distance", 0.01)
-    _check_settings(l2, max_relative_distance, held_out_fraction, dim)
-    for name, value, least in (
-        ("num_resamples", num_resamples, 0),
-        ("resample_length", resample_length, 1),
-    ):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
-    if feature_precision not in PRECISIONS:
-        raise ValueError(
-            f"feature_precision must be one of {', '.join(PRECISIONS)}, got "
-            f"{feature_precision!r}"
-        )
-    if not isinstance(subsets, jax.core.Tracer):
-        subsets = np.asarray(subsets)
-    subsets = subsets.astype(bool)
-    num_samples = batch.advantage.shape[1]
+    _check_settings(
+        l2, max_relative_distance, held_out_fraction, tolerance, feature_precision
+    )
+    max_iterations = as_integer("max_iterations", max_iterations, 0)
+    num_resamples = as_integer("num_resamples", num_resamples, 0)
+    resample_length = as_integer("resample_length", resample_length, 1)
+    projection = _find_projection(projection, dim, params)
+    # A new array is a tracer too inside of jit.
+    traced = is_traced(
+        params, batch, key, subsets, l2, max_relative_distance, tolerance
+    )
+    if not traced:
+        params, batch = to_device((params, batch))
+    check_values(
+        params, batch._replace(mask=None)._asdict(), batch.mask, all_zero=False
+    )
     check_held_out(batch, held_out_fraction)
-    if projection is None and dim is not None:
-        projection = GaussianProjection(dim)
     if projection is None:
         dim = exact_dim(params, num_tasks * num_samples)
     else:
@@ -179,10 +190,6 @@ def estimate_subsets(
     )
     limit = np.inf if max_relative_distance is None else max_relative_distance
     arrays = (params, batch, key, subsets, l2, limit, tolerance)
-    # A new array is a tracer too inside of jit.
-    traced = any(
-        isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((arrays, jnp.zeros(())))
-    )
     return _compiled(outermost=not traced)(log_prob_fn, settings, *arrays)
 
 
@@ -411,47 +418,11 @@ def _resample(problem: _Problem, settings: _Settings, key: jax.Array) -> _Proble
     return problem._replace(fitted=fitted, scored=scored, key=score_key)
 
 
-def _check_batch(batch: Transitions) -> int:
-    """Refuses transitions that cannot be estimated from; returns n."""
-    shape = jnp.shape(batch.advantage)
-    if len(shape) != 2 or 0 in shape:
-        raise ValueError(
-            f"advantage must have shape [n, N] with n, N >= 1, got {tuple(shape)}"
-        )
-    for name in ("observation", "action", "mask"):
-        for leaf in jax.tree.leaves(getattr(batch, name)):
-            if tuple(leaf.shape[:2]) != tuple(shape):
-                raise ValueError(
-                    f"{name} must begin with the axes [n, N] = {list(shape)} of "
-                    f"advantage, got shape {tuple(leaf.shape)}"
-                )
-    if any(isinstance(x, jax.core.Tracer) for x in (batch.advantage, batch.mask)):
-        return shape[0]
-    advantage = np.asarray(batch.advantage)
-    mask = np.ones(shape, bool) if batch.mask is None else np.asarray(batch.mask)
-    if not mask.any(axis=1).all():
-        tasks = np.flatnonzero(~mask.any(axis=1)).tolist()
-        raise ValueError(f"mask leaves tasks {tasks} without a transition")
-    bad = np.argwhere(~np.isfinite(advantage) & mask)
-    if len(bad):
-        task, sample = bad[0]
-        raise ValueError(
-            f"advantage holds {len(bad)} values that are not finite, the first at task "
-            f"{task}, transition {sample}"
-        )
-    flat = np.flatnonzero((np.where(mask, advantage, 0.0) == 0).all(axis=1))
-    if len(flat):
-        raise ValueError(
-            f"advantage is zero throughout for tasks {flat.tolist()}: nothing can be "
-            "estimated of them"
-        )
-    return shape[0]
-
-
 def _find_evaluator(evaluator: str | Evaluator) -> Evaluator:
     if callable(evaluator):
+        check_hashable("evaluator", evaluator)
         return evaluator
-    if evaluator not in EVALUATORS:
+    if not isinstance(evaluator, str) or evaluator not in EVALUATORS:
         raise ValueError(
             f"evaluator must be a function or one of {', '.join(EVALUATORS)}, got "
             f"{evaluator!r}; for rollouts, pass a "
@@ -460,18 +431,48 @@ def _find_evaluator(evaluator: str | Evaluator) -> Evaluator:
     return EVALUATORS[evaluator]
 
 
-def _check_settings(l2, max_relative_distance, held_out_fraction, dim) -> None:
-    check_l2(l2)
-    limit = max_relative_distance
-    if isinstance(limit, str) or not (
-        limit is None or isinstance(limit, jax.core.Tracer) or limit > 0
-    ):
+def _find_projection(
+    projection: Projection | None, dim: int | None, params: PyTree
+) -> Projection | None:
+    """The projection that the arguments ask for, None for none."""
+    if projection is None and dim is None:
+        return None
+    if projection is None:
+        projection = GaussianProjection(as_integer("dim", dim, 1))
+    elif not hasattr(projection, "dim") or not hasattr(projection, "column"):
         raise ValueError(
-            f"max_relative_distance must be positive, 'auto' or None, got {limit!r}"
+            "projection must have a dim and a method column, as GaussianProjection "
+            f"does, got {projection!r}"
         )
-    if not 0 <= held_out_fraction < 1:
+    check_hashable("projection", projection)
+    num_params = count_params(params)
+    if as_integer("projection.dim", projection.dim, 1) > num_params:
+        raise ValueError(
+            f"dim must be at most the number of parameters, p = {num_params}, got "
+            f"{projection.dim}. dim=None does without a projection, which is exact"
+        )
+    return projection
+
+
+def _check_settings(
+    l2, max_relative_distance, held_out_fraction, tolerance, feature_precision
+) -> None:
+    check_number("l2", l2)
+    check_number("tolerance", tolerance, zero=True)
+    limit = max_relative_distance
+    if isinstance(limit, str):
+        raise ValueError(
+            f"max_relative_distance must be a number, 'auto' or None, got {limit!r}"
+        )
+    if limit is not None:
+        check_number("max_relative_distance", limit)
+    check_number("held_out_fraction", held_out_fraction, zero=True)
+    if held_out_fraction >= 1:
         raise ValueError(
             f"held_out_fraction must be in [0, 1), got {held_out_fraction}"
         )
-    if dim is not None and dim < 1:
-        raise ValueError(f"dim must be at least 1 or None, got {dim}")
+    if feature_precision not in PRECISIONS:
+        raise ValueError(
+            f"feature_precision must be one of {', '.join(PRECISIONS)}, got "
+            f"{feature_precision!r}"
+        )

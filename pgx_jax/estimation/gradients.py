@@ -5,6 +5,12 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from pgx_jax.estimation.checks import (
+    as_params,
+    as_transitions,
+    check_callable,
+    check_values,
+)
 from pgx_jax.estimation.projection import LogProbFn, PyTree, single_log_prob
 from pgx_jax.types import Transitions
 
@@ -21,7 +27,14 @@ def task_gradients(
 
     Returns:
       float32 [n, p], parameters flattened in the order of `jax.tree.leaves`.
+
+    Raises:
+      ValueError: shapes do not agree, or a parameter or a transition is not finite; the
+        message names it.
     """
+    check_callable("log_prob_fn", log_prob_fn)
+    params, batch = as_params(params), as_transitions(batch)
+    check_values(params, batch._replace(mask=None)._asdict(), batch.mask)
     first_task = jax.tree.map(lambda x: x[0], (batch.observation, batch.action))
     log_prob = single_log_prob(log_prob_fn, params, *first_task)
     weight = batch.advantage

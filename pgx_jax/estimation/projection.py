@@ -18,6 +18,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pgx_jax.estimation.checks import (
+    as_integer,
+    as_key,
+    as_params,
+    as_rows,
+    check_callable,
+    check_values,
+)
+
 PyTree = Any
 LogProbFn = Callable[[PyTree, PyTree, PyTree], jax.Array]
 
@@ -137,9 +146,19 @@ def project_gradients(
       float32 [N, d].
 
     Raises:
-      ValueError: `method` is none of the three, or `log_prob_fn` does not return one
-        number per transition.
+      ValueError: `method` is none of the three, `log_prob_fn` does not return one
+        number per transition, another argument is out of range, or a parameter, an
+        observation or an action is not finite; the message names it.
     """
+    check_callable("log_prob_fn", log_prob_fn)
+    params, key = as_params(params), as_key(key)
+    observation = as_rows("observation", observation)
+    action = as_rows("action", action)
+    _check_rows(params, observation, action)
+    if sample_block is not None:
+        sample_block = as_integer("sample_block", sample_block, 1)
+    if column_block is not None:
+        column_block = as_integer("column_block", column_block, 1)
     projection = GaussianProjection() if projection is None else projection
     log_prob = single_log_prob(log_prob_fn, params, observation, action)
     num_params = count_params(params)
@@ -180,6 +199,20 @@ def project_gradients(
         )
     features = map_blocks(project, (observation, action), min(block, num_samples))
     return features.astype(jnp.float32)
+
+
+def _check_rows(params: PyTree, observation: PyTree, action: PyTree) -> None:
+    """Refuses transitions whose numbers differ, and values that are not finite."""
+    lengths = [jax.tree.leaves(x)[0].shape[0] for x in (observation, action)]
+    if lengths[0] != lengths[1]:
+        raise ValueError(
+            "observation and action must have one leading axis N, got lengths "
+            f"{lengths[0]} and {lengths[1]}"
+        )
+    one_task = jax.tree.map(
+        lambda x: x[None], {"observation": observation, "action": action}
+    )
+    check_values(params, one_task)
 
 
 def projection_gram(

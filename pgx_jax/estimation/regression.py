@@ -25,8 +25,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pgx_jax.estimation.checks import (
+    as_advantage,
+    as_integer,
+    as_mask,
+    as_samples,
+    check_number,
+    check_values,
+    describe,
+)
 from pgx_jax.estimation.projection import BLOCK_ELEMENTS, map_blocks
-from pgx_jax.estimation.subsets import check_subsets
+from pgx_jax.estimation.subsets import as_subsets
 
 INNER_ITERATIONS = 10
 
@@ -125,33 +134,42 @@ def solve_regressions(
       The solutions, in the order of `subsets`.
 
     Raises:
-      ValueError: `subsets` is not a 0/1 matrix of non-empty subsets, or l2 is not
-        positive.
+      ValueError: an argument is out of range, shapes do not agree, or a feature or an
+        advantage is not finite; the message names the argument.
     """
-    check_subsets(subsets, features.shape[0])
-    check_l2(l2)
+    advantage = as_advantage(advantage)
+    features = as_samples("features", features, advantage.shape)
+    if getattr(features, "ndim", 0) != 3:
+        raise ValueError(
+            f"features must be one array of shape [n, N, d], got {describe(features)}"
+        )
+    mask = None if mask is None else as_mask(mask, advantage.shape)
+    subsets = as_subsets(subsets, len(advantage))
+    check_number("l2", l2)
+    check_number("tolerance", tolerance, zero=True)
+    max_iterations = as_integer("max_iterations", max_iterations, 0)
+    if subset_block is not None:
+        subset_block = as_integer("subset_block", subset_block, 1)
+    if initial is not None:
+        shape = (len(subsets), features.shape[2])
+        if np.shape(initial) != shape:
+            raise ValueError(
+                f"initial must have shape [m, d] = {list(shape)}, got "
+                f"{describe(initial)}"
+            )
+    check_values(None, {"features": features, "advantage": advantage}, mask)
     plan = plan_blocks(subsets, features.shape, subset_block)
     # In TF32, the default of recent GPUs, the gradient norm stalls near 3e-4.
     with jax.default_matmul_precision("highest"):
         return solve_planned(
             task_statistics(features, advantage, mask),
-            jnp.asarray(subsets).astype(bool),
+            jnp.asarray(subsets),
             plan,
             l2=l2,
             initial=initial,
             tolerance=tolerance,
             max_iterations=max_iterations,
         )
-
-
-def check_l2(l2: float | jax.Array) -> None:
-    """Refuses a penalty that is not positive; looked at only outside of jit.
-
-    Raises:
-      ValueError: the message names `l2`.
-    """
-    if not isinstance(l2, jax.core.Tracer) and not l2 > 0:
-        raise ValueError(f"l2 must be positive, got {l2}")
 
 
 class BlockPlan(NamedTuple):

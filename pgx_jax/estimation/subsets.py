@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -92,6 +93,52 @@ def pair_counts(subsets: jax.Array) -> jax.Array:
     return subsets.T @ subsets
 
 
+def as_subsets(
+    subsets: jax.Array | np.ndarray | Sequence, num_tasks: int
+) -> jax.Array | np.ndarray:
+    """The 0/1 matrix of non-empty subsets of `num_tasks` tasks, as bool [m, n].
+
+    Args:
+      subsets: that matrix, of any dtype, or a list of sets or lists of the indices of
+        tasks. A list of lists that can be read as the matrix is the matrix.
+      num_tasks: n.
+
+    Raises:
+      ValueError: `subsets` is neither; values are looked at only outside of jit.
+    """
+    if isinstance(subsets, (list, tuple)):
+        subsets = _from_list(subsets, num_tasks)
+    elif not isinstance(subsets, jax.Array):
+        subsets = np.asarray(subsets)
+    check_subsets(subsets, num_tasks)
+    if not isinstance(subsets, jax.core.Tracer):
+        subsets = jax.device_get(subsets)
+    return subsets.astype(bool)
+
+
+def _from_list(subsets: Sequence, num_tasks: int) -> np.ndarray:
+    """The matrix that a list of rows, or of indices, stands for."""
+    rows = [sorted(x) if isinstance(x, (set, frozenset)) else x for x in subsets]
+    rows = [np.atleast_1d(np.asarray(jax.device_get(x))) for x in rows]
+    sets = any(isinstance(x, (set, frozenset)) for x in subsets)
+    if not sets and all(
+        x.shape == (num_tasks,) and np.isin(x, (0, 1)).all() for x in rows
+    ):
+        return np.array(rows).reshape(-1, num_tasks)
+    matrix = np.zeros((len(rows), num_tasks), bool)
+    for index, row in enumerate(rows):
+        valid = row.ndim == 1 and (row.size == 0 or row.dtype.kind in "iu")
+        if not valid or not np.isin(row, np.arange(num_tasks)).all():
+            raise ValueError(
+                "subsets must be a 0/1 matrix [m, n] or a list of indices of tasks, "
+                f"0..{num_tasks - 1}, for each subset; row {index} is {subsets[index]}"
+            )
+        if len(np.unique(row)) < len(row):
+            raise ValueError(f"subsets must name a task once; row {index} is {row}")
+        matrix[index, row.astype(int)] = True
+    return matrix
+
+
 def check_subsets(subsets: jax.Array | np.ndarray, num_tasks: int) -> None:
     """Refuses what is not a 0/1 matrix of non-empty subsets of `num_tasks` tasks.
 
@@ -107,7 +154,7 @@ def check_subsets(subsets: jax.Array | np.ndarray, num_tasks: int) -> None:
         )
     if isinstance(subsets, jax.core.Tracer):
         return
-    values = np.asarray(subsets)
+    values = jax.device_get(subsets)
     if values.dtype != bool and not np.isin(values, (0, 1)).all():
         raise ValueError("subsets must hold only 0 and 1")
     empty = np.flatnonzero(~values.astype(bool).any(axis=1))

@@ -320,7 +320,10 @@ REFUSED = {
         {"batch": BATCH._replace(action=BATCH.action[1:])},
         r"action.*\(3, 24\)",
     ),
-    "mask shape": ({"batch": BATCH._replace(mask=MASKED[:, 1:])}, "mask must begin"),
+    "mask shape": (
+        {"batch": BATCH._replace(mask=MASKED[:, 1:])},
+        r"mask must have.*\[4, 24\].*\(4, 23\)",
+    ),
     "mask": ({"batch": BATCH._replace(mask=MASKED)}, r"mask leaves tasks \[3\]"),
     "subsets": ({"subsets": SUBSETS[:, 1:]}, "subsets must.*n = 4"),
     "empty": ({"subsets": 0 * SUBSETS}, "row 0"),
@@ -329,7 +332,7 @@ REFUSED = {
     "negative": ({"held_out_fraction": -0.1}, "held_out_fraction.*-0.1"),
     "none fitted": ({"held_out_fraction": 0.999}, "no transition to fit"),
     "none scored": ({"held_out_fraction": 0.001}, "no transition to score"),
-    "l2": ({"l2": 0.0}, "l2 must be positive, got 0.0"),
+    "l2": ({"l2": 0.0}, "l2 must be positive and finite, got 0.0"),
     "negative l2": ({"l2": -1.0}, "l2 must be positive"),
     "distance": ({"max_relative_distance": 0.0}, "max_relative_distance must be pos"),
     "dim": ({"dim": 0}, "dim must be at least 1"),
@@ -383,7 +386,7 @@ def test_the_paper_example_in_ten_lines_finds_two_planted_groups():
         pgx.Transitions(observation, action, advantage.astype(np.float32)),
         subsets,
         key=KEY,
-        dim=8,
+        dim=None,
     )
     affinity = pgx.task_affinity(estimates)
     for num_groups in (2, None):

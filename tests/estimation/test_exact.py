@@ -108,7 +108,7 @@ def test_the_exact_estimate_is_the_regression_on_the_gradients(params, batch):
 
 
 def test_the_projected_answer_approaches_the_exact_one():
-    params, batch = make_problem(40, 16)
+    params, batch = make_problem(40, 170)
     exact = pgx.estimate_subsets(
         log_prob, params, batch, SUBSETS, key=KEY, dim=None
     ).scores
