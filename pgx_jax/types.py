@@ -87,6 +87,9 @@ class Affinity(NamedTuple):
         shape [n, n], or None where no resamples were asked for.
       upper: its upper end.
       resamples: U of every resample; float32 array of shape [resamples, n, n], or None.
+      alone: what a task alone is worth on the scale of U, so that groups can be held
+        against tasks alone; float32 array of shape [n], zeros where U is what company
+        adds, or None where U is no such scale.
     """
 
     matrix: jax.Array  # shape=[n, n], dtype=float32
@@ -94,6 +97,7 @@ class Affinity(NamedTuple):
     lower: jax.Array | None = None  # shape=[n, n], dtype=float32
     upper: jax.Array | None = None  # shape=[n, n], dtype=float32
     resamples: jax.Array | None = None  # shape=[resamples, n, n], dtype=float32
+    alone: jax.Array | None = None  # shape=[n], dtype=float32
 
 
 class Grouping(NamedTuple):
@@ -108,6 +112,8 @@ class Grouping(NamedTuple):
       objective: the sum over groups g of sum_{i, j in g} U_ij / |g|, or None.
       bound: the value of the semidefinite program, an upper bound of the objective over
         all partitions, or None.
+      p_value: where the number of groups was chosen, how often affinities without
+        groups gain as much by groups as this one does; else None.
     """
 
     labels: Any  # shape=[n], dtype=int32
@@ -115,6 +121,7 @@ class Grouping(NamedTuple):
     relaxation: Any | None = None  # shape=[n, n], dtype=float64
     objective: float | None = None
     bound: float | None = None
+    p_value: float | None = None
 
 
 class GroupingStability(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,9 +33,9 @@ def task_affinity(
       mean of f_i(S) over the tasks of S. This is the paper's definition; tasks whose
       scores have a larger scale dominate it.
     * "transfer_gain": U_ij is the mean over the subsets that contain i and j of
-      f_i(S) - f_i({i}): what task i gains from company, in the units of its score. The
-      subsets must include every task alone; `sample_subsets(..., singletons=True)`
-      adds those.
+      f_i(S) - f_i({i}): what task i gains from company, in the units of its score, and
+      U_ii = 0, what it gains alone. The subsets must include every task alone;
+      `sample_subsets(..., singletons=True)` adds those.
 
     Args:
       estimates: of m subsets of n tasks.
@@ -47,27 +49,33 @@ def task_affinity(
     Returns:
       U and the number of subsets behind each entry; with `key`, also U of every
       resample and 95% percentile intervals. A pair that a resample leaves out keeps
-      its U there.
+      its U there. Inside jit, U is NaN in the rows and columns of tasks with a score
+      that is not finite, or whose subset has a `status` other than 0.
 
     Raises:
       ValueError: `score` is none of the three, or, outside jit, a pair of tasks is in
-        no subset, or a task never alone for "transfer_gain"; the message names them.
+        no subset, a task never alone for "transfer_gain", a score is not finite or a
+        subset's `status` is not 0; the message names them.
 
     Source: PolicyGradEx (arXiv 2511.12779), section 3; the standardisation and the
     bootstrap (Efron, 1979) are ours.
     """
     if score not in SCORES:
         raise ValueError(f"score must be one of {', '.join(SCORES)}, got {score!r}")
-    if num_resamples < 1:
-        raise ValueError(f"num_resamples must be at least 1, got {num_resamples}")
+    is_integer = isinstance(num_resamples, Integral)
+    if not is_integer or isinstance(num_resamples, bool) or num_resamples < 1:
+        raise ValueError(
+            f"num_resamples must be an integer of at least 1, got {num_resamples!r}"
+        )
     if not isinstance(estimates.subsets, jax.core.Tracer):
         check_coverage(estimates.subsets)
         if score == "transfer_gain":
             _check_singletons(estimates.subsets)
+        _check_scores(estimates)
     # As constants of the program, XLA would count pairs while compiling, for minutes.
     subsets = jax.lax.optimization_barrier(jnp.asarray(estimates.subsets))
     member = subsets.astype(jnp.float32)
-    scores = jnp.where(member > 0, estimates.scores, 0.0)
+    scores = _clean(estimates.scores, member, estimates)
 
     def affinity(scores, times):
         matrix, weight = _average(scores, member, times, score)
@@ -77,7 +85,8 @@ def task_affinity(
 
     with jax.default_matmul_precision("highest"):
         matrix, _ = affinity(scores, jnp.ones(member.shape[0]))
-        result = Affinity(matrix=matrix, pair_counts=pair_counts(subsets))
+        alone = jnp.zeros(matrix.shape[:1]) if score == "transfer_gain" else None
+        result = Affinity(matrix, pair_counts=pair_counts(subsets), alone=alone)
         if key is None:
             return result
         drawn = getattr(estimates, "resampled_scores", None)
@@ -87,7 +96,9 @@ def task_affinity(
             key, drawn_scores = inputs
             rows = jax.random.randint(key, member.shape[:1], 0, member.shape[0])
             times = jnp.zeros(member.shape[0]).at[rows].add(1.0)
-            new = scores if drawn_scores is None else drawn_scores
+            new = scores
+            if drawn_scores is not None:
+                new = _clean(drawn_scores, member, estimates)
             sample, weight = affinity(new, times)
             return jnp.where(weight > 0, sample, matrix)
 
@@ -113,19 +124,64 @@ def _average(
         total = jnp.maximum(weight.sum(axis=0), 1.0)
         centred = member * (scores - (weight * scores).sum(axis=0) / total)
         std = jnp.sqrt(jnp.sum(weight * centred**2, axis=0) / total)
-        # A task whose scores differ by rounding only has no preference.
-        differs = std > 1e-6 * jnp.max(jnp.abs(scores), axis=0)
-        per_task = jnp.where(differs, centred / jnp.where(differs, std, 1.0), 0.0)
+        # A task whose scores differ by rounding only has no preference. Asked in this
+        # way, since every comparison with NaN is false and NaN must stay.
+        equal = std <= 1e-6 * jnp.max(jnp.abs(scores), axis=0)
+        per_task = jnp.where(equal, 0.0, centred / jnp.where(equal, 1.0, std))
     elif score == "mean":
         mean = scores.sum(axis=1) / member.sum(axis=1)
-        per_task = member * mean[:, None]
+        per_task = jnp.where(member > 0, mean[:, None], 0.0)
     else:
         # All of the singletons there are: they are the reference, not a sample.
         alone = member * (member.sum(axis=1, keepdims=True) == 1)
         reference = (alone * scores).sum(axis=0) / jnp.maximum(alone.sum(axis=0), 1.0)
         per_task = member * (scores - reference)
     counts = weight.T @ member
-    return (weight * per_task).T @ member / jnp.maximum(counts, 1.0), counts
+    matrix = (weight * per_task).T @ member / jnp.maximum(counts, 1.0)
+    if score == "transfer_gain":
+        # The mean over all company would stand on the diagonal: alone, there is none.
+        matrix = jnp.where(jnp.eye(len(matrix), dtype=bool), 0.0 * matrix, matrix)
+    return matrix, counts
+
+
+def _clean(
+    scores: jax.Array, member: jax.Array, estimates: SubsetEstimates
+) -> jax.Array:
+    """Scores with 0 for tasks that are not members and NaN for what failed."""
+    scores = jnp.where(jnp.isfinite(scores), scores, jnp.nan)
+    status = getattr(estimates, "status", None)
+    if status is not None:
+        scores = jnp.where((jnp.asarray(status) != 0)[:, None], jnp.nan, scores)
+    return jnp.where(member > 0, scores, 0.0)
+
+
+def _check_scores(estimates: SubsetEstimates) -> None:
+    """Refuses what no affinity can be made of, where values are known."""
+    subsets = np.asarray(estimates.subsets).astype(bool)
+    status = getattr(estimates, "status", None)
+    if status is not None and not isinstance(status, jax.core.Tracer):
+        failed = np.flatnonzero(np.asarray(status))
+        if failed.size:
+            first = failed[0]
+            raise ValueError(
+                f"estimates.status must be 0 for every subset; {failed.size} of "
+                f"{len(subsets)} differ, first subset {first}, tasks "
+                f"{np.flatnonzero(subsets[first]).tolist()}, with status "
+                f"{int(np.asarray(status)[first])}"
+            )
+    for name in ("scores", "resampled_scores"):
+        scores = getattr(estimates, name, None)
+        if scores is None or isinstance(scores, jax.core.Tracer):
+            continue
+        scores = np.asarray(scores, np.float64)
+        bad = np.argwhere(~np.isfinite(scores) & subsets)
+        if len(bad):
+            subset, task = bad[0][-2:].tolist()
+            raise ValueError(
+                f"estimates.{name} must be finite; {len(bad)} are not, first that of "
+                f"task {task} in subset {subset}, tasks "
+                f"{np.flatnonzero(subsets[subset]).tolist()}: {scores[tuple(bad[0])]}"
+            )
 
 
 def _check_singletons(subsets: jax.Array | np.ndarray) -> None:

@@ -2,34 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from pgx_jax.estimation.gradients import task_gradients
 from pgx_jax.estimation.projection import LogProbFn, PyTree
-from pgx_jax.grouping.clustering import number_labels
+from pgx_jax.grouping.clustering import check_num_groups, number_labels
 from pgx_jax.types import Affinity, Grouping, Transitions
 
 
-def random_grouping(key: jax.Array, num_tasks: int, num_groups: int) -> Grouping:
-    """Partitions tasks at random into groups whose sizes differ by at most one.
+def random_grouping(
+    key: jax.Array,
+    num_tasks: int,
+    num_groups: int | None = None,
+    *,
+    sizes: Sequence[int] | None = None,
+) -> Grouping:
+    """Partitions tasks at random into groups of given or of nearly equal sizes.
+
+    A grouping is compared fairly with random ones of the same sizes,
+    `sizes=np.bincount(grouping.labels)`: sizes alone change what policies can learn.
+
+    Args:
+      key: of the draw.
+      num_tasks: n.
+      num_groups: k, of groups whose sizes differ by at most one.
+      sizes: of every group, in place of `num_groups`; positive integers that add up to
+        n.
 
     Raises:
-      ValueError: num_groups is not in 1..num_tasks.
+      ValueError: num_groups is no integer in 1..num_tasks, sizes are no positive
+        integers of that sum, or not exactly one of both is given.
     """
-    if not 1 <= num_groups <= num_tasks:
+    if (num_groups is None) == (sizes is None):
         raise ValueError(
-            f"num_groups must be in 1..num_tasks = 1..{num_tasks}, got {num_groups}"
+            "exactly one of num_groups and sizes must be given, got num_groups="
+            f"{num_groups!r} and sizes={sizes!r}"
         )
-    order = np.asarray(jax.random.permutation(key, num_tasks))
+    if sizes is None:
+        check_num_groups(num_groups, num_tasks, "num_tasks")
+        group = np.arange(num_tasks) % num_groups
+    else:
+        sizes = np.asarray(sizes)
+        integers = sizes.ndim == 1 and np.issubdtype(sizes.dtype, np.integer)
+        if not integers or sizes.min() < 1 or sizes.sum() != num_tasks:
+            raise ValueError(
+                f"sizes must be positive integers that add up to num_tasks = "
+                f"{num_tasks}, got {sizes.tolist()}"
+            )
+        group = np.repeat(np.arange(len(sizes)), sizes)
     labels = np.empty(num_tasks, int)
-    labels[order] = np.arange(num_tasks) % num_groups
-    return Grouping(labels=number_labels(labels), num_groups=num_groups)
+    labels[np.asarray(jax.random.permutation(key, num_tasks))] = group
+    labels = number_labels(labels)
+    return Grouping(labels=labels, num_groups=int(labels.max()) + 1)
 
 
 def gradient_similarity(
-    log_prob_fn: LogProbFn, params: PyTree, batch: Transitions
+    log_prob_fn: LogProbFn,
+    params: PyTree,
+    batch: Transitions,
+    *,
+    center_features: bool = False,
 ) -> Affinity:
     """The cosine of every pair of tasks' mean policy gradients, as an affinity.
 
@@ -37,13 +73,25 @@ def gradient_similarity(
       log_prob_fn: `log_prob_fn(params, observation, action) -> log-probability`.
       params: pytree of float arrays.
       batch: transitions of n tasks.
+      center_features: subtract each task's mean of grad log pi, as `estimate_subsets`
+        does, so that a mean advantage other than 0 adds no noise. It is the same to
+        subtract each task's mean advantage.
 
     Returns:
       Cosines; float32 [n, n]. `pair_counts` is 1 throughout.
     """
+    if center_features:
+        batch = batch._replace(advantage=_center(batch))
     gradients = task_gradients(log_prob_fn, params, batch)
     norm = jnp.linalg.norm(gradients, axis=1, keepdims=True)
     unit = gradients / jnp.where(norm > 0, norm, 1.0)
     with jax.default_matmul_precision("highest"):
         matrix = unit @ unit.T
     return Affinity(matrix=matrix, pair_counts=jnp.ones(matrix.shape, jnp.int32))
+
+
+def _center(batch: Transitions) -> jax.Array:
+    """Advantages less the mean of each task's valid ones; [n, N]."""
+    advantage, valid = jnp.asarray(batch.advantage), jnp.asarray(batch.valid)
+    total = jnp.where(valid, advantage, 0.0).sum(axis=1, keepdims=True)
+    return advantage - total / jnp.maximum(valid.sum(axis=1, keepdims=True), 1)

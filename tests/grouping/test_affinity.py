@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -176,3 +177,116 @@ def test_transfer_gain_names_the_tasks_that_are_never_alone():
         pgx.task_affinity(
             make_estimates(subsets, np.ones((3, 4))), score="transfer_gain"
         )
+
+
+def test_a_task_alone_gains_nothing():
+    subsets, scores = draw(0)
+    subsets = np.concatenate([subsets, np.eye(6, dtype=bool)])
+    scores = np.concatenate([scores, np.diag(1.0 + np.arange(6))])
+    affinity = pgx.task_affinity(
+        make_estimates(subsets, scores),
+        score="transfer_gain",
+        key=jax.random.key(0),
+        num_resamples=5,
+    )
+    for matrix in (affinity.matrix, *affinity.resamples):
+        np.testing.assert_array_equal(np.diag(matrix), 0.0)
+    np.testing.assert_array_equal(affinity.alone, np.zeros(6))
+
+
+@pytest.mark.parametrize("with_resamples", [False, True])
+@pytest.mark.parametrize("company", [-1.0, 1.0], ids=["harmful", "helpful"])
+@pytest.mark.parametrize("num_tasks", [2, 3, 6])
+def test_tasks_that_harm_each_other_stay_alone(num_tasks, company, with_resamples):
+    """Every other task adds -1 or 1 to what a task scores alone, 5 with noise."""
+    rng = np.random.default_rng(0)
+    subsets = np.array(list(itertools.product([False, True], repeat=num_tasks))[1:])
+    subsets = np.tile(subsets, (4, 1))
+    others = subsets.sum(axis=1, keepdims=True) - 1
+    scores = 5 + company * others + 0.1 * rng.normal(size=subsets.shape)
+    affinity = pgx.task_affinity(
+        make_estimates(subsets, np.where(subsets, scores, 0.0)),
+        score="transfer_gain",
+        key=jax.random.key(0) if with_resamples else None,
+        num_resamples=50,
+    )
+    grouping = pgx.cluster_tasks(affinity)
+    assert grouping.num_groups == (num_tasks if company < 0 else 1)
+
+
+@pytest.mark.parametrize("score", ["standardized", "mean", "transfer_gain"])
+def test_a_score_that_is_not_finite_is_refused_and_spreads_inside_jit(score):
+    subsets, scores = draw(11)
+    subsets = np.concatenate([np.eye(6, dtype=bool), subsets])
+    scores = np.where(subsets, np.concatenate([np.ones((6, 6)), scores]), 0.0)
+    row = int(np.flatnonzero(subsets[:, 2] & subsets[:, 4])[0])
+    for bad in (np.nan, np.inf):
+        scores[row, 2] = bad
+        members = np.flatnonzero(subsets[row]).tolist()
+        told = (
+            rf"scores must be finite; 1 are not, first that of task 2 in subset {row}"
+        )
+        told += rf", tasks \[{', '.join(map(str, members))}\]: {bad}"
+        with pytest.raises(ValueError, match=told):
+            pgx.task_affinity(make_estimates(subsets, scores), score=score)
+        affinity = compiled_affinity(subsets, scores, score)
+        assert np.isnan(affinity.matrix[2, 4]) and np.isnan(affinity.matrix[4, 2])
+        assert not (np.asarray(affinity.matrix)[2, [0, 1, 3, 4, 5]] == 0.0).any()
+        with pytest.raises(ValueError, match="affinity must be finite"):
+            pgx.cluster_tasks(affinity)
+
+
+def compiled_affinity(subsets, scores, score, **others):
+    """The affinity inside jit, where scores have no values that could be checked."""
+
+    @jax.jit
+    def affinity(scores, others):
+        return pgx.task_affinity(
+            StatusEstimates(subsets, scores, **others), score=score
+        )
+
+    return affinity(np.asarray(scores, np.float32), others)
+
+
+class StatusEstimates(NamedTuple):
+    """What the affinity looks at."""
+
+    subsets: Any
+    scores: Any
+    status: Any = None
+    resampled_scores: Any = None
+
+
+def test_subsets_that_failed_are_refused_and_spread_inside_jit():
+    subsets, scores = draw(12)
+    status = np.zeros(len(subsets), np.int32)
+    status[0], status[7] = 0, 3
+    members = np.flatnonzero(subsets[7])
+    told = rf"status must be 0.*; 1 of 30 differ, first subset 7, tasks .*{members[-1]}"
+    with pytest.raises(ValueError, match=told + r"\], with status 3"):
+        pgx.task_affinity(StatusEstimates(subsets, scores, status))
+    affinity = compiled_affinity(subsets, scores, "standardized", status=status)
+    assert np.isnan(np.asarray(affinity.matrix)[np.ix_(members, members)]).all()
+    sound = StatusEstimates(subsets, scores, np.zeros_like(status))
+    np.testing.assert_array_equal(
+        pgx.task_affinity(sound).matrix,
+        pgx.task_affinity(make_estimates(subsets, scores)).matrix,
+    )
+
+
+def test_resampled_scores_that_are_not_finite_are_refused():
+    subsets, scores = draw(13)
+    drawn = np.stack([scores, scores])
+    drawn[1, 0, 3] = np.nan
+    told = (
+        "resampled_scores must be finite; 1 are not, first that of task 3 in subset 0"
+    )
+    with pytest.raises(ValueError, match=told):
+        pgx.task_affinity(StatusEstimates(subsets, scores, None, drawn))
+
+
+@pytest.mark.parametrize("num_resamples", [0, 2.5, True, "9"])
+def test_numbers_of_resamples_that_cannot_be_are_refused(num_resamples):
+    subsets, scores = draw(0)
+    with pytest.raises(ValueError, match="num_resamples must be an integer"):
+        pgx.task_affinity(make_estimates(subsets, scores), num_resamples=num_resamples)

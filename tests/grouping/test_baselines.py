@@ -127,6 +127,53 @@ def test_random_groups_are_reproducible_and_random():
     assert counts.min() >= 6 and counts.max() <= 40
 
 
+def test_random_groups_have_the_sizes_asked_for():
+    for seed in range(5):
+        grouping = pgx.random_grouping(jax.random.key(seed), 7, sizes=[1, 4, 2])
+        assert sorted(np.bincount(grouping.labels).tolist()) == [1, 2, 4]
+        assert grouping.num_groups == 3 and grouping.labels[0] == 0
+    # Of the 15 ways to take two of six tasks, each comes about 20 times.
+    labels = [
+        pgx.random_grouping(jax.random.key(seed), 6, sizes=[2, 4]).labels.tolist()
+        for seed in range(300)
+    ]
+    partitions, counts = np.unique(labels, axis=0, return_counts=True)
+    assert len(partitions) == 15 and counts.min() >= 6 and counts.max() <= 40
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sizes": [2, 2]}, r"sizes must be positive.*num_tasks = 5, got \[2, 2\]"),
+        ({"sizes": [5, 0]}, "sizes must be positive"),
+        ({"sizes": [2.5, 2.5]}, "sizes must be positive"),
+        ({"num_groups": 2.0}, r"num_groups must be an integer.*1\.\.5, got 2\.0"),
+        ({}, "exactly one of num_groups and sizes"),
+        ({"num_groups": 2, "sizes": [2, 3]}, "exactly one of num_groups and sizes"),
+    ],
+)
+def test_sizes_of_random_groups_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        pgx.random_grouping(jax.random.key(0), 5, **settings)
+
+
+@pytest.mark.parametrize("mask", [None, MASK], ids=["full", "padded"])
+def test_centering_subtracts_the_mean_of_grad_log_pi(mask):
+    batch = BATCH._replace(mask=mask, advantage=BATCH.advantage + 3.0)
+    valid = np.ones((NUM_TASKS, NUM_SAMPLES), bool) if mask is None else mask
+    ones = batch._replace(advantage=np.ones_like(batch.advantage))
+    mean = (batch.advantage * valid).sum(1) / valid.sum(1)
+    centred = gradients_one_by_one(batch) - mean[:, None] * gradients_one_by_one(ones)
+    # One transition alone has nothing left but rounding.
+    kept = valid.sum(1) > 1
+    affinity = pgx.gradient_similarity(log_prob, PARAMS, batch, center_features=True)
+    np.testing.assert_allclose(
+        np.asarray(affinity.matrix)[kept][:, kept],
+        cosine_similarity(centred)[kept][:, kept],
+        atol=1e-4,
+    )
+
+
 @pytest.mark.parametrize("num_groups", [0, -1, 6])
 def test_numbers_of_random_groups_out_of_range_are_refused(num_groups):
     with pytest.raises(ValueError, match=rf"num_groups must.*1\.\.5, got {num_groups}"):

@@ -76,6 +76,27 @@ def test_the_penalty_chooses_between_few_groups_and_many():
     np.testing.assert_allclose(grouping.objective, 7.0 - 2 * 1.0)
 
 
+@pytest.mark.parametrize("scale", [1e-300, 1e-9, 1e300])
+def test_values_of_the_objective_are_in_units_of_the_affinity(scale):
+    matrix, labels = blocks([3, 4, 2], noise=0.2, seed=3)
+    reference = pgx.cluster_tasks(matrix, penalty=0.5)
+    grouping = pgx.cluster_tasks(matrix * scale, penalty=0.5 * scale)
+    np.testing.assert_array_equal(grouping.labels, reference.labels)
+    np.testing.assert_allclose(grouping.objective / scale, reference.objective)
+    np.testing.assert_allclose(grouping.bound / scale, reference.bound)
+
+
+def test_the_chosen_penalty_is_its_closed_form():
+    """A task alone counts as much as a pair one deviation below the average one."""
+    matrix, labels = blocks([3, 4, 3], noise=0.2, seed=8)
+    matrix = (matrix + matrix.T) / 2
+    pairs = matrix[np.triu_indices(10, 1)]
+    penalty = np.diag(matrix).mean() - pairs.mean() + pairs.std()
+    grouping = pgx.cluster_tasks(matrix)
+    np.testing.assert_array_equal(grouping.labels, labels)
+    np.testing.assert_allclose(grouping.objective, value(matrix, labels) - 3 * penalty)
+
+
 @pytest.mark.parametrize("num_tasks", [2, 3, 5, 6])
 @pytest.mark.parametrize("seed", range(3))
 def test_every_k_against_all_partitions(num_tasks, seed):
@@ -139,7 +160,7 @@ def test_the_relaxation_is_feasible(matrix):
     assert np.linalg.eigvalsh(x).min() > -1e-4
 
 
-@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+@pytest.mark.parametrize("scale", [1e-300, 1e-9, 1e-4, 1.0, 1e4, 1e300])
 @pytest.mark.parametrize("offset", [0.0, 10.0])
 def test_units_and_offset_of_the_affinity_do_not_matter(scale, offset):
     matrix, labels = blocks([3, 4, 2], noise=0.2, seed=3)
@@ -215,14 +236,33 @@ def test_labels_are_numbered_by_first_appearance(labels, expected):
 
 NAN = np.eye(3)
 NAN[1, 2] = np.nan
+ESTIMATES = pgx.SubsetEstimates(*[np.ones((3, 3))] * 8)
+RESAMPLED = pgx.Affinity(
+    np.eye(3), np.ones((3, 3)), resamples=np.stack([np.eye(3), NAN])
+)
 
 
 @pytest.mark.parametrize(
     ("matrix", "settings", "message"),
     [
-        (np.eye(3), {"num_groups": 4}, r"num_groups must be in 1\.\.n = 1\.\.3, got 4"),
+        (
+            np.eye(3),
+            {"num_groups": 4},
+            r"num_groups must be an integer in 1\.\.n = 1\.\.3, got 4",
+        ),
         (np.eye(3), {"num_groups": 0}, "num_groups must be .*got 0"),
         (np.eye(3), {"num_groups": -1}, "num_groups must be .*got -1"),
+        (np.eye(3), {"num_groups": 2.5}, "num_groups must be .*got 2.5"),
+        (np.eye(3), {"num_groups": True}, "num_groups must be .*got True"),
+        (np.eye(3), {"num_groups": "2"}, "num_groups must be .*got '2'"),
+        (np.eye(3), {"penalty": np.nan}, "penalty must be a finite number.*got nan"),
+        (np.eye(3), {"penalty": np.inf}, "penalty must be a finite number.*got inf"),
+        (np.eye(3), {"penalty": "1"}, "penalty must be a finite number.*got '1'"),
+        (np.eye(3), {"penalty": True}, "penalty must be a finite number.*got True"),
+        (np.eye(3) * 1j, {}, "affinity must hold real numbers, got complex128"),
+        (np.full((2, 2), None), {}, "affinity must hold real numbers, got object"),
+        (ESTIMATES, {}, r"got SubsetEstimates; task_affinity\(estimates\) makes one"),
+        (RESAMPLED, {}, "affinity must be finite; its resamples are not"),
         (np.ones((2, 3)), {}, r"affinity must have shape \[n, n\], got \(2, 3\)"),
         (np.ones(3), {}, "affinity must have shape"),
         (np.ones((0, 0)), {}, "affinity must have shape"),
