@@ -47,7 +47,8 @@ class SubsetEstimates(NamedTuple):
       subsets: the subsets S as a 0/1 matrix; bool array of shape [m, n].
       scores: f_i(S), higher is better; float32 array of shape [m, n], 0 where task i is
         not in S.
-      delta: the adaptation Delta_S in the projected space; float32 of shape [m, d].
+      delta: the adaptation Delta_S in the projected space, at which the scores were
+        taken; float32 of shape [m, d].
       loss: the regression's value at its solution; float32 of shape [m].
       gradient_norm: Euclidean norm of the regression's gradient at its solution;
         float32 of shape [m].

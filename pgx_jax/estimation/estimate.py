@@ -22,7 +22,13 @@ from pgx_jax.estimation.checks import (
     is_traced,
     to_device,
 )
-from pgx_jax.estimation.evaluators import EVALUATORS, Adapted, Evaluation, Evaluator
+from pgx_jax.estimation.evaluators import (
+    EVALUATORS,
+    Adapted,
+    Evaluation,
+    Evaluator,
+    default_distance,
+)
 from pgx_jax.estimation.exact import exact_dim, exact_features
 from pgx_jax.estimation.projection import (
     GaussianProjection,
@@ -108,10 +114,11 @@ def estimate_subsets(
       projection: the distribution of P, in place of `GaussianProjection(dim)`.
       l2: ridge penalty, for features scaled as above and weights of unit mean.
       max_relative_distance: the most that |P delta| / |theta*| may be for any subset;
-        if one is beyond it, all are scaled back by the same factor. None for no limit;
-        "auto" for the evaluator's own attribute of this name, where it has one, or
-        0.01. The first-order approximation was within 2% at 0.01 and within 10% at 0.05
-        (paper, section 3).
+        if one is beyond it, all are scaled back by the same factor, and scored there.
+        None for no limit; "auto" for none with the evaluator "surrogate", which runs
+        no network, and otherwise for the evaluator's own attribute of this name, where
+        it has one, or 0.01. The first-order approximation was within 2% at 0.01 and
+        within 10% at 0.05 (paper, section 3).
       evaluator: a name in `pgx_jax.estimation.evaluators.EVALUATORS`, or a function of
         the same signature.
       held_out_fraction: share of each task's valid transitions that is kept out of the
@@ -149,7 +156,7 @@ def estimate_subsets(
     subsets = as_subsets(subsets, num_tasks)
     evaluator = _find_evaluator(evaluator)
     if isinstance(max_relative_distance, str) and max_relative_distance == "auto":
-        max_relative_distance = getattr(evaluator, "max_relative_distance", 0.01)
+        max_relative_distance = default_distance(evaluator)
     _check_settings(
         l2, max_relative_distance, held_out_fraction, tolerance, feature_precision
     )

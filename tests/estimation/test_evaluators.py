@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import pgx_jax as pgx
-from pgx_jax.estimation.evaluators import CLIP
+from pgx_jax.estimation.evaluators import CLIP, _loss_fall
 
 KEY = jax.random.key(5)
 NUM_TASKS, NUM_SAMPLES = 4, 30
@@ -92,6 +92,63 @@ def test_off_policy_equals_a_loop_over_transitions(limit):
             )
     assert (clipped > 0) == (limit == 1.0)
     assert np.all(np.asarray(estimates.scores)[SUBSETS == 0] == 0)
+
+
+def test_the_surrogate_scores_at_the_distance_that_is_reported():
+    seen = {}
+
+    def spy(adapted):
+        jax.debug.callback(
+            lambda **x: seen.update(jax.tree.map(np.asarray, x)),
+            advantage=adapted.batch.advantage,
+            features=adapted.features,
+            moved=adapted.adapt(adapted.delta),
+        )
+        return jnp.zeros(adapted.subsets.shape)
+
+    def flat(tree):
+        return np.concatenate(
+            [np.reshape(x, (len(x), -1)) for x in jax.tree.leaves(tree)], axis=1
+        ).astype(float)
+
+    base = flat(jax.tree.map(lambda x: x[None], PARAMS))
+    all_scores = {}
+    for limit in (1e-4, 0.01, None, "auto"):
+        settings = dict(key=KEY, dim=20, max_relative_distance=limit)
+        estimates = pgx.estimate_subsets(log_prob, PARAMS, BATCH, SUBSETS, **settings)
+        scores = np.asarray(estimates.scores)
+        all_scores[limit] = scores
+        told = dict(settings, max_relative_distance=None if limit == "auto" else limit)
+        pgx.estimate_subsets(log_prob, PARAMS, BATCH, SUBSETS, evaluator=spy, **told)
+        jax.effects_barrier()
+        margin = np.einsum(
+            "ntd,sd->snt", seen["features"].astype(float), estimates.delta
+        ) * np.sign(seen["advantage"])
+        gains = np.log(2) - np.logaddexp(0, -margin)
+        expected = np.mean(np.abs(seen["advantage"]) * gains, axis=2) * SUBSETS
+        size = np.abs(expected).max()
+        np.testing.assert_allclose(scores, expected, atol=1e-4 * size)
+        distance = np.linalg.norm(flat(seen["moved"]) - base, axis=1)
+        np.testing.assert_allclose(
+            estimates.relative_distance, distance / np.linalg.norm(base), rtol=5e-3
+        )
+        if isinstance(limit, float):
+            largest = np.max(estimates.relative_distance)
+            np.testing.assert_allclose(largest, limit, rtol=1e-4)
+    np.testing.assert_array_equal(all_scores["auto"], all_scores[None])
+    # The step is 100 times shorter, and its scores are of first order in it.
+    ratio = all_scores[0.01][SUBSETS == 1] / all_scores[1e-4][SUBSETS == 1]
+    assert 50 < np.median(ratio) < 150
+    assert all_scores[None].max() > 2 * all_scores[0.01].max()
+
+
+def test_the_fall_of_the_loss_keeps_small_margins_and_bears_large_ones():
+    margin = np.array([-1e30, -200, -31, -29, -1, -1e-6, 0, 1e-9, 1e-3, 3, 200, 1e30])
+    expected = np.log(2) - np.logaddexp(0, -margin)
+    small = np.abs(margin) < 1e-2
+    expected[small] = margin[small] / 2 - margin[small] ** 2 / 8
+    actual = _loss_fall(jnp.asarray(margin, jnp.float32))
+    np.testing.assert_allclose(actual, expected, rtol=1e-6)
 
 
 def test_standard_error_of_the_surrogate_is_that_of_its_mean():
