@@ -5,7 +5,7 @@ python benchmarks/metaworld.py --small    # a CPU
 
 All ten tasks at 1,024 to 16,384 environments in all, normal actions, resets from the
 pool included, as in environments.py. Training is PPO with the networks and settings of
-experiments/configs/metaworld_mt10.py but 1,024 environments a task. "cached" is
+pgx_jax/configs/metaworld_mt10.py but 1,024 environments a task. "cached" is
 compiling the same program again with JAX's persistent cache filled. The row of the
 original, on one CPU core, is measured by `tests/reference/metaworld_runs.py speed` in
 its own virtual environment, and given with --official=STEPS_PER_SECOND.
@@ -31,7 +31,7 @@ from pgx_jax.envs import TaskIdSuite, make_suite  # noqa: E402
 from pgx_jax.pipeline import make_networks  # noqa: E402
 from pgx_jax.training.ppo import PPO  # noqa: E402
 
-CONFIG = Path(__file__).parents[1] / "experiments/configs/metaworld_mt10.py"
+CONFIG = Path(__file__).parents[1] / "pgx_jax/configs/metaworld_mt10.py"
 # Thousand steps per second on an H100, before measuring.
 PREDICTED = {
     "10,240 environments (k/s)": 300,

@@ -9,7 +9,7 @@ Writes OUTPUT.json and OUTPUT.md. About ten minutes on two CPU cores. Other suit
 known groups have configs of their own:
 
     python experiments/evaluators.py --output=experiments/results/half_cheetah_planted \
-        --config=experiments/configs/half_cheetah_direction.py --seeds=0,1,2 \
+        --config=pgx_jax/configs/half_cheetah_direction.py --seeds=0,1,2 \
         --suites=half_cheetah_direction --evaluators=surrogate
 """
 
@@ -27,7 +27,7 @@ from ml_collections import config_flags
 from pgx_jax import runtime
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", "experiments/configs/cartpole_planted.py", "Settings of the meta-policy."
+    "config", "pgx_jax/configs/cartpole_planted.py", "Settings of the meta-policy."
 )
 
 _OUTPUT = flags.DEFINE_string("output", None, "Where to write, without an ending.")

@@ -205,29 +205,6 @@ class PipelineConfig:
         return dataclasses.asdict(self)
 
 
-def robot_config(suite: str) -> PipelineConfig:
-    """What the robots of `pgx_jax.envs.locomotion` learn with.
-
-    Args:
-      suite: its name.
-    """
-    return PipelineConfig(
-        suite=SuiteConfig(name=suite),
-        network=NetworkConfig(hidden_sizes=(128, 128), activation="swish"),
-        ppo=PPOConfig(
-            num_envs=32,
-            unroll_length=64,
-            num_epochs=4,
-            num_minibatches=4,
-            discount=0.97,
-            entropy_cost=1e-3,
-        ),
-        # Every three of ten tasks.
-        estimation=EstimationConfig(num_subsets=120, dim=200),
-        evaluation=EvaluationConfig(num_episodes=32),
-    )
-
-
 def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
     hints = typing.get_type_hints(cls)
     unknown = sorted(set(values) - set(hints))

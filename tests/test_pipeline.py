@@ -345,7 +345,7 @@ def test_rollouts_and_transfer_gains(tmp_path):
 
 
 def test_an_unknown_setting_on_the_command_line_is_one_line():
-    config = ROOT / "experiments/configs/cartpole_planted.py"
+    config = ROOT / "pgx_jax/configs/cartpole_planted.py"
     result = subprocess.run(
         [
             sys.executable,

@@ -6,31 +6,42 @@ from pathlib import Path
 import pytest
 
 from pgx_jax.config import PipelineConfig
+from pgx_jax.configs import config_names, find_config
 from pgx_jax.envs import SUITES
 
-CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
 # Those of other experiments.
-OTHERS = {"speedup_cartpole", "single_task"}
+OTHERS = Path(__file__).parents[2] / "experiments" / "configs"
 
 
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
+def load(path):
+    spec = importlib.util.spec_from_file_location("config", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.get_config().to_dict()
 
 
-@pytest.mark.parametrize("name", sorted(x.stem for x in CONFIGS.glob("*.py")))
+@pytest.mark.parametrize("name", config_names())
 def test_config_is_of_its_suite(name):
-    values = load(name)
-    if name in OTHERS:
-        assert set(values["suites"]) <= set(SUITES)
-        return
-    config = PipelineConfig.from_dict(values)
+    config = PipelineConfig.from_dict(load(find_config(name)))
     assert config.suite.name == name
     assert bool(config.adaptation.num_updates) == ("target" in SUITES[name])
 
 
+@pytest.mark.parametrize("path", sorted(OTHERS.glob("*.py")), ids=lambda x: x.stem)
+def test_configs_of_other_experiments_are_of_known_suites(path):
+    assert set(load(path)["suites"]) <= set(SUITES)
+
+
 def test_every_suite_of_several_tasks_has_a_config():
     several = {name for name in SUITES if SUITES[name]["source"]().num_tasks > 1}
-    assert several - {x.stem for x in CONFIGS.glob("*.py")} == {"cartpole_planted_4"}
+    assert several - set(config_names()) == {"cartpole_planted_4"}
+
+
+def test_a_config_is_found_by_name_or_by_path(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("")
+    assert find_config(str(path)) == str(path)
+    assert find_config(f"{path}:argument") == f"{path}:argument"
+    assert Path(find_config("cartpole")).is_file()
+    with pytest.raises(ValueError, match="one of ant_direction.*got 'cartpol'"):
+        find_config("cartpol")

@@ -1,0 +1,36 @@
+"""Configs of `pgx_jax run`, by name: one module a suite, with its budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def config_names() -> list[str]:
+    """The names that `--config` takes, in order."""
+    here = Path(__file__).parent
+    return sorted(
+        path.stem
+        for path in here.glob("*.py")
+        if path.stem not in ("__init__", "defaults")
+    )
+
+
+def find_config(name_or_path: str) -> str:
+    """The path of a config's file.
+
+    Args:
+      name_or_path: the name of a config that comes with the package, or the path of a
+        file that defines `get_config`.
+
+    Raises:
+      ValueError: there is no such config or file; the message lists the names.
+    """
+    if name_or_path in config_names():
+        return str(Path(__file__).parent / f"{name_or_path}.py")
+    # What follows a colon is an argument of `get_config`.
+    if Path(name_or_path.partition(":")[0]).is_file():
+        return name_or_path
+    raise ValueError(
+        f"config must be the path of a file or one of {', '.join(config_names())}, got "
+        f"{name_or_path!r}"
+    )

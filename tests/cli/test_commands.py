@@ -1,0 +1,40 @@
+"""The commands of an installed package."""
+
+import subprocess
+import sys
+
+import pytest
+
+from pgx_jax import cli
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-c", "from pgx_jax.cli import main; main()", *arguments],
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_help_lists_every_command(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["pgx_jax", "--help"])
+    cli.main()
+    printed = capsys.readouterr().out
+    assert all(f"\n  {name} " in printed for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "name a command"),
+        (["rum"], "no command 'rum'"),
+        (["run", "--config=cartpol", "--workdir=unused"], "got 'cartpol'"),
+        (["run", "--config", "cartpol", "--workdir=unused"], "got 'cartpol'"),
+        (["run", "--config=cartpole", "--workdir=unused", "--config.sed=1"], "'sed'"),
+    ],
+)
+def test_what_is_not_there_is_refused_in_one_message(arguments, message):
+    result = run(*arguments)
+    assert result.returncode != 0
+    assert result.stderr.startswith("error: ") and message in result.stderr
+    assert "Traceback" not in result.stderr
