@@ -42,6 +42,7 @@ from pgx_jax.estimation.projection import (
     single_log_prob,
 )
 from pgx_jax.estimation.regression import (
+    L2,
     BlockPlan,
     plan_blocks,
     solve_planned,
@@ -50,13 +51,15 @@ from pgx_jax.estimation.regression import (
 from pgx_jax.estimation.samples import (
     Sample,
     center,
+    check_centering,
     check_held_out,
+    has_one_sign,
     normalize,
     resample,
     split,
 )
-from pgx_jax.estimation.sharding import shard
-from pgx_jax.estimation.subsets import as_subsets
+from pgx_jax.estimation.sharding import auto_mesh, call_with_auto_axes, shard
+from pgx_jax.estimation.subsets import as_subsets, distinct_subsets
 from pgx_jax.runtime import compiler_options
 from pgx_jax.types import SubsetEstimates, Transitions
 
@@ -76,12 +79,12 @@ def estimate_subsets(
     key: jax.Array,
     dim: int | None = 400,
     projection: Projection | None = None,
-    l2: float = 0.1,
+    l2: float = L2,
     max_relative_distance: float | str | None = "auto",
     evaluator: str | Evaluator = "surrogate",
     held_out_fraction: float = 0.0,
     normalize_advantages: bool = True,
-    center_features: bool = True,
+    center_features: bool | None = None,
     tolerance: float = 1e-5,
     max_iterations: int = 100,
     feature_precision: str = "float32",
@@ -105,7 +108,8 @@ def estimate_subsets(
         transition or of a batch.
       params: theta*, any pytree of float arrays.
       batch: transitions of n tasks, collected under theta*.
-      subsets: 0/1 matrix [m, n].
+      subsets: 0/1 matrix [m, n]. Outside of jit a subset that comes several times is
+        solved and scored once.
       key: draws the projection, the split into fitted and held-out transitions, and
         what the evaluator and the resamples draw.
       dim: d, the projected dimension; None for no projection, which is exact and takes
@@ -129,7 +133,10 @@ def estimate_subsets(
       center_features: subtract each task's mean feature. grad log pi has mean zero
         under the policy itself, so that this takes out sampling noise only, and a
         constant feature could no longer act as an intercept. On the planted suites it
-        made the groups recoverable at small steps, and the choice of k reliable.
+        made the groups recoverable at small steps, and the choice of k reliable. Where
+        the advantages of a task all have one sign, as for supervised data with
+        advantage 1 throughout, its mean feature is what there is to learn. None: center
+        unless there is such a task.
       tolerance: see `solve_regressions`.
       max_iterations: see `solve_regressions`.
       feature_precision: "float32", or "tf32": about four times faster on a recent GPU,
@@ -139,7 +146,8 @@ def estimate_subsets(
       resample_length: transitions are resampled in runs of this many consecutive ones;
         to be as long as they depend on each other, where those of an episode stand side
         by side (Kuensch, 1989).
-      mesh: devices to split transitions and subsets over, along all its axes.
+      mesh: devices to split transitions and subsets over, along all its axes, of
+        whatever type.
 
     Returns:
       The estimates, in the order of `subsets`.
@@ -174,6 +182,10 @@ def estimate_subsets(
         params, batch._replace(mask=None)._asdict(), batch.mask, all_zero=False
     )
     check_held_out(batch, held_out_fraction)
+    check_centering(batch, center_features)
+    copies = None
+    if isinstance(subsets, np.ndarray):
+        subsets, copies = distinct_subsets(subsets)
     if projection is None:
         dim = exact_dim(params, num_tasks * num_samples)
     else:
@@ -193,11 +205,12 @@ def estimate_subsets(
         ),
         num_resamples=num_resamples,
         resample_length=resample_length,
-        mesh=mesh,
+        mesh=None if mesh is None else auto_mesh(mesh),
     )
     limit = np.inf if max_relative_distance is None else max_relative_distance
-    arrays = (params, batch, key, subsets, l2, limit, tolerance)
-    return _compiled(outermost=not traced)(log_prob_fn, settings, *arrays)
+    arrays = (params, batch, key, subsets, copies, l2, limit, tolerance)
+    function = functools.partial(_compiled(not traced), log_prob_fn, settings)
+    return call_with_auto_axes(function, arrays, settings.mesh)
 
 
 @functools.cache
@@ -214,7 +227,7 @@ class _Settings(NamedTuple):
     evaluator: Evaluator
     held_out_fraction: float
     normalize_advantages: bool
-    center_features: bool
+    center_features: bool | None
     max_iterations: int
     feature_precision: str
     plan: BlockPlan
@@ -230,6 +243,7 @@ class _Problem(NamedTuple):
       fitted: the transitions that the regressions see.
       scored: those that the evaluator sees.
       params: theta*.
+      centered: whether each task's mean feature is subtracted; bool [].
       norm: |theta*|; float32 [].
       gram: P^T P, or None where it is the identity; float32 [d, d].
       key: for the evaluator.
@@ -238,13 +252,14 @@ class _Problem(NamedTuple):
     fitted: Sample
     scored: Sample
     params: PyTree
+    centered: jax.Array
     norm: jax.Array
     gram: jax.Array | None
     key: jax.Array
 
 
 def _estimate(
-    log_prob_fn, settings, params, batch, key, subsets, l2, limit, tolerance
+    log_prob_fn, settings, params, batch, key, subsets, copies, l2, limit, tolerance
 ) -> SubsetEstimates:
     projection = settings.projection
     projection_key, split_key, score_key, resample_key = jax.random.split(key, 4)
@@ -265,6 +280,11 @@ def _estimate(
             fitted=fitted,
             scored=scored,
             params=params,
+            centered=(
+                ~jnp.any(has_one_sign(batch))
+                if settings.center_features is None
+                else jnp.asarray(settings.center_features)
+            ),
             norm=jnp.sqrt(sum(jax.tree.leaves(squares))),
             gram=gram,
             key=score_key,
@@ -301,6 +321,8 @@ def _estimate(
             return estimates._replace(resampled_scores=jnp.moveaxis(scores, 0, 1))
 
         estimates = shard(solve_all, settings.mesh, (problem, resample_key), subsets)
+    if copies is not None:
+        estimates = jax.tree.map(lambda x: x[copies], estimates)
     if estimates.resampled_scores is not None:
         scores = jnp.moveaxis(estimates.resampled_scores, 1, 0)
         estimates = estimates._replace(resampled_scores=scores)
@@ -353,8 +375,12 @@ def _solve_and_score(
     """
     l2, limit, tolerance = numbers
     fitted, scored = problem.fitted, problem.scored
-    if settings.center_features:
-        fitted, scored = center(fitted, fitted), center(scored, fitted)
+    if settings.center_features is not False:
+        centered = problem.centered
+        fitted, scored = (
+            center(fitted, fitted, centered),
+            center(scored, fitted, centered),
+        )
     if settings.normalize_advantages:
         fitted, scored = normalize(fitted, fitted), normalize(scored, fitted)
     where = None if fitted.batch.mask is None else fitted.batch.mask[..., None]

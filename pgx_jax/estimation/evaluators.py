@@ -23,6 +23,7 @@ from pgx_jax.estimation.projection import (
     map_blocks,
 )
 from pgx_jax.estimation.regression import BlockPlan, Incidence
+from pgx_jax.estimation.samples import has_one_sign
 from pgx_jax.types import Transitions
 
 CLIP = 0.2
@@ -125,14 +126,16 @@ def off_policy(adapted: Adapted) -> Evaluation:
 
     with the exact ratio r_t = pi_theta_S(a_t | s_t) / pi_theta*(a_t | s_t), and A_t
     less its mean over the task, which leaves the expectation as it is and removes most
-    of the noise. The effective sample size is that of the ratios, (sum r)^2 / sum r^2
-    (Kish, 1965).
+    of the noise; unless all advantages of the task have one sign, where nothing would
+    be left of the signal. The effective sample size is that of the ratios,
+    (sum r)^2 / sum r^2 (Kish, 1965).
 
     Source: Schulman et al., "Proximal policy optimization algorithms", 2017.
     """
     batch, valid = adapted.batch, adapted.batch.valid
-    centre = jnp.mean(batch.advantage, axis=1, keepdims=True, where=valid)
-    advantage = jnp.where(valid, batch.advantage - centre, 0.0)
+    mean = jnp.mean(batch.advantage, axis=1, keepdims=True, where=valid)
+    mean = jnp.where(has_one_sign(batch)[:, None], 0.0, mean)
+    advantage = jnp.where(valid, batch.advantage - mean, 0.0)
     log_prob = jax.vmap(adapted.log_prob_fn, (None, 0, 0))
     old = jax.vmap(log_prob, (None, 0, 0))(
         adapted.params, batch.observation, batch.action

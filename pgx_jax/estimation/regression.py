@@ -35,8 +35,11 @@ from pgx_jax.estimation.checks import (
     describe,
 )
 from pgx_jax.estimation.projection import BLOCK_ELEMENTS, map_blocks
-from pgx_jax.estimation.subsets import as_subsets
+from pgx_jax.estimation.subsets import as_subsets, pad_rows
 
+# For features of unit mean square (or a mean squared norm of 400) and weights of unit
+# mean.
+L2 = 0.1
 INNER_ITERATIONS = 10
 
 
@@ -106,7 +109,7 @@ def solve_regressions(
     advantage: jax.Array,
     subsets: jax.Array,
     *,
-    l2: float = 1e-2,
+    l2: float = L2,
     mask: jax.Array | None = None,
     initial: jax.Array | None = None,
     tolerance: float = 1e-5,
@@ -233,11 +236,6 @@ def plan_blocks(
             block = -(-block // 2)
     block = min(block, shard)
     return BlockPlan(block, most_subsets(block), most_tasks)
-
-
-def pad_rows(values: np.ndarray, length: int) -> np.ndarray:
-    """`values` with copies of its first row added until it has `length` rows."""
-    return np.concatenate([values, np.repeat(values[:1], length - len(values), axis=0)])
 
 
 def solve_planned(

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pgx_jax.estimation.checks import is_traced
 from pgx_jax.types import Transitions
 
 
@@ -124,19 +125,53 @@ def normalize(sample: Sample, fitted: Sample) -> Sample:
     return sample._replace(batch=sample.batch._replace(advantage=advantage))
 
 
-def center(sample: Sample, fitted: Sample) -> Sample:
+def center(sample: Sample, fitted: Sample, centered: jax.Array) -> Sample:
     """Subtracts each task's mean feature over the transitions that are fitted.
 
     Held-out transitions are centered like the others: less their own mean, the feature
     of a single one would be zero.
+
+    Args:
+      sample: the transitions to center.
+      fitted: those that are fitted.
+      centered: nothing is subtracted where this is false; bool [].
     """
     mean = jnp.mean(
         fitted.features, axis=1, keepdims=True, where=_rows(fitted.batch.mask)
     )
-    centered = sample.features - mean
+    features = sample.features - jnp.where(centered, mean, 0.0)
     if sample.batch.mask is not None:
-        centered = jnp.where(_rows(sample.batch.mask), centered, 0.0)
-    return sample._replace(features=centered)
+        features = jnp.where(_rows(sample.batch.mask), features, 0.0)
+    return sample._replace(features=features)
+
+
+def has_one_sign(batch: Transitions) -> jax.Array:
+    """Whether all advantages of a task that are not zero have one sign; bool [n]."""
+    advantage = jnp.where(batch.valid, batch.advantage, 0.0)
+    return jnp.all(advantage >= 0, axis=1) | jnp.all(advantage <= 0, axis=1)
+
+
+def check_centering(batch: Transitions, center_features: bool | None) -> None:
+    """Refuses to center features where that would take the signal away.
+
+    Values are looked at only outside of jit.
+
+    Raises:
+      ValueError: the message names `center_features`, and the tasks.
+    """
+    values = (batch.advantage, batch.mask)
+    if not center_features or is_traced(values):
+        return
+    advantage, mask = jax.device_get(values)
+    advantage = np.where(True if mask is None else mask, advantage, 0.0)
+    one_sign = (advantage >= 0).all(axis=1) | (advantage <= 0).all(axis=1)
+    if one_sign.any():
+        raise ValueError(
+            "center_features=True subtracts each task's mean feature, which is all "
+            "that advantages of one sign can teach; those of tasks "
+            f"{np.flatnonzero(one_sign).tolist()} are. Pass center_features=False, or "
+            "advantages less their mean"
+        )
 
 
 def _rows(mask: jax.Array | None) -> jax.Array | None:

@@ -1,18 +1,27 @@
-"""The work of the estimate spread over devices."""
+"""The work of the estimate spread over devices, whatever the types of a mesh's axes.
+
+Axes of type Auto leave it to the compiler where values live. On axes of type Explicit
+JAX wants to be told at every gather, and it has none to offer on those of type Manual;
+so that everything is computed under Auto axes of the same devices.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from pgx_jax.estimation.projection import PyTree
+from pgx_jax.estimation.checks import is_traced
+
+PyTree = Any
 
 
 def shard(
     function: Callable[[PyTree, PyTree], PyTree],
-    mesh: jax.sharding.Mesh | None,
+    mesh: Mesh | None,
     shared: PyTree,
     arrays: PyTree,
 ) -> PyTree:
@@ -26,12 +35,92 @@ def shard(
     length = jax.tree.leaves(arrays)[0].shape[0]
     padded = jnp.arange(-(-length // mesh.size) * mesh.size)
     padded = jnp.where(padded < length, padded, 0)
-    spec = jax.sharding.PartitionSpec(mesh.axis_names)
+    spec = PartitionSpec(mesh.axis_names)
     out = jax.shard_map(
         function,
         mesh=mesh,
-        in_specs=(jax.sharding.PartitionSpec(), spec),
+        in_specs=(PartitionSpec(), spec),
         out_specs=spec,
         check_vma=False,
     )(shared, jax.tree.map(lambda x: jnp.asarray(x)[padded], arrays))
     return jax.tree.map(lambda x: x[:length], out)
+
+
+def auto_mesh(mesh: Mesh) -> Mesh:
+    """The same devices and names, every axis of type Auto."""
+    types = (AxisType.Auto,) * len(mesh.axis_names)
+    return Mesh(mesh.devices, mesh.axis_names, axis_types=types)
+
+
+def call_with_auto_axes(
+    function: Callable[..., PyTree], arrays: tuple, mesh: Mesh | None = None
+) -> PyTree:
+    """`function(*arrays)` under Auto axes, for arrays on meshes of any type.
+
+    Outside of jit arrays are put on the device, or on those of `mesh`, explicitly.
+    Where an axis of type Explicit was in play, results come back on its mesh, with a
+    copy on every device.
+
+    Args:
+      function: of `arrays`; a function under `jax.jit`.
+      arrays: pytrees of arrays and numbers.
+      mesh: with Auto axes, over which `function` splits its work.
+    """
+    if is_traced(arrays):
+        outer = _explicit_mesh(jax.sharding.get_abstract_mesh(), *_meshes(arrays))
+        if outer is None:
+            return function(*arrays)
+        with jax.sharding.use_abstract_mesh(outer):
+            arrays = jax.tree.map(jnp.asarray, arrays)
+            return jax.sharding.auto_axes(
+                function, axes=outer.axis_names, out_sharding=PartitionSpec()
+            )(*arrays)
+
+    outer = _explicit_mesh(jax.sharding.get_mesh(), *_meshes(arrays))
+    arrays = jax.tree.map(lambda x: _place(x, mesh), arrays)
+    if outer is None:
+        return function(*arrays)
+    with jax.set_mesh(auto_mesh(outer) if mesh is None else mesh):
+        out = function(*arrays)
+    return jax.device_put(out, NamedSharding(outer, PartitionSpec()))
+
+
+def _meshes(arrays: PyTree) -> list:
+    """The meshes that arrays are on; abstract ones of tracers."""
+    traced = is_traced(arrays)
+    meshes = []
+    for leaf in jax.tree.leaves(arrays):
+        if not isinstance(leaf, jax.Array):
+            continue
+        sharding = jax.typeof(leaf).sharding if traced else leaf.sharding
+        if isinstance(sharding, NamedSharding):
+            meshes.append(sharding.mesh)
+    return meshes
+
+
+def _explicit_mesh(*meshes):
+    """The first mesh with an axis of type Explicit, or None."""
+    for mesh in meshes:
+        if AxisType.Explicit in mesh.axis_types:
+            return mesh
+    return None
+
+
+def _place(leaf: Any, mesh: Mesh | None) -> jax.Array:
+    """An array or number on the devices of `mesh`; where it is if that is None."""
+    sharding = leaf.sharding if isinstance(leaf, jax.Array) else None
+    named = isinstance(sharding, NamedSharding)
+    if mesh is None:
+        if not named:
+            return jax.device_put(leaf)
+        return jax.device_put(leaf, _with_auto_axes(sharding))
+    if (
+        named
+        and sharding.mesh.devices.ravel().tolist() == mesh.devices.ravel().tolist()
+    ):
+        return jax.device_put(leaf, _with_auto_axes(sharding))
+    return jax.device_put(leaf, NamedSharding(mesh, PartitionSpec()))
+
+
+def _with_auto_axes(sharding: NamedSharding) -> NamedSharding:
+    return NamedSharding(auto_mesh(sharding.mesh), sharding.spec)

@@ -21,9 +21,10 @@ def sample_subsets(
 ) -> np.ndarray:
     """Draws subsets of one size that hold every pair of tasks about equally often.
 
-    As long as m allows, every subset there is comes once before any comes again. The
-    rest are grown task by task; the next task is the one whose pairs with the tasks
-    already chosen have been seen least often, ties broken at random.
+    As long as m allows, every subset there is comes once before any comes again: beyond
+    n! / (s! (n - s)!) subsets nothing new is drawn, and `estimate_subsets` solves each
+    one once. The rest are grown task by task; the next task is the one whose pairs with
+    the tasks already chosen have been seen least often, ties broken at random.
 
     Args:
       key: of the draw.
@@ -91,6 +92,42 @@ def pair_counts(subsets: jax.Array) -> jax.Array:
     """
     subsets = jnp.asarray(subsets).astype(jnp.int32)
     return subsets.T @ subsets
+
+
+def distinct_subsets(subsets: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """The different rows of a matrix, filled up with copies of the first one.
+
+    Their number is rounded up, so that draws of about as many share a program.
+
+    Args:
+      subsets: bool [m, n].
+
+    Returns:
+      The rows in the order in which they first come, bool [r, n], and the place of
+      every given row among them, int32 [m]; or the rows as given and None, where r
+      would not be less than m.
+    """
+    _, first, place = np.unique(
+        np.packbits(subsets, axis=1), axis=0, return_index=True, return_inverse=True
+    )
+    length = round_up(len(first))
+    if length >= len(subsets):
+        return subsets, None
+    order = np.argsort(first)
+    rank = np.argsort(order)
+    rows = pad_rows(subsets[first[order]], length)
+    return rows, rank[place.reshape(-1)].astype(np.int32)
+
+
+def round_up(size: int) -> int:
+    """The next of sizes that are at most an eighth apart; sizes up to 16 are all."""
+    step = 1 << max(0, (size - 1).bit_length() - 4)
+    return -(-size // step) * step
+
+
+def pad_rows(values: np.ndarray, length: int) -> np.ndarray:
+    """`values` with copies of its first row added until it has `length` rows."""
+    return np.concatenate([values, np.repeat(values[:1], length - len(values), axis=0)])
 
 
 def as_subsets(

@@ -60,7 +60,8 @@ def spy(adapted):
 
 
 def estimate(key, batch=BATCH, **settings):
-    settings = dict(held_out_fraction=FRACTION, dim=None, tolerance=1e-6) | settings
+    fixed = dict(dim=None, max_relative_distance=None, tolerance=1e-6)
+    settings = dict(held_out_fraction=FRACTION) | fixed | settings
     return pgx.estimate_subsets(log_prob, PARAMS, batch, SUBSETS, key=key, **settings)
 
 
@@ -144,3 +145,67 @@ def test_a_task_of_one_transition_is_refused_by_name():
     mask[2] = np.arange(NUM_SAMPLES) == np.flatnonzero(mask[2])[0]
     with pytest.raises(ValueError, match=r"held_out_fraction=0.2.*tasks \[2\]"):
         estimate(jax.random.key(0), BATCH._replace(mask=mask))
+
+
+PAIRS = pgx.sample_subsets(jax.random.key(0), 6, 15, 2)
+
+
+def supervised(num_tasks=6, num_samples=60, sign=1.0):
+    """Labels of two planted groups, with advantage 1: what to imitate."""
+    rng = np.random.default_rng(3)
+    group = np.arange(num_tasks) % 2
+    observation = rng.normal(size=(num_tasks, num_samples, 3)).astype(np.float32)
+    direction = np.where(group == 0, 1.0, -1.0)[:, None]
+    action = direction * observation[..., 0] + 0.5 * rng.normal(
+        size=(num_tasks, num_samples)
+    )
+    advantage = np.full(action.shape, sign, np.float32)
+    return pgx.Transitions(observation, action.astype(np.float32), advantage), group
+
+
+def estimate_supervised(batch, **settings):
+    settings = dict(key=jax.random.key(1), dim=None) | settings
+    return pgx.estimate_subsets(log_prob, PARAMS, batch, PAIRS, **settings)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("evaluator", ["surrogate", "off_policy"])
+@pytest.mark.parametrize("inside_jit", [False, True])
+def test_groups_of_supervised_data_are_found(sign, evaluator, inside_jit):
+    batch, group = supervised(sign=sign)
+
+    def affinity(batch):
+        return pgx.task_affinity(estimate_supervised(batch, evaluator=evaluator)).matrix
+
+    matrix = (jax.jit(affinity) if inside_jit else affinity)(batch)
+    labels = pgx.cluster_tasks(matrix, 2).labels
+    np.testing.assert_array_equal(labels, group)
+
+
+def test_features_are_centered_unless_a_task_has_advantages_of_one_sign():
+    batch, _ = supervised()
+    mixed = np.where(np.arange(60) % 2, 1.0, -2.0) * batch.advantage
+    both = batch._replace(advantage=mixed.astype(np.float32))
+    for inside in (False, True):
+        compute = jax.jit(estimate_supervised) if inside else estimate_supervised
+        expected = estimate_supervised(both, center_features=True).scores
+        np.testing.assert_allclose(compute(both).scores, expected, rtol=1e-4, atol=1e-5)
+    mixed[2] = np.abs(mixed[2])
+    one = batch._replace(advantage=mixed.astype(np.float32))
+    expected = estimate_supervised(one, center_features=False).scores
+    np.testing.assert_array_equal(estimate_supervised(one).scores, expected)
+    # What is masked says nothing of the sign, and neither does 0.
+    mixed[2, :30] *= np.where(np.arange(30) % 3, -1.0, 0.0)
+    mask = np.ones(mixed.shape, bool)
+    mask[2, :30] = np.arange(30) % 3 == 0
+    masked = batch._replace(advantage=mixed.astype(np.float32), mask=mask)
+    expected = estimate_supervised(masked, center_features=False).scores
+    np.testing.assert_array_equal(estimate_supervised(masked).scores, expected)
+
+
+def test_centering_advantages_of_one_sign_is_refused_with_the_remedy():
+    batch, _ = supervised()
+    mixed = batch.advantage.copy()
+    mixed[[0, 1, 2, 3, 5], :7] *= -1
+    with pytest.raises(ValueError, match=r"tasks \[4\] are. Pass center_features=Fal"):
+        estimate_supervised(batch._replace(advantage=mixed), center_features=True)
