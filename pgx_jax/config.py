@@ -95,9 +95,11 @@ class GroupingConfig:
     """The groups, and those to compare with.
 
     Attributes:
-      num_groups: k, or 0 to choose it from the affinity.
+      num_groups: k, or 0 to choose it: from the affinity, and for the groups by
+        gradient similarity from that.
       other_num_groups: further k, for which the estimated groups are trained too.
-      num_random_draws: random groupings to train and average over.
+      num_random_draws: random groupings to train and average over; their groups have
+        the sizes of the estimated ones.
       single_tasks: also train one policy per task.
     """
 
@@ -112,7 +114,9 @@ class GroupTrainingConfig:
     """Training of one policy per group, for every way of grouping.
 
     Attributes:
-      num_updates: PPO updates, the same for every way of grouping.
+      num_updates: PPO updates of the groups that the estimate leads to. Methods that do
+        without it train for as many more as its transitions take, and for those of
+        meta-training where `start` is "scratch", so that all take as many steps.
       start: "meta" to go on from the meta-policy, "scratch" to draw new policies.
     """
 
@@ -163,6 +167,7 @@ class AdaptationConfig:
       num_updates: PPO updates on each target task, from the policy of the group that
         does best on it unadapted; 0 leaves target tasks out.
       num_selection_episodes: per policy and target task, to choose that policy by.
+        Groupings that take fewer steps for it than others adapt for longer instead.
     """
 
     num_updates: int = 0

@@ -3,6 +3,10 @@
     meta_training -> estimation -> grouping -> group_training -> evaluation
                                                       -> adaptation (target tasks)
 
+Methods are compared at equal numbers of environment steps, to within one update: those
+that do without the estimate's transitions train for longer, and so do groupings that
+spend less on choosing the policy to adapt.
+
 Each stage leaves its result in the workdir and is not run again. Training stages also
 checkpoint their whole state, so that a run that was killed goes on from there and ends
 with the same numbers.
@@ -30,6 +34,7 @@ from pgx_jax.envs import SUITES, TaskIdSuite, TaskSuite, make_suite
 from pgx_jax.estimation.estimate import PRECISIONS
 from pgx_jax.estimation.evaluators import EVALUATORS
 from pgx_jax.grouping.affinity import SCORES
+from pgx_jax.grouping.clustering import number_labels
 from pgx_jax.networks.mlp import ActorCritic, make_actor_critic
 from pgx_jax.report import RunResults, write_report
 from pgx_jax.runs.metrics import MetricsWriter, read_metrics
@@ -68,17 +73,33 @@ class Method(NamedTuple):
       grouping: the key of its labels in the report; one of several draws' if there are
         several.
       draws: labels of every draw; int [draws, n].
+      uses_estimate: whether it needs the transitions of the estimate.
     """
 
     name: str
     description: str
     grouping: str
     draws: np.ndarray
+    uses_estimate: bool = False
 
     @property
     def num_policies(self) -> int:
         """Policies of one draw."""
         return int(self.draws.max()) + 1
+
+
+class Policies(NamedTuple):
+    """The trained policies of every grouping.
+
+    Attributes:
+      params: leaves of shape [k, ...], policies in the order of groupings.
+      observation_statistics: [k, observation_size].
+      value_statistics: [groupings * n].
+    """
+
+    params: PyTree
+    observation_statistics: RunningStatistics
+    value_statistics: RunningStatistics
 
 
 def run_pipeline(
@@ -143,6 +164,12 @@ def _make_checked_suite(config: PipelineConfig) -> TaskSuite:
         raise ValueError(
             "config field 'grouping.other_num_groups' must be different numbers of at "
             f"least 1 and at most the {num_tasks} tasks of {suite.name!r}, got {others}"
+        )
+    planted = getattr(suite, "planted_labels", None)
+    if planted is not None and len(planted) != num_tasks:
+        raise ValueError(
+            f"planted_labels of suite {suite.name!r} must be {num_tasks} labels, one "
+            f"for each task, got {len(planted)}"
         )
     for field, value, allowed in (
         ("evaluator", estimation.evaluator, (*EVALUATORS, "rollout")),
@@ -224,6 +251,7 @@ class Run:
         self.directory: Workdir = directory
         self.writer: MetricsWriter = writer
         self.progress: Progress = progress
+        self.stages: list[str] = []  # finished ones, in their order
 
     def key(self, stage: str) -> jax.Array:
         return jax.random.fold_in(jax.random.key(self.config.seed), STAGES.index(stage))
@@ -274,7 +302,7 @@ class Run:
                 key=affinity_key if settings.num_resamples else None,
             )
             similarity = pgx.gradient_similarity(
-                self.actor_critic.log_prob, policy, batch
+                self.actor_critic.log_prob, policy, batch, center_features=True
             )
             result = {
                 "subsets": estimates.subsets,
@@ -292,6 +320,9 @@ class Run:
                     "resamples": affinity.resamples,
                 }
             steps = settings.num_transitions * self.suite.num_tasks
+            if settings.evaluator == "rollout":  # at most: episodes may end sooner
+                episodes = int(subsets.sum()) * settings.num_rollouts
+                steps += episodes * self.suite.episode_length
             return jax.device_get(result), {"env_steps": steps}
 
         return self._once("estimation", estimate)
@@ -311,37 +342,33 @@ class Run:
     def grouping(self, estimates: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Labels by every way of grouping; "random" has one row per draw."""
         settings = self.config.grouping
+        affinity = pgx.Affinity(
+            estimates["affinity"],
+            estimates["pair_counts"],
+            resamples=estimates.get("resamples"),
+        )
+        if self.config.estimation.score == "transfer_gain":
+            affinity = affinity._replace(alone=np.zeros(self.suite.num_tasks))
 
         def group():
-            estimated = pgx.cluster_tasks(
-                estimates["affinity"], settings.num_groups or None
-            )
-            num_groups = estimated.num_groups
+            num_groups = settings.num_groups or None
+            estimated = pgx.cluster_tasks(affinity, num_groups)
             similar = pgx.cluster_tasks(estimates["gradient_similarity"], num_groups)
             result = {"estimated": estimated.labels, "similarity": similar.labels}
             for k in settings.other_num_groups:
-                other = pgx.cluster_tasks(estimates["affinity"], k)
+                other = pgx.cluster_tasks(affinity, k)
                 result[f"estimated_{k}"] = other.labels
-            if "resamples" in estimates:
-                affinity = pgx.Affinity(
-                    estimates["affinity"],
-                    estimates["pair_counts"],
-                    resamples=estimates["resamples"],
-                )
-                stability = pgx.grouping_stability(
-                    affinity, estimated, settings.num_groups or None
-                )
+            if affinity.resamples is not None:
+                stability = pgx.grouping_stability(affinity, estimated, num_groups)
                 result |= stability._asdict()
             if settings.num_random_draws:
                 keys = jax.random.split(self.key("grouping"), settings.num_random_draws)
-                result["random"] = np.stack(
-                    [
-                        pgx.random_grouping(
-                            key, self.suite.num_tasks, num_groups
-                        ).labels
-                        for key in keys
-                    ]
-                )
+                sizes = np.bincount(estimated.labels)
+                draws = [
+                    pgx.random_grouping(key, self.suite.num_tasks, sizes=sizes)
+                    for key in keys
+                ]
+                result["random"] = np.stack([draw.labels for draw in draws])
             return result, {}
 
         return self._once("grouping", group)
@@ -355,6 +382,7 @@ class Run:
                 "One policy per group of the estimated affinity.",
                 "estimated",
                 labels["estimated"][None],
+                uses_estimate=True,
             ),
             *(
                 Method(
@@ -362,6 +390,7 @@ class Run:
                     "The same, with another number of groups.",
                     f"estimated, k = {k}",
                     labels[f"estimated_{k}"][None],
+                    uses_estimate=True,
                 )
                 for k in self.config.grouping.other_num_groups
             ),
@@ -376,7 +405,7 @@ class Run:
             methods.append(
                 Method(
                     "random groups",
-                    "One policy per group, groups of equal size drawn at random.",
+                    "One policy per group, groups of the same sizes drawn at random.",
                     "random",
                     labels["random"],
                 )
@@ -387,6 +416,7 @@ class Run:
                 "One policy per group of the cosine similarity of task gradients.",
                 "gradient similarity",
                 labels["similarity"][None],
+                uses_estimate=True,
             )
         )
         if self.planted is not None:
@@ -407,46 +437,114 @@ class Run:
                     np.arange(num_tasks, dtype=np.int32)[None],
                 )
             )
-        return methods
+        return [
+            method._replace(draws=np.stack([number_labels(x) for x in method.draws]))
+            for method in methods
+        ]
 
     @property
     def planted(self) -> np.ndarray | None:
         labels = getattr(self.suite, "planted_labels", None)
-        return None if labels is None else np.asarray(labels, np.int32)
+        return None if labels is None else number_labels(np.asarray(labels))
 
     @functools.cached_property
     def tells_success(self) -> bool:
         return reports_success(self.suite)
 
-    def group_training(
-        self, meta: TrainingState, groupings: Groupings
-    ) -> TrainingState:
-        """Trains one policy per group of every grouping, all in one program."""
+    def group_updates(self, groupings: Groupings) -> np.ndarray:
+        """PPO updates of every grouping, so that all take as many environment steps.
+
+        Methods that do without the estimate train for as long as its transitions take,
+        and for as long as the meta-policy took where they do not start from it.
+        """
         settings = self.config.group_training
-        ppo = PPO(self.config.ppo, self.actor_critic, settings.num_updates)
-        suite = self.suite.select(groupings.tasks)
-        key = self.key("group_training")
-        if settings.start == "meta":
-            start = ppo.init_from(
+        saved = self.config.estimation.num_transitions
+        extra = -(-saved // self.config.ppo.steps_per_update)
+        if settings.start != "meta":
+            extra += self.config.meta_training.num_updates
+        return settings.num_updates + np.where(groupings.uses_estimate, 0, extra)
+
+    def group_training(self, meta: TrainingState, groupings: Groupings) -> Policies:
+        """Trains one policy per group of every grouping."""
+        settings = self.config.group_training
+
+        def start(ppo: PPO, suite: TaskSuite, chosen: np.ndarray) -> TrainingState:
+            part, key = groupings.subset(chosen), self.key("group_training")
+            if settings.start != "meta":
+                return ppo.init(suite, key, part.policy_ids)
+            return ppo.init_from(
                 suite,
                 key,
-                groupings.policy_ids,
+                part.policy_ids,
                 meta.params,
                 meta.observation_statistics,
-                jax.tree.map(lambda x: x[groupings.tasks], meta.value_statistics),
+                jax.tree.map(lambda x: x[part.tasks], meta.value_statistics),
             )
-        else:
-            start = ppo.init(suite, key, groupings.policy_ids)
-        rows = groupings.rows(0)
-        names = self.suite.task_names
-        return self._train("group_training", ppo, suite, start, names, rows)
+
+        updates = self.group_updates(groupings)
+        return self._train_groupings(
+            "group_training", self.suite, groupings, updates, start
+        )
+
+    def _train_groupings(
+        self,
+        stage: str,
+        suite: TaskSuite,
+        groupings: Groupings,
+        num_updates: np.ndarray,
+        start: Callable[[PPO, TaskSuite, np.ndarray], TrainingState],
+    ) -> Policies:
+        """Trains groupings of one number of updates in one program.
+
+        Args:
+          stage: of the first grouping; of others, their number of updates follows it.
+          suite: n tasks.
+          groupings: of those tasks.
+          num_updates: of every grouping; int [groupings].
+          start: makes the state to start from, of the groupings of some indices.
+        """
+        parts, policies, rows = [], [], []
+        for count in dict.fromkeys(num_updates.tolist()):
+            chosen = np.flatnonzero(num_updates == count)
+            part = groupings.subset(chosen)
+            ppo = PPO(self.config.ppo, self.actor_critic, count)
+            tasks = suite.select(part.tasks)
+            state = self._train(
+                stage if chosen[0] == 0 else f"{stage}_{count}_updates",
+                ppo,
+                tasks,
+                start(ppo, tasks, chosen),
+                suite.task_names,
+                part.rows(0),
+            )
+            parts.append(
+                Policies(
+                    state.params, state.observation_statistics, state.value_statistics
+                )
+            )
+            ranges = [groupings.policy_ranges[i] for i in chosen]
+            policies += [np.arange(*ends) for ends in ranges]
+            rows += [groupings.rows(i) for i in chosen]
+        of_policy = np.argsort(np.concatenate(policies))
+        of_row = np.argsort(np.concatenate(rows))
+
+        def join(order):
+            return lambda *leaves: jnp.concatenate(leaves)[order]
+
+        params, observation, value = zip(*parts, strict=True)
+        return Policies(
+            jax.tree.map(join(of_policy), *params),
+            jax.tree.map(join(of_policy), *observation),
+            jax.tree.map(join(of_row), *value),
+        )
 
     def evaluation(
-        self, trained: TrainingState, groupings: Groupings
+        self, trained: Policies, groupings: Groupings
     ) -> dict[str, np.ndarray]:
         """Returns and successes of every grouping; [groupings, n, episodes].
 
-        Those of sampled actions, where they are asked for, have "sampled_" before them.
+        All groupings meet the same initial states and random numbers of a task. Those
+        of sampled actions, where they are asked for, have "sampled_" before them.
         """
         settings = self.config.evaluation
         shape = (len(groupings.labels), self.suite.num_tasks, -1)
@@ -458,7 +556,7 @@ class Run:
                 *([("sampled_", False)] if settings.sampled_too else []),
             ]:
                 result = evaluate(
-                    self.suite.select(groupings.tasks),
+                    self.suite,
                     self.actor_critic,
                     trained.params["policy"],
                     trained.observation_statistics,
@@ -466,6 +564,7 @@ class Run:
                     self.key("evaluation"),
                     settings.num_episodes,
                     deterministic=deterministic,
+                    tasks=groupings.tasks,
                 )
                 returns, lengths, success = map(np.asarray, result)
                 values[f"{prefix}source"] = returns.reshape(shape)
@@ -476,79 +575,143 @@ class Run:
         return self._once("evaluation", run)
 
     def adaptation(
-        self, trained: TrainingState, groupings: Groupings
+        self, trained: Policies, groupings: Groupings
     ) -> dict[str, np.ndarray] | None:
-        """Returns on target tasks after adaptation; [groupings, targets, episodes]."""
+        """Adapts to target tasks, from the policy of each grouping that is best there.
+
+        A grouping of one policy has no episodes to play for that choice; those that
+        play fewer steps than others adapt for longer instead, in whole updates.
+
+        Returns:
+          "target": returns after adaptation; [groupings, targets, episodes].
+          "env_steps": of the choice and of adaptation; int [groupings]. None where the
+          config adapts to nothing.
+        """
         settings = self.config.adaptation
         if not settings.num_updates:
             return None
         targets = make_suite(self.config.suite.name, "target")
+        num_targets, num_groupings = targets.num_tasks, len(groupings.labels)
         select_key, train_key, evaluate_key = jax.random.split(
             self.key("adaptation"), 3
         )
-        num_targets, num_policies = targets.num_tasks, groupings.num_policies
-
-        # Every policy of every grouping on every target, policies slowest.
-        pairs = np.tile(np.arange(num_targets), num_policies)
-        stage = "adaptation_selection"
-
-        def select():
-            result = evaluate(
-                targets.select(pairs),
-                self.actor_critic,
-                trained.params["policy"],
-                trained.observation_statistics,
-                np.repeat(np.arange(num_policies), num_targets),
-                select_key,
-                settings.num_selection_episodes,
-                deterministic=self.config.evaluation.deterministic,
-            )
-            mean = np.asarray(result.episode_return).mean(axis=1)
-            mean = mean.reshape(num_policies, num_targets)
-            best = np.stack(
-                [
-                    first + np.argmax(mean[first:last], axis=0)
-                    for first, last in groupings.policy_ranges
-                ]
-            )
-            steps = int(np.asarray(result.episode_length).sum())
-            return {"best": best.astype(np.int32)}, {"env_steps": steps}
-
-        best = self._once(stage, select)["best"].ravel()  # [groupings * targets]
-        rows = np.tile(np.arange(num_targets), len(groupings.labels))
-        suite = targets.select(rows)
-        ppo = PPO(self.config.ppo, self.actor_critic, settings.num_updates)
-        take = lambda tree: jax.tree.map(lambda x: x[best], tree)  # noqa: E731
-        start = ppo.init_from(
-            suite,
-            train_key,
-            np.arange(len(rows)),
-            take(trained.params),
-            take(trained.observation_statistics),
-            take(_policy_means(trained.value_statistics, groupings.policy_ids)),
+        selection = self._once(
+            "adaptation_selection",
+            lambda: self._select_policies(trained, groupings, targets, select_key),
         )
-        names = targets.task_names
-        state = self._train(
-            "adaptation_training", ppo, suite, start, names, np.arange(num_targets)
+        best, selection_steps = selection["best"], selection["steps"]
+        values = _policy_means(trained.value_statistics, groupings.policy_ids)
+
+        def start(ppo: PPO, suite: TaskSuite, chosen: np.ndarray) -> TrainingState:
+            policies = best[chosen].ravel()
+            return ppo.init_from(
+                suite,
+                train_key,
+                np.arange(len(policies)),
+                *jax.tree.map(
+                    lambda x: x[policies],
+                    (trained.params, trained.observation_statistics, values),
+                ),
+            )
+
+        per_update = self.config.ppo.steps_per_update
+        spared = selection_steps.max() - selection_steps
+        extra = np.ceil(spared / (per_update * num_targets)).astype(int)
+        updates = settings.num_updates + extra
+        each = Groupings.alone(num_targets, num_groupings)
+        adapted = self._train_groupings(
+            "adaptation_training", targets, each, updates, start
         )
 
         def run():
             result = evaluate(
-                suite,
+                targets,
                 self.actor_critic,
-                state.params["policy"],
-                state.observation_statistics,
-                np.arange(len(rows)),
+                adapted.params["policy"],
+                adapted.observation_statistics,
+                each.policy_ids,
                 evaluate_key,
                 self.config.evaluation.num_episodes,
                 deterministic=self.config.evaluation.deterministic,
+                tasks=each.tasks,
             )
             returns = np.asarray(result.episode_return)
             steps = int(np.asarray(result.episode_length).sum())
-            shape = (len(groupings.labels), num_targets, -1)
+            shape = (num_groupings, num_targets, -1)
             return {"target": returns.reshape(shape)}, {"env_steps": steps}
 
-        return self._once("adaptation_evaluation", run)
+        result = self._once("adaptation_evaluation", run)
+        steps = selection_steps + updates * per_update * num_targets
+        return {"target": result["target"], "env_steps": steps}
+
+    def _select_policies(
+        self, trained: Policies, groupings: Groupings, targets: TaskSuite, key
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """The policy of every grouping that does best on each target, unadapted.
+
+        Returns:
+          "best": its number; int32 [groupings, targets]. "steps": environment steps of
+          the choice; of groupings of as many policies the mean, so that chance in the
+          length of episodes gives none of them a longer adaptation; int [groupings].
+        """
+        num_targets = targets.num_tasks
+        first = np.array([first for first, _ in groupings.policy_ranges])
+        num_policies = groupings.labels.max(axis=1) + 1
+        best = np.tile(first[:, None], num_targets).astype(np.int32)
+        steps = np.zeros(len(first), int)
+        choosing = np.flatnonzero(num_policies > 1)
+        if not choosing.size:
+            return {"best": best, "steps": steps}, {"env_steps": 0}
+        # Every policy of those groupings on every target, policies slowest.
+        ranges = [groupings.policy_ranges[i] for i in choosing]
+        played = np.concatenate([np.arange(*ends) for ends in ranges])
+        result = evaluate(
+            targets,
+            self.actor_critic,
+            trained.params["policy"],
+            trained.observation_statistics,
+            np.repeat(played, num_targets),
+            key,
+            self.config.adaptation.num_selection_episodes,
+            deterministic=self.config.evaluation.deterministic,
+            tasks=np.tile(np.arange(num_targets), len(played)),
+        )
+        shape = (len(played), num_targets, -1)
+        returns = np.asarray(result.episode_return).reshape(shape).mean(axis=-1)
+        lengths = np.asarray(result.episode_length).reshape(shape).sum(axis=(1, 2))
+        for i, (start, end) in zip(choosing, ranges, strict=True):
+            mine = (played >= start) & (played < end)
+            best[i] += np.argmax(returns[mine], axis=0)
+            steps[i] = lengths[mine].sum()
+        for count in np.unique(num_policies[choosing]):
+            steps[num_policies == count] = steps[num_policies == count].mean()
+        info = {"env_steps": int(lengths.sum())}
+        return {"best": best, "steps": steps}, info
+
+    def env_steps(
+        self,
+        method: int,
+        methods: Sequence[Method],
+        groupings: Groupings,
+        adaptation: Mapping[str, np.ndarray] | None,
+    ) -> dict[str, int]:
+        """Environment steps behind the policies of one draw of a method, by stage.
+
+        Evaluation is left out, which is no part of any method.
+        """
+        per_update = self.config.ppo.steps_per_update * self.suite.num_tasks
+        used = methods[method].uses_estimate
+        which = groupings.of_method[method]
+        steps = {}
+        if used or self.config.group_training.start == "meta":
+            steps["meta_training"] = self.config.meta_training.num_updates * per_update
+        if used:
+            steps["estimation"] = int(self.directory.info("estimation")["env_steps"])
+        updates = self.group_updates(groupings)[which[0]]
+        steps["group_training"] = int(updates) * per_update
+        if adaptation is not None:
+            steps["adaptation"] = int(adaptation["env_steps"][which].mean())
+        return steps
 
     def results(self, command: str) -> RunResults:
         """Runs what is left to run, and gathers what the report shows."""
@@ -621,6 +784,7 @@ class Run:
                     if target is None
                     else target["target"][groupings.of_method[i]],
                     "grouping": m.grouping,
+                    "env_steps": self.env_steps(i, methods, groupings, target),
                     "scalarized": self._scalarize(source[groupings.of_method[i]]),
                     "success": task_means("success", i),
                     "sampled_return": task_means("sampled_source", i),
@@ -662,6 +826,7 @@ class Run:
 
     def _once(self, stage: str, function: Callable[[], tuple[PyTree, dict]]) -> PyTree:
         """The stage's stored result, or the one that `function` now computes."""
+        self.stages.append(stage)
         if not self.directory.is_finished(stage):
             self.progress.start(stage.replace("_", " "), 0)
             began = time.perf_counter()
@@ -690,6 +855,7 @@ class Run:
           task_names: of the rows whose returns are logged and shown.
           rows: those rows.
         """
+        self.stages.append(stage)
         if self.directory.is_finished(stage):
             return self.directory.result(stage, state)
         per_update = self.config.ppo.steps_per_update
@@ -772,41 +938,49 @@ class Run:
         return curve
 
     def _stage_infos(self) -> list[tuple[str, dict[str, Any]]]:
-        names = [
-            *STAGES[:-1],
-            "adaptation_selection",
-            "adaptation_training",
-            "adaptation_evaluation",
-        ]
-        return [
-            (name, self.directory.info(name))
-            for name in names
-            if self.directory.is_finished(name)
-        ]
+        return [(name, self.directory.info(name)) for name in self.stages]
 
 
 @dataclasses.dataclass(frozen=True)
 class Groupings:
-    """Every different partition among all methods, trained side by side once each.
+    """Every different partition among all methods, trained once each.
+
+    A partition is trained twice where methods with and without the estimate have it,
+    since these train for different numbers of updates.
 
     Attributes:
       labels: one row per partition; int [groupings, n].
+      uses_estimate: of the methods that have it; bool [groupings].
       of_method: for every method, the partition of each of its draws.
     """
 
     labels: np.ndarray
+    uses_estimate: np.ndarray
     of_method: list[np.ndarray]
 
     @classmethod
     def create(cls, methods: list[Method]) -> Groupings:
-        every = np.concatenate([m.draws for m in methods])
+        every = np.concatenate(
+            [np.insert(m.draws, 0, m.uses_estimate, axis=1) for m in methods]
+        )
         different, first, inverse = np.unique(
             every, axis=0, return_index=True, return_inverse=True
         )
         order = np.argsort(first)  # as they first appear: the estimated groups lead
         place = np.argsort(order)[inverse.ravel()]
         ends = np.cumsum([len(m.draws) for m in methods])
-        return cls(different[order], np.split(place, ends[:-1]))
+        labels, uses_estimate = different[order, 1:], different[order, 0].astype(bool)
+        return cls(labels, uses_estimate, np.split(place, ends[:-1]))
+
+    @classmethod
+    def alone(cls, num_tasks: int, num_groupings: int) -> Groupings:
+        """Groupings that have every task alone."""
+        labels = np.tile(np.arange(num_tasks), (num_groupings, 1))
+        return cls(labels, np.zeros(num_groupings, bool), [])
+
+    def subset(self, chosen: np.ndarray) -> Groupings:
+        """The partitions of some indices, of no method."""
+        return Groupings(self.labels[chosen], self.uses_estimate[chosen], [])
 
     @property
     def policy_ranges(self) -> list[tuple[int, int]]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from pgx_jax.envs.suite import TaskSuite
 from pgx_jax.networks.mlp import ActorCritic
@@ -43,11 +44,16 @@ def evaluate(
     *,
     deterministic: bool = True,
     row_ids: jax.Array | None = None,
+    tasks: np.ndarray | None = None,
 ) -> Evaluation:
     """Plays `num_episodes` whole episodes of every row, side by side.
 
+    With `tasks`, policies are compared on common random numbers: rows of one task start
+    from the same states, and draw the same numbers in their environments and for their
+    actions. What the draws have in common cancels where their returns are compared.
+
     Args:
-      suite: r tasks.
+      suite: r tasks, or those that `tasks` counts.
       actor_critic: the networks.
       policy_params: leaves of shape [k, ...].
       observation_statistics: [k, observation_size].
@@ -56,8 +62,10 @@ def evaluate(
       num_episodes: episodes per row, each in an environment of its own, so that short
         episodes count no more often than long ones.
       deterministic: take the mode of the action distribution, else sample it.
-      row_ids: rows of one id draw the same random numbers for their actions; int32 [r],
-        0..r-1 if None.
+      row_ids: rows of one id draw the same random numbers for their actions; int32 [r].
+        If None, `tasks`, or 0..r-1 where there are none.
+      tasks: the task of every row, an index of `suite`'s; NumPy int [r]. If None, row i
+        is task i.
 
     Raises:
       ValueError: `num_episodes` is below 1, or `policy_ids` is not of length r.
@@ -65,13 +73,22 @@ def evaluate(
     if num_episodes < 1:
         raise ValueError(f"num_episodes must be at least 1, got {num_episodes}")
     policy_ids = jnp.asarray(policy_ids, jnp.int32)
-    if policy_ids.shape != (suite.num_tasks,):
+    num_rows = suite.num_tasks if tasks is None else len(tasks)
+    if policy_ids.shape != (num_rows,):
         raise ValueError(
-            f"policy_ids must have shape ({suite.num_tasks},), one policy for each "
-            f"row of suite, got {policy_ids.shape}"
+            f"policy_ids must have shape ({num_rows},), one policy for each row, got "
+            f"{policy_ids.shape}"
         )
+    rows, places = suite, None
+    if tasks is not None:
+        # Only tasks that are played are reset, so that rows hold what resets return.
+        played, places = np.unique(tasks, return_inverse=True)
+        suite, rows = suite.select(played), suite.select(tasks)
+        row_ids = jnp.asarray(tasks, jnp.int32) if row_ids is None else row_ids
     return _evaluate(
         suite,
+        rows,
+        places,
         actor_critic,
         policy_params,
         observation_statistics,
@@ -83,9 +100,11 @@ def evaluate(
     )
 
 
-@functools.partial(jax.jit, static_argnums=(1, 7))
+@functools.partial(jax.jit, static_argnums=(3, 9))
 def _evaluate(
     suite,
+    rows,
+    places,
     actor_critic,
     policy_params,
     observation_statistics,
@@ -97,7 +116,9 @@ def _evaluate(
 ) -> Evaluation:
     reset_key, act_key = jax.random.split(key)
     state = suite.reset(reset_key, num_episodes)
-    shape = (suite.num_tasks, num_episodes)
+    if places is not None:
+        state = jax.tree.map(lambda x: x[places], state)
+    shape = (rows.num_tasks, num_episodes)
     evaluation = Evaluation(
         jnp.zeros(shape), jnp.zeros(shape, jnp.int32), jnp.zeros(shape)
     )
@@ -118,7 +139,7 @@ def _evaluate(
             deterministic=deterministic,
             row_ids=row_ids,
         )
-        state = suite.step(state, action)
+        state = rows.step(state, action)
         ends = state.done & ~finished
         evaluation = jax.tree.map(
             lambda new, old: jnp.where(ends, new, old),

@@ -3,8 +3,9 @@
 A copy of the meta-policy is trained by PPO on the tasks of one subset, for every one of
 m subsets, and then evaluated on those tasks. Blocks of subsets train side by side in
 one program; on a CPU, which such a program leaves mostly idle, several programs run at
-once. Every subset draws from a key of its own, so that its score does not depend on the
-block that it is in.
+once. Every subset trains from a key of its own, so that its score does not depend on
+the block that it is in, and is evaluated on the same initial states and random numbers
+of each task as every other, so that these cancel where subsets are compared.
 """
 
 from __future__ import annotations
@@ -165,7 +166,7 @@ class Oracle:
           suite: n tasks.
           meta: one policy trained on all of them: k = 1, n rows.
           subsets: 0/1 matrix [m, n], no row empty.
-          key: subset b draws from `fold_in(key, b)`.
+          key: of training, folded with the number of each subset, and of evaluation.
           workdir: keeps every finished block, so that the same call goes on from there.
           stage: what its blocks are called there.
           on_block: called after every block with the environment steps of fine-tuning
@@ -285,13 +286,13 @@ class Oracle:
     ) -> BlockScores:
         """Fine-tunes on and scores the subsets of a block. Pure."""
         num_rows = block.tasks.shape[1]
+        train_key, evaluate_key = jax.random.split(key)
 
         def fine_tune_on_one(tasks, place, index):
             suite = _SubsetSuite(block.suite, block.rows, block.source, tasks, place)
-            train_key, evaluate_key = jax.random.split(jax.random.fold_in(key, index))
             state = self.ppo.init_from(
                 suite,
-                train_key,
+                jax.random.fold_in(train_key, index),
                 np.zeros(num_rows, np.int32),
                 meta.params,
                 meta.observation_statistics,
@@ -307,6 +308,7 @@ class Oracle:
                 evaluate_key,
                 self.num_episodes,
                 deterministic=self.deterministic,
+                row_ids=tasks,
             )
             finite = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(state.params)]
             return BlockScores(

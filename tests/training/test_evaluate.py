@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pgx_jax.envs import ActionSpace, TaskSuite
 from pgx_jax.networks.mlp import make_actor_critic
 from pgx_jax.training.evaluate import evaluate
 from pgx_jax.training.statistics import RunningStatistics
@@ -20,7 +21,7 @@ def two_policies(log_odds):
     return params
 
 
-def run(suite, policy_ids, num_episodes, log_odds=1.0, deterministic=True):
+def run(suite, policy_ids, num_episodes, log_odds=1.0, deterministic=True, tasks=None):
     return evaluate(
         suite,
         NETWORKS,
@@ -30,6 +31,7 @@ def run(suite, policy_ids, num_episodes, log_odds=1.0, deterministic=True):
         jax.random.key(0),
         num_episodes,
         deterministic=deterministic,
+        tasks=tasks,
     )
 
 
@@ -72,3 +74,54 @@ def test_bad_arguments_are_refused(clock_suite):
         run(suite, [0, 1], 0)
     with pytest.raises(ValueError, match=r"policy_ids must have shape \(2,\)"):
         run(suite, [0, 1, 0], 1)
+    with pytest.raises(ValueError, match=r"policy_ids must have shape \(3,\)"):
+        run(suite, [0, 1], 1, tasks=[0, 1, 0])
+
+
+@pytest.fixture(scope="module")
+def drawn_suite():
+    """Pays at every step what reset drew; task 0 ends after two steps, 1 after five."""
+
+    def reset(last_step, key):
+        drawn = jax.random.uniform(key)
+        return (drawn, jnp.zeros((), jnp.int32)), drawn * jnp.ones(5)
+
+    def step(last_step, state, action, key):
+        drawn, time = state
+        reward = drawn + action
+        return (drawn, time + 1), drawn * jnp.ones(5), reward, time + 1 >= last_step
+
+    return TaskSuite.from_functions(
+        reset,
+        step,
+        jnp.array([2, 9]),
+        action_space=ActionSpace(2, discrete=True),
+        episode_length=5,
+    )
+
+
+def test_the_first_episode_counts_and_not_the_last(drawn_suite):
+    """While task 1 plays its episode, task 0 plays two, from different draws."""
+    result = run(drawn_suite, [0, 0], 6, log_odds=50.0)
+    reset_key, _ = jax.random.split(jax.random.key(0))
+    drawn = drawn_suite.reset(reset_key, 6).observation[..., 0]
+    np.testing.assert_allclose(
+        result.episode_return, drawn * np.array([[2.0], [5.0]]), rtol=1e-6
+    )
+    np.testing.assert_array_equal(result.episode_length[:, 0], [2, 5])
+
+
+def test_rows_of_one_task_meet_the_same_states_and_random_numbers(drawn_suite):
+    """Policies 0 and 1 differ in the odds of an action that pays 1 a step."""
+    alone = run(drawn_suite, [0, 0], 50, deterministic=False)
+    result = run(drawn_suite, [0, 1, 0, 0], 50, deterministic=False, tasks=[1, 1, 0, 1])
+    returns = np.asarray(result.episode_return)
+    np.testing.assert_array_equal(returns[0], returns[3])
+    np.testing.assert_array_equal(returns[2:], alone.episode_return)
+    # The same draw of the state: returns of one task differ by whole actions.
+    difference = returns[1] - returns[0]
+    np.testing.assert_allclose(difference, np.round(difference), atol=1e-5)
+    assert difference.mean() > 0.5
+    # A task that is played by no row is not reset, nor is its place taken.
+    only = run(drawn_suite, [0, 0], 50, deterministic=False, tasks=[1, 1])
+    np.testing.assert_array_equal(*only.episode_return)

@@ -99,6 +99,39 @@ def test_policies_do_not_depend_on_the_subsets_beside_them(clock_suite):
     assert np.abs(together - other).max() > 0.1
 
 
+def test_subsets_are_evaluated_on_the_same_random_numbers(clock_suite):
+    """Policies that have not moved: what a task scores is the same in every subset."""
+    suite = clock_suite(ARMS, [3, 99, 4, 5])
+    meta = META.init(suite, jax.random.key(0))
+    still = dataclasses.replace(CONFIG, learning_rate=1e-12)
+    runner = Oracle(PPO(still, NETWORKS, 1), num_episodes=8, deterministic=False)
+    scores = runner.run(suite, meta, PAIRS, jax.random.key(2)).result.scores
+    for task in range(4):
+        assert len(np.unique(scores[PAIRS[:, task], task])) == 1
+    assert len(np.unique(scores[PAIRS])) > 1
+
+
+def test_a_subset_trains_with_the_value_statistics_of_its_own_tasks(clock_suite):
+    suite = clock_suite(ARMS, [3, 99, 4, 5])
+    meta = META.init(suite, jax.random.key(0))
+    subset = np.array([[True, False, True, False]])
+
+    def scores(changed, subset=subset):
+        mean = np.zeros(4, np.float32)
+        mean[changed] = 1e3
+        statistics = meta.value_statistics._replace(mean=mean)
+        runner = oracle(num_updates=2, deterministic=False)
+        state = meta._replace(value_statistics=statistics)
+        return runner.run(suite, state, subset, jax.random.key(2)).result.scores
+
+    own = scores([])
+    np.testing.assert_array_equal(scores([1, 3]), own)
+    assert np.abs(scores([0]) - own).max() > 0.0
+    assert np.abs(scores([2]) - own).max() > 0.0
+    # Tasks 0 and 2 in the order of the rows: a change of either is a change of its own.
+    assert np.abs(scores([0]) - scores([2])).max() > 0.0
+
+
 def test_resumed_blocks_give_the_same_scores(bandits, whole, tmp_path):
     class Killed(Exception):
         pass
