@@ -62,7 +62,7 @@ def main(argv: list[str]) -> None:
     command = shlex.join(["python", *sys.argv])
     result = {"command": command, **describe(), "rows": rows}
     output.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
-    output.with_suffix(".md").write_text(to_markdown(result))
+    output.with_suffix(".md").write_text(write_page(result))
     print(f"{output}.json {output}.md")
 
 
@@ -117,44 +117,44 @@ def run_cell(config, name: str, seed: int, evaluators: list[str]):
         }
 
 
-def to_markdown(result: dict) -> str:
-    """A line for each suite and evaluator, over seeds."""
+def write_page(result: dict) -> str:
+    """Markdown, with a line for each suite and evaluator, over seeds."""
+    from pgx_jax.reporting.tables import Table
+
     rows = result["rows"]
     versions = ", ".join(f"{k} {v}" for k, v in result["versions"].items())
-    lines = [
-        f"`{result['command']}`",
-        "",
-        f"{result['device']}; {versions}; commit {result['commit']}.",
-        "",
-        "| suite | evaluator | NMI by seed | groups by seed | score "
-        "| spread over subsets | standard error | effective sample size | seconds |",
-        "| :-- | :-- | :-- | :-- | --: | --: | --: | --: | --: |",
-    ]
+    header = ["suite", "evaluator", "NMI by seed", "groups by seed", "score"]
+    header += ["spread over subsets", "standard error", "effective sample size"]
+    lines = []
     for key in dict.fromkeys((r["suite"], r["evaluator"]) for r in rows):
         chosen = [r for r in rows if (r["suite"], r["evaluator"]) == key]
 
         def mean(field, chosen=chosen):
             return f"{sum(r[field] for r in chosen) / len(chosen):.3g}"
 
-        cells = [
-            *key,
-            " ".join(f"{r['nmi']:.2f}" for r in chosen),
-            " ".join(str(r["num_groups"]) for r in chosen),
-            *map(mean, ("score", "spread", "standard_error")),
-            mean("effective_sample_size"),
-            mean("seconds"),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += [
-        "",
-        "Score: f_i(S), in the evaluator's own units (surrogate: fall of the logistic "
-        "loss; off_policy: PPO's objective in mean advantages; rollout: return), its "
-        "spread the standard deviation over the subsets that hold a task, which is "
-        "what groups are made from. The standard error is that of one score alone; all "
-        "scores of a task share transitions, or random numbers, so that their "
-        "differences are less noisy. Seconds with compilation, which seeds share.",
-    ]
-    return "\n".join(lines) + "\n"
+        lines.append(
+            [
+                *key,
+                " ".join(f"{r['nmi']:.2f}" for r in chosen),
+                " ".join(str(r["num_groups"]) for r in chosen),
+                *map(mean, ("score", "spread", "standard_error")),
+                mean("effective_sample_size"),
+                mean("seconds"),
+            ]
+        )
+    return f"""`{result["command"]}`
+
+{result["device"]}; {versions}; commit {result["commit"]}.
+
+{Table([*header, "seconds"], lines, num_labels=4).to_markdown()}
+
+Score: f_i(S), in the evaluator's own units (surrogate: fall of the logistic \
+loss; off_policy: PPO's objective in mean advantages; rollout: return), its \
+spread the standard deviation over the subsets that hold a task, which is \
+what groups are made from. The standard error is that of one score alone; all \
+scores of a task share transitions, or random numbers, so that their \
+differences are less noisy. Seconds with compilation, which seeds share.
+"""
 
 
 if __name__ == "__main__":

@@ -48,8 +48,8 @@ def main(argv: list[str]) -> None:
     output = Path(_OUTPUT.value)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.with_suffix(".json").write_text(json.dumps(result) + "\n")
-    output.with_suffix(".md").write_text(to_markdown(result))
-    print(to_markdown(result))
+    output.with_suffix(".md").write_text(write_page(result))
+    print(write_page(result))
 
 
 def solve(
@@ -120,32 +120,34 @@ def solve(
     }
 
 
-def to_markdown(result: Mapping[str, Any]) -> str:
+def write_page(result: Mapping[str, Any]) -> str:
+    """Markdown, with a line for each policy and way of acting."""
+    from pgx_jax.reporting.tables import Table
+
     versions = ", ".join(f"{k} {v}" for k, v in result["versions"].items())
-    lines = [
-        f"`{result['command']}`",
-        "",
-        f"{result['device']}; {versions}; commit {result['commit']}.",
-        "",
-        f"{result['suite']}: {result['num_steps']:,} steps a policy, "
-        f"{len(result['seeds'])} policies in {result['seconds']:.0f} s with "
-        f"compilation; {result['num_episodes']} episodes each.",
-        "",
-        "| actions | policy | return | std over episodes | length | success |",
-        "| :-- | --: | --: | --: | --: | --: |",
+    rows = [
+        [
+            kind,
+            str(seed),
+            f"{evaluation['return'][i]:.1f}",
+            f"{evaluation['return_std'][i]:.1f}",
+            f"{evaluation['length'][i]:.0f}",
+            f"{evaluation['success'][i]:.2f}",
+        ]
+        for kind, evaluation in result["evaluations"].items()
+        for i, seed in enumerate(result["seeds"])
     ]
-    for kind, evaluation in result["evaluations"].items():
-        for i, seed in enumerate(result["seeds"]):
-            cells = [
-                kind,
-                str(seed),
-                f"{evaluation['return'][i]:.1f}",
-                f"{evaluation['return_std'][i]:.1f}",
-                f"{evaluation['length'][i]:.0f}",
-                f"{evaluation['success'][i]:.2f}",
-            ]
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    header = ["actions", "policy", "return", "std over episodes", "length", "success"]
+    return f"""`{result["command"]}`
+
+{result["device"]}; {versions}; commit {result["commit"]}.
+
+{result["suite"]}: {result["num_steps"]:,} steps a policy, \
+{len(result["seeds"])} policies in {result["seconds"]:.0f} s with \
+compilation; {result["num_episodes"]} episodes each.
+
+{Table(header, rows).to_markdown()}
+"""
 
 
 if __name__ == "__main__":

@@ -170,7 +170,7 @@ def _write(
     temporary = output.with_suffix(".tmp")  # a file that is either whole or not there
     temporary.write_text(text)
     temporary.replace(output.with_suffix(".json"))
-    output.with_suffix(".md").write_text(report.to_markdown(document))
+    output.with_suffix(".md").write_text(report.write_page(document))
     report.draw(document, output.with_suffix(".png"))
     return document
 

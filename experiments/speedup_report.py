@@ -10,6 +10,7 @@ import numpy as np
 
 import pgx_jax as pgx
 from pgx_jax.analysis.statistics import normalized_mutual_information, rank_correlation
+from pgx_jax.reporting.tables import Table
 from pgx_jax.training.oracle import SubsetScores
 
 
@@ -121,12 +122,9 @@ def _mean_of(trees: list[Any]) -> Any:
     return mean(trees)
 
 
-def to_markdown(document: Mapping[str, Any]) -> str:
-    """The table, with what it was made by."""
+def write_page(document: Mapping[str, Any]) -> str:
+    """The table in Markdown, with what it was made by."""
     config, rows = document["config"], document["rows"]
-    head = ["suite", "layers", "p", "estimate, s", "oracle, s"]
-    head += ["times faster, wall", "times fewer FLOPs", "NMI", "rank corr. of U"]
-    head += ["rank corr. of f", "relative error of f"]
     lines = [
         "# The estimate against fine-tuning on every subset",
         "",
@@ -142,25 +140,8 @@ def to_markdown(document: Mapping[str, Any]) -> str:
         "on both sides. Agreement is that with the oracle: of the estimate / of the "
         "oracle under another seed, which is its noise.",
         "",
-        "| " + " | ".join(head) + " |",
-        "|" + "---|" * len(head),
+        Table(_HEADER, [_make_row(x) for x in document["summary"]]).to_markdown(),
     ]
-    for entry in document["summary"]:
-        cells = [entry["suite"], str(entry["layers"]), f"{entry['num_parameters']:,}"]
-        cells += [f"{entry['seconds'][name]:.3g}" for name in ("estimate", "oracle")]
-        for kind in ("wall", "flops"):
-            ratio = entry["speedup"][kind]
-            cells.append(
-                f"{ratio['without_meta_training']:.0f} "
-                f"({ratio['with_meta_training']:.0f})"
-            )
-        ways = entry["agreement"]["estimate"], entry["agreement"]["oracle_again"]
-        for field in ("nmi", "affinity_rank_correlation", "score_rank_correlation"):
-            cells.append(" / ".join(_number(way[field], ".2f") for way in ways))
-        errors = [way["relative_error"] for way in ways]
-        errors.append(entry["relative_error_of_constant"])
-        cells.append(" / ".join(_number(x, ".1%") for x in errors))
-        lines.append("| " + " | ".join(cells) + " |")
     compiled = {
         name: max(entry["compile_seconds"][name] for entry in document["summary"])
         for name in document["summary"][0]["compile_seconds"]
@@ -186,6 +167,28 @@ def to_markdown(document: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+_HEADER = ("suite", "layers", "p", "estimate, s", "oracle, s", "times faster, wall")
+_HEADER += ("times fewer FLOPs", "NMI", "rank corr. of U", "rank corr. of f")
+_HEADER += ("relative error of f",)
+
+
+def _make_row(entry: Mapping[str, Any]) -> list[str]:
+    cells = [entry["suite"], str(entry["layers"]), f"{entry['num_parameters']:,}"]
+    cells += [f"{entry['seconds'][name]:.3g}" for name in ("estimate", "oracle")]
+    for kind in ("wall", "flops"):
+        ratio = entry["speedup"][kind]
+        cells.append(
+            f"{ratio['without_meta_training']:.0f} ({ratio['with_meta_training']:.0f})"
+        )
+    ways = entry["agreement"]["estimate"], entry["agreement"]["oracle_again"]
+    for field in ("nmi", "affinity_rank_correlation", "score_rank_correlation"):
+        cells.append(" / ".join(_number(way[field], ".2f") for way in ways))
+    errors = [way["relative_error"] for way in ways]
+    errors.append(entry["relative_error_of_constant"])
+    cells.append(" / ".join(_number(x, ".1%") for x in errors))
+    return cells
 
 
 def _list(values: Iterable[Any]) -> str:

@@ -36,7 +36,8 @@ from pgx_jax.estimation.evaluators import EVALUATORS
 from pgx_jax.grouping.affinity import SCORES
 from pgx_jax.grouping.clustering import number_labels
 from pgx_jax.networks.mlp import ActorCritic, make_actor_critic
-from pgx_jax.report import RunResults, write_report
+from pgx_jax.reporting.page import write_report
+from pgx_jax.results import RunResults
 from pgx_jax.runs.metrics import MetricsWriter, read_metrics
 from pgx_jax.runs.progress import Progress
 from pgx_jax.runs.provenance import describe
@@ -807,7 +808,6 @@ class Run:
             ],
             nmi=nmi,
             uncertainty=uncertainty,
-            max_return=getattr(self.suite, "max_return", None),
             config=self.config.to_dict(),
             command=command,
             resumed=self.directory.resumed,

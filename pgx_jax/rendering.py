@@ -22,20 +22,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pgx_jax.appearance import (
+    ACCENT,
+    INK,
+    LINE,
+    MUTED,
+    PAGE,
+    PAPER,
+    figure_style,
+    task_colors,
+)
 from pgx_jax.config import PipelineConfig
 from pgx_jax.envs import CollectionSuite, TaskIdSuite, TaskSuite, make_suite
 from pgx_jax.envs.suite import strengthen
 from pgx_jax.networks.mlp import ActorCritic, make_actor_critic
 from pgx_jax.pipeline import Groupings, Run, make_networks
-from pgx_jax.report import (
-    ACCENT,
-    INK,
-    MUTED,
-    PAPER,
-    figure_style,
-    group_colour,
-    order_by_group,
-)
 from pgx_jax.runs.workdir import Workdir
 from pgx_jax.scenes import Scene, find_ratio, keeper, make_scene, to_numpy
 from pgx_jax.training.acting import act
@@ -53,7 +54,6 @@ MAX_TILES = 16
 MAX_FPS = 50.0
 DEFAULT_FPS = 30.0  # steps a second where an environment's time step is not known
 HOLD = 0.8  # s that the end of an episode is shown for
-PAGE, LINE = "#f6f7f9", "#e3e6ea"  # about cards, as in the report
 MAX_NUMBERS = 3  # parameters with more numbers than that are left out of captions
 
 
@@ -442,14 +442,10 @@ def _trim(recorded: tuple[Episode, jax.Array]) -> Episode:
 
 def _task_colours(policy_ids: np.ndarray) -> list[str]:
     """Of every task's group, as in the report."""
-    groups = order_by_group(policy_ids.tolist())
-    if len(groups) == 1:
-        return [ACCENT] * len(policy_ids)
-    colours = [""] * len(policy_ids)
-    for index, members in enumerate(groups):
-        for task in members:
-            colours[task] = group_colour(index)
-    return colours
+    labels = policy_ids.tolist()
+    if len(set(labels)) == 1:
+        return [ACCENT] * len(labels)
+    return task_colors(labels)
 
 
 # Frames

@@ -21,7 +21,7 @@ import mujoco
 import numpy as np
 from mujoco import mjtGeom, mjtJoint
 
-from pgx_jax.report import ACCENT, PAPER
+from pgx_jax.appearance import ACCENT, PAPER
 
 if TYPE_CHECKING:
     from brax.envs.base import Env, State

@@ -25,7 +25,8 @@ from pgx_jax.envs import (
     register_suite,
 )
 from pgx_jax.pipeline import TrainingDiverged, reports_success, run_pipeline
-from pgx_jax.report import RunResults, summary_table
+from pgx_jax.reporting.summary import summary_table
+from pgx_jax.results import RunResults
 from pgx_jax.runs.metrics import read_metrics
 from pgx_jax.runs.progress import Progress
 

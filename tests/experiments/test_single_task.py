@@ -23,7 +23,7 @@ def test_every_seed_is_a_policy_of_its_own(script):
         np.testing.assert_allclose(evaluation["return"], evaluation["length"])
         assert evaluation["return"][0] != evaluation["return"][1]
     about = {"command": "python", "device": "CPU", "versions": {}, "commit": "abc"}
-    table = script.to_markdown(about | found)
+    table = script.write_page(about | found)
     assert table.count("| deterministic |") == table.count("| stochastic |") == 2
 
 

@@ -4,12 +4,8 @@ import numpy as np
 import pytest
 
 from pgx_jax.config import PipelineConfig
-from pgx_jax.report import RunResults
-
-
-@pytest.fixture(scope="module")
-def script(load_script):
-    return load_script("aggregate", ("output", "curves"))
+from pgx_jax.reporting.aggregate import aggregate, aggregate_page, draw_curves
+from pgx_jax.results import RunResults
 
 
 def make_run(seed, returns, config=None, task_names=("a", "b"), **method):
@@ -46,84 +42,83 @@ def make_run(seed, returns, config=None, task_names=("a", "b"), **method):
     )
 
 
-def test_means_are_over_episodes_tasks_draws_and_then_seeds(script):
+def test_means_are_over_episodes_tasks_draws_and_then_seeds():
     runs = [
         make_run(0, [[[1.0, 3.0], [5.0, 7.0]]], success=[[0.0, 0.5]]),
         make_run(1, [[[2.0, 2.0], [2.0, 2.0]]], success=[[1.0, 1.0]]),
     ]
-    table = script.aggregate(runs)
+    table = aggregate(runs)
     summary = table["methods"]["estimated groups"]
     assert summary["source"]["per_seed"] == [4.0, 2.0]
     assert summary["source"]["mean"] == 3.0
     assert summary["success"]["per_task"] == [0.5, 0.75]
-    page = script.to_markdown(table | {"command": "it"})
+    page = aggregate_page(table, "it")
     (line,) = [x for x in page.splitlines() if x.startswith("| estimated groups")]
     assert "| 3.0 [2.0, 4.0] | 62.5% [25.0%, 100.0%] |" in line
     assert "| a | 50.0% |" in page and "| b | 75.0% |" in page
 
 
-def test_columns_are_those_that_every_run_has(script):
+def test_columns_are_those_that_every_run_has():
     returns = np.ones((1, 2, 2))
     runs = [
         make_run(0, returns, sampled_return=[[2.0, 4.0]], scalarized=[-0.25]),
         make_run(1, returns, sampled_return=[[6.0, 8.0]]),
     ]
-    summary = script.aggregate(runs)["methods"]["estimated groups"]
+    summary = aggregate(runs)["methods"]["estimated groups"]
     assert summary["sampled_return"]["per_seed"] == [3.0, 7.0]
     assert "scalarized" not in summary and "success" not in summary
-    alone = script.to_markdown(script.aggregate(runs[:1]) | {"command": "it"})
-    assert "scalarised" in alone and "| -0.25 [-0.25, -0.25] |" in alone
+    alone = aggregate_page(aggregate(runs[:1]), "it")
+    assert "scalarized" in alone and "| -0.25 [-0.25, -0.25] |" in alone
     assert "Success" not in alone
 
 
-def test_groups_of_seeds_and_how_far_they_agree(script):
+def test_groups_of_seeds_and_how_far_they_agree():
     names, returns = list("abcdef"), np.ones((1, 6, 2))
     runs = [make_run(seed, returns, task_names=names) for seed in range(2)]
     runs[0].groups["estimated"] = [0, 0, 0, 1, 1, 1]
     runs[1].groups["estimated"] = [1, 1, 1, 0, 0, 0]
     runs[1].uncertainty = {"nmi": [0.25, 0.75]}
-    agreement = script.aggregate(runs)["agreement"]
+    agreement = aggregate(runs)["agreement"]
     assert agreement["seeds"] == 1.0
     # Of the 20 ways to split six tasks in halves, 2 agree to 1 and 18 to 0.082.
     assert agreement["chance"] == pytest.approx(0.17, abs=0.03)
     assert agreement["resamples"] == [None, 0.5]
-    page = script.to_markdown(script.aggregate(runs) | {"command": "it"})
+    page = aggregate_page(aggregate(runs), "it")
     assert "- seed 0: a, b, c | d, e, f\n" in page
     assert "- seed 1: d, e, f | a, b, c (bootstrap resamples: 0.50)\n" in page
     assert "between seeds: 1.00; by chance: 0.1" in page
 
-    alone = script.aggregate(runs[:1])
+    alone = aggregate(runs[:1])
     assert alone["agreement"]["seeds"] is None
-    assert "between seeds" not in script.to_markdown(alone | {"command": "it"})
+    assert "between seeds" not in aggregate_page(alone, "it")
 
 
-def test_settings_that_a_run_did_not_know_have_their_defaults(script):
+def test_settings_that_a_run_did_not_know_have_their_defaults():
     returns = np.ones((1, 2, 2))
     old, other = PipelineConfig().to_dict(), PipelineConfig().to_dict()
     del old["evaluation"]["sampled_too"]
     other["ppo"]["discount"] = 0.5
-    assert script.aggregate([make_run(0, returns), make_run(1, returns, old)])
+    assert aggregate([make_run(0, returns), make_run(1, returns, old)])
     with pytest.raises(ValueError, match="different settings"):
-        script.aggregate([make_run(0, returns), make_run(1, returns, other)])
+        aggregate([make_run(0, returns), make_run(1, returns, other)])
     with pytest.raises(ValueError, match="repeat a seed"):
-        script.aggregate([make_run(0, returns), make_run(0, returns)])
+        aggregate([make_run(0, returns), make_run(0, returns)])
 
 
-@pytest.mark.parametrize("told", [False, True])
-def test_curves_have_a_panel_a_task_and_go_on_from_stage_to_stage(script, told):
-    pytest.importorskip("matplotlib")
+@pytest.mark.parametrize("has_success", [False, True])
+def test_curves_have_a_panel_a_task_and_go_on_from_stage_to_stage(has_success):
     curve = {"steps": [10, 20], "returns": [[1.0, 5.0], [np.nan, 7.0]]}
-    if told:
+    if has_success:
         curve["success"] = [[0.0, 0.5], [0.25, 1.0]]
     runs = [make_run(seed, np.ones((1, 2, 2))) for seed in (0, 1)]
     for run in runs:
         run.learning_curves = {"meta-training": curve, "group training": curve}
-    figure = script.draw_curves(runs)
+    figure = draw_curves(runs)
     panels = [axes for axes in figure.axes if axes.get_visible()]
     assert [axes.get_title(loc="left") for axes in panels] == ["a", "b"]
     *lines, boundary = panels[1].get_lines()
     assert len(lines) == 4 and boundary.get_xdata()[0] == 20
     assert [line.get_xdata().tolist() for line in lines[:2]] == [[10, 20], [30, 40]]
-    expected = [0.5, 1.0] if told else [5.0, 7.0]
+    expected = [0.5, 1.0] if has_success else [5.0, 7.0]
     np.testing.assert_allclose(lines[1].get_ydata(), expected)
-    assert figure._supylabel.get_text() == ("success rate" if told else "return")
+    assert figure._supylabel.get_text() == ("success rate" if has_success else "return")

@@ -1,0 +1,283 @@
+"""The results of several finished runs of one suite, one per seed, put together."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pgx_jax.analysis.statistics import (
+    bootstrap_interval,
+    chance_agreement,
+    interquartile_mean,
+    normalized_mutual_information,
+)
+from pgx_jax.appearance import MUTED, figure_style, group_color
+from pgx_jax.config import PipelineConfig
+from pgx_jax.reporting.curves import fill_gaps, label_steps, shown_curve, smooth
+from pgx_jax.reporting.tables import Cell, Table
+from pgx_jax.results import RunResults
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# What runs may have besides returns, what tables call it, and its format.
+COLUMNS = {
+    "success": ("success", ".1%"),
+    "sampled_return": ("source tasks, actions sampled", ".1f"),
+    "sampled_success": ("success, actions sampled", ".1%"),
+    "scalarized": ("scalarized", ".2f"),
+}
+
+
+def aggregate(runs: Sequence[RunResults]) -> dict[str, Any]:
+    """One entry per method, over all runs.
+
+    Args:
+      runs: of one suite and one config; of different seeds.
+
+    Returns:
+      A dict of JSON values; "methods" holds, by name, means over seeds with their 95%
+      bootstrap intervals, which resample seeds, and draws with them.
+
+    Raises:
+      ValueError: the runs are of different suites, settings or repeated seeds.
+    """
+    seeds = [run.seed for run in runs]
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"workdirs repeat a seed: {seeds}")
+    # What a run of an older version did not know has its default.
+    settings = [
+        PipelineConfig.from_dict({**run.config, "seed": 0}).to_dict() | {"seed": None}
+        for run in runs
+    ]
+    if any(s != settings[0] for s in settings):
+        raise ValueError("workdirs hold runs of different settings")
+    names = [method["name"] for method in runs[0].methods]
+    return {
+        "suite": runs[0].name,
+        "task_names": runs[0].task_names,
+        "seeds": seeds,
+        "config": settings[0],
+        "device": sorted({run.device for run in runs}),
+        "versions": runs[0].versions,
+        "commit": sorted({str(run.commit) for run in runs}),
+        "run_command": runs[0].command,
+        "num_groups": [max(run.groups["estimated"]) + 1 for run in runs],
+        "groups": [list(run.groups["estimated"]) for run in runs],
+        "agreement": _measure_agreement(runs),
+        "seconds": [sum(t["seconds"] for t in run.timings) for run in runs],
+        "methods": {name: _summarize_method(runs, name) for name in names},
+    }
+
+
+def aggregate_page(entries: Mapping[str, Any], command: str) -> str:
+    """What `aggregate` returns as a page of Markdown.
+
+    Args:
+      entries: what it returns.
+      command: the one that makes the page.
+    """
+    versions = ", ".join(f"{k} {v}" for k, v in entries["versions"].items())
+    lines = [
+        f"# {entries['suite']}",
+        "",
+        f"Mean return over seeds {', '.join(map(str, entries['seeds']))}, with the 95% "
+        "bootstrap interval over seeds. Regenerate each run with",
+        f"`{entries['run_command']}` (one `--config.seed` and `--workdir` each) and "
+        "this page with",
+        f"`{command}`.",
+        "",
+        methods_table(entries).to_markdown(),
+    ]
+    if all("success" in method for method in entries["methods"].values()):
+        lines += ["", "Success of each task, mean over seeds:", ""]
+        lines.append(_tabulate_success(entries).to_markdown())
+    lines += _list_groups(entries)
+    lines += [
+        "",
+        f"Device: {', '.join(entries['device'])}. Versions: {versions}. "
+        f"Commit: {', '.join(entries['commit'])}. Seconds per run: "
+        f"{', '.join(f'{x:.0f}' for x in entries['seconds'])}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def methods_table(entries: Mapping[str, Any]) -> Table:
+    """Every method's means over seeds, those that `aggregate` found for all of them."""
+    methods = entries["methods"]
+    columns = {
+        "method": [Cell(name) for name in methods],
+        "policies": [_count_policies(m["num_policies"]) for m in methods.values()],
+    }
+
+    def add(name: str, title: str, form: str) -> None:
+        if all(name in m for m in methods.values()):
+            columns[title] = [_interval_cell(m[name], form) for m in methods.values()]
+
+    add("source", "source tasks", ".1f")
+    for name, (title, form) in COLUMNS.items():
+        add(name, title, form)
+    add("target", "target tasks, adapted", ".1f")
+    if all("nmi" in m for m in methods.values()):
+        columns["NMI with planted groups, by seed"] = [
+            Cell(", ".join(f"{x:.2f}" for x in m["nmi"])) for m in methods.values()
+        ]
+    return Table(list(columns), list(zip(*columns.values(), strict=True)))
+
+
+def draw_curves(runs: Sequence[RunResults]) -> Figure:
+    """A panel a task, a line a seed: success while training, or return without it.
+
+    Group training, of the estimated groups, begins at the dashed line.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    names, shown = runs[0].task_names, shown_curve(runs[0])
+    is_success = shown == "success"
+    boundary = runs[0].learning_curves["meta-training"]["steps"][-1]
+    columns = min(len(names), 5)
+    rows = -(-len(names) // columns)
+    with rc_context(figure_style()):
+        figure = Figure(figsize=(6.75, 0.7 + 1.15 * rows), layout="constrained")
+        panels = figure.subplots(
+            rows, columns, sharex=True, sharey=is_success, squeeze=False
+        )
+        for axes in panels.ravel()[len(names) :]:
+            axes.set_visible(False)
+        for task, (axes, name) in enumerate(zip(panels.ravel(), names, strict=False)):
+            for number, run in enumerate(runs):
+                _draw_seed(axes, run, shown, task, group_color(number))
+            axes.axvline(boundary, c=MUTED, lw=0.6, ls="--")
+            axes.set_title(name, fontsize=6.5, fontweight="normal")
+            label_steps(axes, 3)
+        figure.supxlabel("environment steps per task", fontsize=8)
+        figure.supylabel("success rate" if is_success else "return", fontsize=8)
+        handles, labels = panels[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=len(runs))
+    return figure
+
+
+def _draw_seed(axes: Axes, run: RunResults, shown: str, task: int, color: str) -> None:
+    """The curves of all stages of one run, one after the other."""
+    start = 0.0
+    for curve in run.learning_curves.values():
+        steps = start + np.array(curve["steps"], dtype=np.float64)
+        values = np.array(curve[shown], dtype=np.float64)[:, [task]]
+        axes.plot(
+            steps,
+            fill_gaps(smooth(values), steps),
+            color=color,
+            lw=1.0,
+            label=f"seed {run.seed}" if start == 0.0 else None,
+        )
+        start = steps[-1]
+
+
+def _measure_agreement(runs: Sequence[RunResults]) -> dict[str, Any]:
+    """Normalized mutual information of estimated groups, 1 where they are the same.
+
+    Returns:
+      "seeds": the mean over pairs of runs; None for a single run. "chance": that of
+      groups of the same sizes drawn at random. "resamples": of each run's groups with
+      those of its bootstrap resamples, the mean; None where it has no resamples.
+    """
+    labels = [run.groups["estimated"] for run in runs]
+    pairs = list(itertools.combinations(labels, 2))
+
+    def mean(measure: Callable[..., float]) -> float | None:
+        return float(np.mean([measure(*pair) for pair in pairs])) if pairs else None
+
+    return {
+        "seeds": mean(normalized_mutual_information),
+        "chance": mean(chance_agreement),
+        "resamples": [
+            float(np.mean(run.uncertainty["nmi"])) if run.uncertainty else None
+            for run in runs
+        ],
+    }
+
+
+def _summarize_method(runs: Sequence[RunResults], name: str) -> dict[str, Any]:
+    methods = [next(m for m in run.methods if m["name"] == name) for run in runs]
+    summary: dict[str, Any] = {"num_policies": [m["num_policies"] for m in methods]}
+    nmi = [run.nmi.get(m["grouping"]) for run, m in zip(runs, methods, strict=True)]
+    if None not in nmi:
+        summary["nmi"] = nmi
+    for column in COLUMNS:
+        if any(m.get(column) is None for m in methods):
+            continue
+        # One mean per seed; tasks and draws are averaged within.
+        per_seed = np.array([np.mean(m[column]) for m in methods])
+        summary[column] = {
+            "mean": float(per_seed.mean()),
+            "interval": bootstrap_interval(per_seed),
+            "per_seed": per_seed.tolist(),
+        }
+        if column != "scalarized":
+            per_task = np.mean([np.mean(m[column], axis=0) for m in methods], axis=0)
+            summary[column]["per_task"] = per_task.tolist()
+    for tasks in ("source", "target"):
+        if any(m[tasks] is None for m in methods):
+            continue
+        # One mean per seed and draw; episodes and tasks are averaged within.
+        means = np.array([np.mean(m[tasks], axis=(1, 2)) for m in methods])
+        per_seed = means.mean(axis=1)
+        per_task = np.array([np.mean(m[tasks], axis=(0, 2)) for m in methods])
+        low, high = bootstrap_interval(per_seed)
+        summary[tasks] = {
+            "mean": float(per_seed.mean()),
+            "interval": [low, high],
+            "interquartile_mean_of_tasks": float(interquartile_mean(per_task)),
+            "per_seed": per_seed.tolist(),
+            "per_draw": means.tolist(),
+        }
+    return summary
+
+
+def _count_policies(counts: Sequence[int]) -> Cell:
+    fewest, most = min(counts), max(counts)
+    return Cell(str(fewest) if fewest == most else f"{fewest} to {most}")
+
+
+def _interval_cell(entry: Mapping[str, Any], form: str) -> Cell:
+    mean, low, high = (format(x, form) for x in (entry["mean"], *entry["interval"]))
+    return Cell(mean, f"[{low}, {high}]")
+
+
+def _tabulate_success(entries: Mapping[str, Any]) -> Table:
+    """One row a task, one column a method."""
+    methods = entries["methods"]
+    per_task = zip(*(m["success"]["per_task"] for m in methods.values()), strict=True)
+    rows = [
+        [task, *(f"{x:.1%}" for x in values)]
+        for task, values in zip(entries["task_names"], per_task, strict=True)
+    ]
+    return Table(["task", *methods], rows)
+
+
+def _list_groups(entries: Mapping[str, Any]) -> list[str]:
+    """Lines of Markdown: the estimated groups, and how certain they are."""
+    agreement, names = entries["agreement"], entries["task_names"]
+    lines = ["", "Estimated groups:", ""]
+    for seed, labels, nmi in zip(
+        entries["seeds"], entries["groups"], agreement["resamples"], strict=True
+    ):
+        groups = " | ".join(
+            ", ".join(name for name, x in zip(names, labels, strict=True) if x == group)
+            for group in range(max(labels) + 1)
+        )
+        certainty = "" if nmi is None else f" (bootstrap resamples: {nmi:.2f})"
+        lines.append(f"- seed {seed}: {groups}{certainty}")
+    if agreement["seeds"] is not None:
+        lines += [
+            "",
+            "Agreement (normalized mutual information, 1 for the same groups) between "
+            f"seeds: {agreement['seeds']:.2f}; by chance: {agreement['chance']:.2f}.",
+        ]
+    return lines

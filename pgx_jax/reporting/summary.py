@@ -1,0 +1,199 @@
+"""What a run found, in numbers: the mean return of every way of grouping."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pgx_jax.analysis import statistics
+from pgx_jax.reporting.tables import Cell, Table
+from pgx_jax.results import MethodResult, RunResults, order_by_group
+
+# Means that some runs have besides returns, and what columns call them.
+MEANS = {
+    "success": "success",
+    "sampled_return": "return, sampled",
+    "sampled_success": "success, sampled",
+}
+SHARES = ("success", "sampled_success")  # those of them that are shares of episodes
+ABSENT = "\N{EN DASH}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A mean return with its 95% interval.
+
+    Attributes:
+      mean: over draws, tasks and episodes.
+      low: lower end of the interval.
+      high: upper end of the interval.
+      by_draw: mean of every draw; [draws].
+      by_task: mean of every task; [tasks].
+    """
+
+    mean: float
+    low: float
+    high: float
+    by_draw: np.ndarray
+    by_task: np.ndarray
+
+    @property
+    def interval(self) -> str:
+        """Both ends in brackets, with as many decimals as the mean has."""
+        low, high = (format_number(x, self.mean) for x in (self.low, self.high))
+        return f"[{low}, {high}]"
+
+    @property
+    def cell(self) -> Cell:
+        """The mean and its interval."""
+        return Cell(format_number(self.mean), self.interval)
+
+    def overlaps(self, other: Estimate) -> bool:
+        """Whether the two intervals have a point in common."""
+        return self.low <= other.high and other.low <= self.high
+
+
+@dataclasses.dataclass(frozen=True)
+class MethodSummary:
+    """One way of grouping as tables and figures show it.
+
+    Attributes:
+      name: what it is called.
+      description: one sentence.
+      num_policies: policies of one draw.
+      source: return on the tasks trained on.
+      target: return on unseen tasks, or None.
+      nmi: with the planted groups, or None.
+      means: those of `MEANS` that were measured.
+      scalarized: the tasks' returns as one number, or None.
+    """
+
+    name: str
+    description: str
+    num_policies: int
+    source: Estimate
+    target: Estimate | None
+    nmi: float | None
+    means: dict[str, float]
+    scalarized: float | None
+
+
+def estimate_return(returns: ArrayLike) -> Estimate:
+    """Mean return and 95% bootstrap interval of a method.
+
+    Of a method that was trained once, the episodes of each task are resampled; of one
+    with several draws, the draws are, since they vary more than episodes do.
+
+    Args:
+      returns: [draws, tasks, episodes].
+    """
+    returns = np.asarray(returns, dtype=np.float64)
+    by_draw = returns.mean(axis=(1, 2))
+    samples = returns[0] if len(returns) == 1 else by_draw
+    low, high = statistics.bootstrap_interval(samples)
+    by_task = returns.mean(axis=(0, 2))
+    return Estimate(float(returns.mean()), low, high, by_draw, by_task)
+
+
+def summarize(results: RunResults) -> list[MethodSummary]:
+    """The methods of a run, in its order: first the one that the run is about."""
+    return [
+        _summarize_method(results, method, is_first=index == 0)
+        for index, method in enumerate(results.methods)
+    ]
+
+
+def methods_table(results: RunResults, methods: Sequence[MethodSummary]) -> Table:
+    """The table of a run that text, Markdown and page show.
+
+    Args:
+      results: of the run.
+      methods: what `summarize` returns of it.
+    """
+    columns = {
+        "method": [_name_cell(m) for m in methods],
+        "policies": [Cell(str(m.num_policies)) for m in methods],
+        "return [95% interval]": [m.source.cell for m in methods],
+    }
+    for name, title in MEANS.items():
+        if all(name in m.means for m in methods):
+            columns[title] = [_mean_cell(name, m.means[name]) for m in methods]
+    if any(m.target for m in methods):
+        title = "unseen tasks [95% interval]"
+        columns[title] = [m.target.cell if m.target else Cell(ABSENT) for m in methods]
+    if results.nmi:
+        columns["NMI"] = [Cell(_format_or_absent(m.nmi, ".2f")) for m in methods]
+    if results.scalarization:
+        title = results.scalarization.replace("_", " ").replace("tcheb", "Tcheb")
+        columns[title] = [Cell(_format_or_absent(m.scalarized, ".3f")) for m in methods]
+    return Table(list(columns), list(zip(*columns.values(), strict=True)))
+
+
+def summary_table(results: RunResults) -> str:
+    """`methods_table` as text for a terminal."""
+    return methods_table(results, summarize(results)).to_text()
+
+
+def single_policy(methods: Sequence[MethodSummary]) -> MethodSummary | None:
+    """The method that trains one policy for all tasks, if it was run."""
+    return next((m for m in methods[1:] if m.num_policies == 1), None)
+
+
+def headline(results: RunResults, methods: Sequence[MethodSummary]) -> str:
+    """What was found, in one or two sentences."""
+    num_groups = len(order_by_group(results.groups["estimated"]))
+    ours, single = methods[0].source, single_policy(methods)
+    found = f"{num_groups} group{'s' if num_groups != 1 else ''}"
+    text = (
+        f"{found} among {results.num_tasks} tasks. One policy per group returns "
+        f"{ours.cell} an episode"
+    )
+    if single is None:
+        return f"{text}."
+    text += f", against {single.source.cell} with one policy for all tasks"
+    return text + ("; the intervals overlap." if ours.overlaps(single.source) else ".")
+
+
+def format_number(value: float, scale: float | None = None) -> str:
+    """A number with as many decimals as one of size `scale` (its own size) deserves."""
+    size = abs(value if scale is None else scale)
+    decimals = 0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 1 else 3
+    return f"{value:.{decimals}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _summarize_method(
+    results: RunResults, method: MethodResult, *, is_first: bool
+) -> MethodSummary:
+    grouping = method.get("grouping", "estimated" if is_first else method["name"])
+    target, scalarized = method["target"], method.get("scalarized")
+    return MethodSummary(
+        name=method["name"],
+        description=method["description"],
+        num_policies=method["num_policies"],
+        source=estimate_return(method["source"]),
+        target=None if target is None else estimate_return(target),
+        nmi=results.nmi.get(grouping),
+        means={
+            name: float(np.mean(method[name]))
+            for name in MEANS
+            if method.get(name) is not None
+        },
+        scalarized=None if scalarized is None else float(np.mean(scalarized)),
+    )
+
+
+def _name_cell(method: MethodSummary) -> Cell:
+    draws = len(method.source.by_draw)
+    note = f"{method.description} {draws} draws." if draws > 1 else method.description
+    return Cell(method.name, note=note)
+
+
+def _mean_cell(name: str, mean: float) -> Cell:
+    return Cell(f"{mean:.1%}" if name in SHARES else format_number(mean))
+
+
+def _format_or_absent(value: float | None, form: str) -> str:
+    return ABSENT if value is None else format(value, form)

@@ -1,0 +1,282 @@
+"""The numbers that a run ends with, as plain data that a JSON file holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NotRequired, Self, TypedDict
+
+import numpy as np
+
+
+class LearningCurve(TypedDict):
+    """Returns of every task while a stage trains.
+
+    Attributes:
+      steps: environment steps per task; [updates].
+      returns: [updates][n], NaN where a task has finished no episode yet.
+      success: share of finished episodes in which success was met at any step, the
+        same way; left out where tasks do not report it.
+    """
+
+    steps: list[float]
+    returns: list[list[float]]
+    success: NotRequired[list[list[float]]]
+
+
+class MethodResult(TypedDict):
+    """What the policies of one way of grouping achieve.
+
+    Attributes:
+      name: as it is called in tables and figures.
+      description: one sentence.
+      num_policies: the number of policies trained (of each draw).
+      source: returns of the final policies on the tasks trained on;
+        [draws][n][episodes]. Methods that draw groups at random have several draws.
+      target: the same on unseen tasks; [draws][targets][episodes], or None.
+      grouping: its key in `RunResults.groups`; the name where left out.
+      scalarized: the tasks' returns made one number; [draws], or None.
+      success: share of episodes of the tasks trained on in which success was met at any
+        step; [draws][n], or None where tasks do not report it.
+      sampled_return: mean return where actions are sampled, `source` being that of the
+        most likely ones; [draws][n], or None where it was not asked for.
+      sampled_success: `success`, the same way.
+    """
+
+    name: str
+    description: str
+    num_policies: int
+    source: list[list[list[float]]]
+    target: list[list[list[float]]] | None
+    grouping: NotRequired[str]
+    scalarized: NotRequired[list[float] | None]
+    success: NotRequired[list[list[float]] | None]
+    sampled_return: NotRequired[list[list[float]] | None]
+    sampled_success: NotRequired[list[list[float]] | None]
+
+
+class Uncertainty(TypedDict):
+    """How far the affinity and the groups hold over bootstrap resamples.
+
+    Attributes:
+      lower: lower ends of the 95% intervals of U; [n][n].
+      upper: their upper ends; [n][n].
+      co_assignment: share of resamples that put two tasks in one group; [n][n].
+      nmi: of the groups of every resample with those found; [resamples].
+    """
+
+    lower: list[list[float]]
+    upper: list[list[float]]
+    co_assignment: list[list[float]]
+    nmi: list[float]
+
+
+class StageTiming(TypedDict):
+    """How long a stage took.
+
+    Attributes:
+      stage: its name.
+      seconds: wall time, compiling included.
+      env_steps: environment steps of all tasks together, or None where it takes none.
+    """
+
+    stage: str
+    seconds: float
+    env_steps: int | None
+
+
+@dataclasses.dataclass
+class RunResults:
+    """Everything that is reported about a run of n tasks, as plain data.
+
+    Arrays are turned into nested lists.
+
+    Attributes:
+      name: the task suite.
+      task_names: [n].
+      episode_length: steps after which an episode is cut.
+      seed: of the run.
+      affinity: U; [n][n].
+      affinity_method: the score that was averaged, as `task_affinity` names it.
+      pair_counts: number of subsets that hold both tasks; [n][n].
+      num_subsets: m.
+      subset_size: tasks in a subset.
+      relative_distance: of the adapted from the meta-policy's parameters,
+        |theta_S - theta*| / |theta*| over subsets; with keys "median" and "max".
+      converged_share: of the regressions that reached their tolerance, in [0, 1].
+      groups: labels [n] by method; "estimated" must be among them, "planted" are those
+        known beforehand.
+      methods: the first one is the method reported on, the others are what it is
+        compared with.
+      learning_curves: by stage.
+      timings: in the order of the stages.
+      nmi: normalized mutual information with the planted groups, by method as in
+        `groups`.
+      uncertainty: of the affinity and the groups, or None where there are no resamples.
+      scalarization: how tasks that are objectives are made one number; "" for not.
+      config: nested settings.
+      device: what the run ran on.
+      versions: of the libraries.
+      commit: of the code.
+      command: that started the run.
+      resumed: whether it was interrupted and resumed.
+
+    Raises:
+      ValueError: if lengths do not fit together; the message names the field.
+    """
+
+    name: str
+    task_names: list[str]
+    episode_length: int
+    seed: int
+    affinity: list[list[float]]
+    affinity_method: str
+    pair_counts: list[list[int]]
+    num_subsets: int
+    subset_size: int
+    relative_distance: dict[str, float]
+    converged_share: float
+    groups: dict[str, list[int]]
+    methods: list[MethodResult]
+    learning_curves: dict[str, LearningCurve]
+    timings: list[StageTiming]
+    nmi: dict[str, float] = dataclasses.field(default_factory=dict)
+    uncertainty: Uncertainty | None = None
+    scalarization: str = ""
+    config: dict[str, Any] = dataclasses.field(default_factory=dict)
+    device: str = ""
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)
+    commit: str | None = None
+    command: str = ""
+    resumed: bool = False
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            setattr(self, field.name, _plain(getattr(self, field.name)))
+        _validate(self)
+
+    @property
+    def num_tasks(self) -> int:
+        """The number of source tasks, n."""
+        return len(self.task_names)
+
+    def to_json(self, path: str | os.PathLike[str]) -> None:
+        """Writes everything to a JSON file, NaN as null."""
+        text = json.dumps(_without_nan(dataclasses.asdict(self)), allow_nan=False)
+        Path(path).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_json(cls, path: str | os.PathLike[str]) -> Self:
+        """Reads what `to_json` wrote."""
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data.pop("max_return", None)  # of earlier versions; never used
+        for name in ("affinity", "learning_curves", "relative_distance", "nmi"):
+            data[name] = _with_nan(data[name])
+        return cls(**data)
+
+
+def order_by_group(labels: Sequence[int]) -> list[list[int]]:
+    """The tasks of every group, groups in the order of their first task."""
+    members: dict[int, list[int]] = {}
+    for task, label in enumerate(labels):
+        members.setdefault(int(label), []).append(task)
+    return list(members.values())
+
+
+def _plain(value: Any) -> Any:
+    """The same with arrays and tuples as lists and NumPy's scalars as Python's."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if hasattr(value, "tolist"):
+        return np.asarray(value).tolist()
+    return value
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nan(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _with_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _with_nan(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_with_nan(entry) for entry in value]
+    return math.nan if value is None else value
+
+
+def _check_shape(field: str, value: Any, shape: tuple[int | None, ...]) -> np.ndarray:
+    """The value as an array of that shape, None standing for any positive length."""
+    allowed = ", ".join("any" if size is None else str(size) for size in shape)
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        message = f"{field} must be numbers of shape ({allowed}), got rows that differ"
+        raise ValueError(message) from error
+    fits = len(array.shape) == len(shape) and all(
+        size > 0 if wanted is None else size == wanted
+        for size, wanted in zip(array.shape, shape, strict=True)
+    )
+    if not fits:
+        raise ValueError(f"{field} must have shape ({allowed}), got {array.shape}")
+    return array
+
+
+def _validate(results: RunResults) -> None:
+    num_tasks = results.num_tasks
+    if num_tasks < 2:
+        raise ValueError(f"task_names must name at least 2 tasks, got {num_tasks}")
+    affinity = _check_shape("affinity", results.affinity, (num_tasks, num_tasks))
+    if not np.all(np.isfinite(affinity[~np.eye(num_tasks, dtype=bool)])):
+        raise ValueError("affinity must be finite off the diagonal")
+    _check_shape("pair_counts", results.pair_counts, (num_tasks, num_tasks))
+    if missing := {"median", "max"} - set(results.relative_distance):
+        raise ValueError(f"relative_distance lacks {sorted(missing)}")
+    if results.uncertainty is not None:
+        for name in ("lower", "upper", "co_assignment"):
+            field = f"uncertainty[{name!r}]"
+            _check_shape(field, results.uncertainty[name], (num_tasks, num_tasks))
+        _check_shape("uncertainty['nmi']", results.uncertainty["nmi"], (None,))
+    if "estimated" not in results.groups:
+        raise ValueError(f'groups must hold "estimated", got {sorted(results.groups)}')
+    for name, labels in results.groups.items():
+        _check_shape(f"groups[{name!r}]", labels, (num_tasks,))
+    for stage, curve in results.learning_curves.items():
+        _validate_curve(f"learning_curves[{stage!r}]", curve, num_tasks)
+    if not results.methods:
+        raise ValueError("methods must not be empty")
+    for index, method in enumerate(results.methods):
+        _validate_method(f"methods[{index}]", method, num_tasks)
+
+
+def _validate_curve(field: str, curve: LearningCurve, num_tasks: int) -> None:
+    steps = _check_shape(f"{field}['steps']", curve["steps"], (None,))
+    shape = (len(steps), num_tasks)
+    _check_shape(f"{field}['returns']", curve["returns"], shape)
+    if "success" in curve:
+        _check_shape(f"{field}['success']", curve["success"], shape)
+
+
+def _validate_method(field: str, method: MethodResult, num_tasks: int) -> None:
+    source = _check_shape(
+        f"{field}['source']", method["source"], (None, num_tasks, None)
+    )
+    for name in ("success", "sampled_return", "sampled_success"):
+        if method.get(name) is not None:
+            _check_shape(f"{field}[{name!r}]", method[name], (len(source), num_tasks))
+    returns = {"source": source}
+    if method["target"] is not None:
+        shape = (len(source), None, None)
+        returns["target"] = _check_shape(f"{field}['target']", method["target"], shape)
+    for name, array in returns.items():
+        if not np.all(np.isfinite(array)):
+            raise ValueError(f"{field}[{name!r}] must be finite")
