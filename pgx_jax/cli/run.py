@@ -33,7 +33,7 @@ def _run(argv: list[str]) -> None:
     quiet()
     from pgx_jax.config import PipelineConfig
     from pgx_jax.pipeline import TrainingDiverged, run_pipeline
-    from pgx_jax.report import summary_table
+    from pgx_jax.reporting.summary import summary_table
 
     try:
         config = PipelineConfig.from_dict(_CONFIG.value.to_dict())
