@@ -105,11 +105,12 @@ def estimate_subsets(
 
     Args:
       log_prob_fn: `log_prob_fn(params, observation, action) -> log-probability`, of one
-        transition or of a batch.
+        transition or of a batch. The program is compiled once for it, so that a new
+        lambda, or a new bound method of a new object, compiles anew.
       params: theta*, any pytree of float arrays.
       batch: transitions of n tasks, collected under theta*.
       subsets: 0/1 matrix [m, n]. Outside of jit a subset that comes several times is
-        solved and scored once.
+        solved and scored once, unless few do.
       key: draws the projection, the split into fitted and held-out transitions, and
         what the evaluator and the resamples draw.
       dim: d, the projected dimension; None for no projection, which is exact and takes

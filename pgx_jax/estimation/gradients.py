@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -12,6 +14,7 @@ from pgx_jax.estimation.checks import (
     check_values,
 )
 from pgx_jax.estimation.projection import LogProbFn, PyTree, single_log_prob
+from pgx_jax.estimation.sharding import call_with_auto_axes
 from pgx_jax.types import Transitions
 
 
@@ -21,7 +24,8 @@ def task_gradients(
     """The mean policy gradient of every task, mean over t of A_t grad log pi(a_t|s_t).
 
     Args:
-      log_prob_fn: `log_prob_fn(params, observation, action) -> log-probability`.
+      log_prob_fn: `log_prob_fn(params, observation, action) -> log-probability`; the
+        program is compiled once for it, so that a new lambda compiles anew.
       params: pytree of p numbers in all.
       batch: transitions of n tasks.
 
@@ -35,10 +39,16 @@ def task_gradients(
     check_callable("log_prob_fn", log_prob_fn)
     params, batch = as_params(params), as_transitions(batch)
     check_values(params, batch._replace(mask=None)._asdict(), batch.mask)
+    function = functools.partial(_task_gradients, log_prob_fn)
+    return call_with_auto_axes(function, (params, batch))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _task_gradients(log_prob_fn, params: PyTree, batch: Transitions) -> jax.Array:
     first_task = jax.tree.map(lambda x: x[0], (batch.observation, batch.action))
     log_prob = single_log_prob(log_prob_fn, params, *first_task)
     weight = batch.advantage
-    valid = jnp.asarray(batch.valid)
+    valid = batch.valid
     weight = jnp.where(valid, weight, 0.0) / jnp.maximum(valid.sum(1, keepdims=True), 1)
 
     def gradient(observation, action, task_weight):

@@ -19,6 +19,8 @@ Sources: PolicyGradEx (arXiv 2511.12779), section 3; Boehning and Lindsay,
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -35,7 +37,8 @@ from pgx_jax.estimation.checks import (
     describe,
 )
 from pgx_jax.estimation.projection import BLOCK_ELEMENTS, map_blocks
-from pgx_jax.estimation.subsets import as_subsets, pad_rows
+from pgx_jax.estimation.sharding import call_with_auto_axes
+from pgx_jax.estimation.subsets import as_subsets, pad_rows, round_up
 
 # For features of unit mean square (or a mean squared norm of 400) and weights of unit
 # mean.
@@ -162,11 +165,19 @@ def solve_regressions(
             )
     check_values(None, {"features": features, "advantage": advantage}, mask)
     plan = plan_blocks(subsets, features.shape, subset_block)
+    arrays = (features, advantage, mask, subsets, initial, l2, tolerance)
+    return call_with_auto_axes(functools.partial(_solve, plan, max_iterations), arrays)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _solve(
+    plan, max_iterations, features, advantage, mask, subsets, initial, l2, tolerance
+) -> RegressionSolution:
     # In TF32, the default of recent GPUs, the gradient norm stalls near 3e-4.
     with jax.default_matmul_precision("highest"):
         return solve_planned(
             task_statistics(features, advantage, mask),
-            jnp.asarray(subsets),
+            subsets,
             plan,
             l2=l2,
             initial=initial,
@@ -180,8 +191,8 @@ class BlockPlan(NamedTuple):
 
     Attributes:
       block: subsets solved at once.
-      most_subsets: the most subsets of a block that hold one task.
-      most_tasks: the most tasks in a subset.
+      most_subsets: at least the most subsets of a block that hold one task.
+      most_tasks: at least the most tasks in a subset.
     """
 
     block: int
@@ -235,7 +246,15 @@ def plan_blocks(
         ):
             block = -(-block // 2)
     block = min(block, shard)
-    return BlockPlan(block, most_subsets(block), most_tasks)
+    # One more than where all tasks are in equally many, as draws of `sample_subsets`
+    # have it, so that another draw needs no other program; coarse steps for others.
+    most = most_subsets(block)
+    balanced = math.ceil(values.mean() * block) + 1
+    if most > balanced:
+        balanced = round_up(most, 4)
+    return BlockPlan(
+        block, min(block, balanced), min(num_tasks, round_up(most_tasks, 8))
+    )
 
 
 def solve_planned(

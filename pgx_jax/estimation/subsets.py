@@ -95,33 +95,39 @@ def pair_counts(subsets: jax.Array) -> jax.Array:
 
 
 def distinct_subsets(subsets: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """The different rows of a matrix, filled up with copies of the first one.
+    """The different rows of a matrix, where that saves a quarter of them or more.
 
-    Their number is rounded up, so that draws of about as many share a program.
+    Unless they are all that there are of their sizes, their number depends on the draw;
+    it is then rounded up by rows that come twice, so that draws share a program.
 
     Args:
       subsets: bool [m, n].
 
     Returns:
       The rows in the order in which they first come, bool [r, n], and the place of
-      every given row among them, int32 [m]; or the rows as given and None, where r
-      would not be less than m.
+      every given row among them, int32 [m]; or the rows as given and None.
     """
     _, first, place = np.unique(
         np.packbits(subsets, axis=1), axis=0, return_index=True, return_inverse=True
     )
-    length = round_up(len(first))
-    if length >= len(subsets):
+    num_rows, num_tasks = subsets.shape
+    sizes = np.unique(subsets.sum(axis=1)).tolist()
+    length = len(first)
+    if length < sum(math.comb(num_tasks, size) for size in sizes):
+        length = round_up(length, 4)
+        if length > 0.75 * num_rows:
+            return subsets, None
+    if length == num_rows:
         return subsets, None
     order = np.argsort(first)
     rank = np.argsort(order)
-    rows = pad_rows(subsets[first[order]], length)
+    rows = np.resize(subsets[first[order]], (length, num_tasks))
     return rows, rank[place.reshape(-1)].astype(np.int32)
 
 
-def round_up(size: int) -> int:
-    """The next of sizes that are at most an eighth apart; sizes up to 16 are all."""
-    step = 1 << max(0, (size - 1).bit_length() - 4)
+def round_up(size: int, parts: int) -> int:
+    """The next of sizes of which there are `parts` in every doubling."""
+    step = max(1, 2 ** (size - 1).bit_length() // (2 * parts))
     return -(-size // step) * step
 
 

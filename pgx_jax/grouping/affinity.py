@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from numbers import Integral
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pgx_jax.estimation.sharding import call_with_auto_axes
 from pgx_jax.estimation.subsets import check_coverage, pair_counts
 from pgx_jax.types import Affinity, SubsetEstimates
 
@@ -72,6 +74,16 @@ def task_affinity(
         if score == "transfer_gain":
             _check_singletons(estimates.subsets)
         _check_scores(estimates)
+    static = (score, symmetric, num_resamples)
+    return call_with_auto_axes(functools.partial(_affinity, static), (estimates, key))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _affinity(
+    static: tuple[str, bool, int], estimates: SubsetEstimates, key: jax.Array | None
+) -> Affinity:
+    """`task_affinity` with its static arguments in a tuple."""
+    score, symmetric, num_resamples = static
     # As constants of the program, XLA would count pairs while compiling, for minutes.
     subsets = jax.lax.optimization_barrier(jnp.asarray(estimates.subsets))
     member = subsets.astype(jnp.float32)

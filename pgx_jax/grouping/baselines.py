@@ -10,6 +10,7 @@ import numpy as np
 
 from pgx_jax.estimation.gradients import task_gradients
 from pgx_jax.estimation.projection import LogProbFn, PyTree
+from pgx_jax.estimation.sharding import call_with_auto_axes
 from pgx_jax.grouping.clustering import check_num_groups, number_labels
 from pgx_jax.types import Affinity, Grouping, Transitions
 
@@ -81,17 +82,24 @@ def gradient_similarity(
       Cosines; float32 [n, n]. `pair_counts` is 1 throughout.
     """
     if center_features:
-        batch = batch._replace(advantage=_center(batch))
+        advantage = call_with_auto_axes(_center, (batch.advantage, batch.mask))
+        batch = batch._replace(advantage=advantage)
     gradients = task_gradients(log_prob_fn, params, batch)
-    norm = jnp.linalg.norm(gradients, axis=1, keepdims=True)
-    unit = gradients / jnp.where(norm > 0, norm, 1.0)
-    with jax.default_matmul_precision("highest"):
-        matrix = unit @ unit.T
+    matrix = call_with_auto_axes(_cosines, (gradients,))
     return Affinity(matrix=matrix, pair_counts=jnp.ones(matrix.shape, jnp.int32))
 
 
-def _center(batch: Transitions) -> jax.Array:
+@jax.jit
+def _cosines(gradients: jax.Array) -> jax.Array:
+    norm = jnp.linalg.norm(gradients, axis=1, keepdims=True)
+    unit = gradients / jnp.where(norm > 0, norm, 1.0)
+    with jax.default_matmul_precision("highest"):
+        return unit @ unit.T
+
+
+@jax.jit
+def _center(advantage: jax.Array, mask: jax.Array | None) -> jax.Array:
     """Advantages less the mean of each task's valid ones; [n, N]."""
-    advantage, valid = jnp.asarray(batch.advantage), jnp.asarray(batch.valid)
+    valid = jnp.ones(advantage.shape, bool) if mask is None else mask
     total = jnp.where(valid, advantage, 0.0).sum(axis=1, keepdims=True)
     return advantage - total / jnp.maximum(valid.sum(axis=1, keepdims=True), 1)
