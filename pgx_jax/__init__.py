@@ -29,6 +29,7 @@ from pgx_jax.grouping.baselines import gradient_similarity, random_grouping
 from pgx_jax.grouping.clustering import cluster_tasks, grouping_stability
 from pgx_jax.grouping.plots import plot_affinity
 from pgx_jax.grouping.task_groups import TaskGroups, group_tasks
+from pgx_jax.grouping.partition_search import best_partition
 from pgx_jax.types import (
     Affinity,
     Grouping,
@@ -52,6 +53,7 @@ __all__ = [
     "TaskGroups",
     "Transitions",
     "back_project",
+    "best_partition",
     "cluster_tasks",
     "estimate_subsets",
     "gradient_similarity",

@@ -1,0 +1,400 @@
+"""The partition of tasks whose groups have the highest scores, with no detour by pairs.
+
+A partition is worth the sum over tasks i of f_i(group of i). Up to 16 tasks it is found
+exactly, by a dynamic program over subsets; beyond, by local search from several starts,
+which asks for the scores of the subsets that it comes by, many at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from numbers import Integral
+from typing import Protocol
+
+import jax
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pgx_jax.analysis.partitions import (
+    MOST_TASKS,
+    all_subsets,
+    best_partitions,
+    encode_subsets,
+)
+from pgx_jax.grouping.clustering import number_labels
+from pgx_jax.types import Grouping
+
+SubsetScorer = Callable[[np.ndarray], ArrayLike]
+# What a change must add, relative to the value, to be more than rounding.
+TOLERANCE = 1e-9
+SMALLEST_BATCH = 64
+
+
+class ScoredSubsets(Protocol):
+    """The scores f_i(S) of m subsets of n tasks: an estimate, or the truth.
+
+    `subsets` is a 0/1 matrix [m, n], `scores` float [m, n], looked at for members only.
+    """
+
+    subsets: jax.Array | np.ndarray
+    scores: jax.Array | np.ndarray
+
+
+def best_partition(
+    estimates: ScoredSubsets | SubsetScorer,
+    num_groups: int | None = None,
+    *,
+    num_tasks: int | None = None,
+    starts: Sequence[ArrayLike] = (),
+    num_starts: int = 4,
+    num_kicks: int = 8,
+    batch_size: int = 4096,
+    seed: int = 0,
+) -> Grouping:
+    """Finds the partition with the largest sum over tasks i of f_i(group of i).
+
+    Up to 16 tasks the result is the best one. Beyond, it is the best that local search
+    comes by: single tasks move to other groups, then two tasks swap, and groups merge
+    and split, for as long as the sum grows; at a local optimum a merge and a split at
+    random kick it out. It starts from tasks that merge one pair of groups at a time,
+    from partitions at random, and from those given.
+
+    Args:
+      estimates: `subsets` [m, n] and `scores` [m, n], higher is better; or a function
+        from subsets, bool [b, n], to their scores, [b, n], which is called with 64,
+        128, ..., `batch_size` subsets, so that it compiles a few times at most.
+      num_groups: k in 1..n; None for the number with the largest sum, the smaller one
+        of equals.
+      num_tasks: n, where `estimates` is a function.
+      starts: further partitions that local search starts from, such as the groups of
+        `cluster_tasks`; labels [n] of each, of k groups where k is given.
+      num_starts: partitions at random that local search starts from.
+      num_kicks: kicks from each local optimum.
+      batch_size: most subsets that a function is asked for at once; a power of 2.
+      seed: of the local search.
+
+    Returns:
+      The groups; `objective` is the sum, and `bound` the same where it is exact.
+
+    Raises:
+      ValueError: a score of a member is not finite, a subset that some partition into k
+        groups has is missing, `num_groups` is not an integer in 1..n, or another
+        argument is out of range; the message names it.
+    """
+    if batch_size < SMALLEST_BATCH or batch_size & (batch_size - 1):
+        raise ValueError(
+            f"batch_size must be a power of 2 of at least {SMALLEST_BATCH}, got "
+            f"{batch_size}"
+        )
+    for name, value in (("num_starts", num_starts), ("num_kicks", num_kicks)):
+        if value < 0:
+            raise ValueError(f"{name} must not be negative, got {value}")
+    num_tasks = _count_tasks(estimates, num_tasks)
+    _check_num_groups(num_groups, num_tasks)
+    asked = estimates if callable(estimates) else None
+    totals = _Totals(asked, num_tasks, batch_size)
+    if asked is None:
+        totals.add(np.asarray(estimates.subsets), np.asarray(estimates.scores))
+    if num_tasks <= MOST_TASKS:
+        return _exact(totals, num_tasks, num_groups)
+    if asked is None:
+        raise ValueError(
+            f"estimates of {num_tasks} tasks cannot hold every subset, as those of at "
+            f"most {MOST_TASKS} tasks can; pass a function that scores subsets when "
+            "asked"
+        )
+    search = _Search(totals, num_tasks, num_groups, np.random.default_rng(seed))
+    found = []
+    for labels in search.starts(starts, num_starts):
+        found.append(search.improve(labels))
+        for _ in range(num_kicks):
+            found[-1] = max(
+                found[-1],
+                search.improve(search.kick(found[-1][1])),
+                key=lambda x: x[0],
+            )
+    objective, labels = max(found, key=lambda x: x[0])
+    labels = number_labels(labels)
+    return Grouping(labels, int(labels.max()) + 1, objective=float(objective))
+
+
+class _Totals:
+    """The sum of f_i(S) over the tasks of S, of every subset that was asked for."""
+
+    def __init__(self, function: SubsetScorer | None, num_tasks: int, batch_size: int):
+        self.function = function
+        self.num_tasks = num_tasks
+        self.batch_size = batch_size
+        # By the bits of the subset; the empty one, of a group that is gone, is worth 0.
+        self.known: dict[bytes, float] = {bytes(-(-num_tasks // 8)): 0.0}
+
+    def add(self, subsets: np.ndarray, scores: np.ndarray) -> None:
+        """Keeps the totals of scores, [b, n] both."""
+        if scores.shape != subsets.shape:
+            raise ValueError(
+                f"scores must have the shape of subsets, {subsets.shape}, got "
+                f"{scores.shape}"
+            )
+        member = subsets.astype(bool)
+        bad = np.argwhere(~np.isfinite(scores) & member)
+        if len(bad):
+            row, task = bad[0]
+            raise ValueError(
+                f"scores must be finite for members; that of task {task} in subset "
+                f"{np.flatnonzero(member[row]).tolist()} is {scores[row, task]}"
+            )
+        values = np.where(member, scores, 0.0).sum(axis=1, dtype=np.float64)
+        self.known.update(zip(_pack(member), values.tolist(), strict=True))
+
+    def __call__(self, groups: np.ndarray) -> np.ndarray:
+        """The totals of groups, bool [..., n]; float64 [...]."""
+        flat = groups.reshape(-1, self.num_tasks)
+        keys = _pack(flat)
+        unknown = {key: row for row, key in enumerate(keys) if key not in self.known}
+        rows = np.fromiter(unknown.values(), int, len(unknown))
+        for start in range(0, len(rows), self.batch_size):
+            part = flat[rows[start : start + self.batch_size]]
+            size = max(SMALLEST_BATCH, 1 << (len(part) - 1).bit_length())
+            scores = np.asarray(self.function(np.resize(part, (size, self.num_tasks))))
+            if scores.shape != (size, self.num_tasks):
+                raise ValueError(
+                    "estimates must return scores of the shape of the subsets, "
+                    f"{(size, self.num_tasks)}, got {scores.shape}"
+                )
+            self.add(part, scores[: len(part)])
+        values = np.fromiter((self.known[key] for key in keys), float, len(keys))
+        return values.reshape(groups.shape[:-1])
+
+
+def _exact(totals: _Totals, num_tasks: int, num_groups: int | None) -> Grouping:
+    subsets = all_subsets(num_tasks)
+    if totals.function is not None:
+        if num_groups is not None:
+            largest = num_tasks - num_groups + 1
+            subsets = subsets[subsets.sum(axis=1) <= largest]
+        totals(subsets)
+    table = np.full(2**num_tasks, np.nan)
+    codes = encode_subsets(subsets)
+    known = (totals.known.get(key, np.nan) for key in _pack(subsets))
+    table[codes] = np.fromiter(known, float, len(codes))
+    found = best_partitions(table, num_groups)
+    values = {
+        k: sum(table[encode_subsets(labels == g)] for g in range(k))
+        for k, labels in found.items()
+    }
+    slack = TOLERANCE * max(1.0, np.nanmax(np.abs(table[codes])))
+    k = min(k for k, value in values.items() if value >= max(values.values()) - slack)
+    value = float(values[k])
+    return Grouping(found[k].astype(np.int32), k, objective=value, bound=value)
+
+
+class _Search:
+    """Local search over partitions, given as labels [n] of groups 0..k-1."""
+
+    def __init__(self, totals, num_tasks, num_groups, rng):
+        self.totals: _Totals = totals
+        self.num_tasks: int = num_tasks
+        self.num_groups: int | None = num_groups
+        self.rng: np.random.Generator = rng
+
+    def starts(self, given: Sequence[ArrayLike], num_random: int) -> list[np.ndarray]:
+        """Agglomeration, what was given, and partitions at random."""
+        starts = [self._agglomerate()]
+        for labels in given:
+            labels = np.asarray(labels)
+            if labels.shape != (self.num_tasks,):
+                raise ValueError(
+                    f"starts must be labels of shape [n] = [{self.num_tasks}], got "
+                    f"{list(labels.shape)}"
+                )
+            labels = number_labels(labels)
+            if self.num_groups not in (None, labels.max() + 1):
+                raise ValueError(
+                    f"starts must have num_groups = {self.num_groups} groups, got one "
+                    f"of {labels.max() + 1}"
+                )
+            starts.append(labels)
+        usual = int(starts[0].max()) + 1
+        for _ in range(num_random):
+            order = self.rng.permutation(self.num_tasks)
+            labels = np.empty(self.num_tasks, int)
+            labels[order] = np.arange(self.num_tasks) % usual
+            starts.append(labels)
+        return starts
+
+    def improve(self, labels: np.ndarray) -> tuple[float, np.ndarray]:
+        """The local optimum that a partition leads to, and its value."""
+        labels = number_labels(labels)
+        steps = [self._move, self._swap]
+        if self.num_groups is None:
+            steps = [self._move, self._merge, self._split, self._swap]
+        while True:
+            for step in steps:
+                better = step(labels)
+                if better is not None:
+                    labels = number_labels(better)
+                    break
+            else:
+                return float(self.totals(_members(labels)).sum()), labels
+
+    def kick(self, labels: np.ndarray) -> np.ndarray:
+        """Merges two groups at random and splits one at random."""
+        k = int(labels.max()) + 1
+        if k < 2:
+            return labels
+        new = labels.copy()
+        first, second = self.rng.permutation(k)[:2]
+        new[new == second] = first
+        sizes = np.bincount(new, minlength=k)
+        group = self.rng.choice(np.flatnonzero(sizes >= 2))
+        tasks = self.rng.permutation(np.flatnonzero(new == group))
+        new[tasks[: self.rng.integers(1, len(tasks))]] = second
+        return new
+
+    def _move(self, labels: np.ndarray) -> np.ndarray | None:
+        """Moves single tasks to other groups, or to a new one where k is free."""
+        groups = _members(labels)
+        if self.num_groups is None:
+            groups = np.concatenate([groups, np.zeros((1, self.num_tasks), bool)])
+        task = np.eye(self.num_tasks, dtype=bool)
+        total = self.totals(groups)
+        left = self.totals(groups[labels] & ~task) - total[labels]
+        gain = left[:, None] + self.totals(groups | task[:, None]) - total
+        gain[np.arange(self.num_tasks), labels] = -np.inf
+        if self.num_groups is not None:
+            gain[groups.sum(axis=1)[labels] == 1] = -np.inf
+        return self._apply(
+            labels,
+            gain,
+            lambda i, h: (labels[i], h),
+            lambda new, i, h: new.__setitem__(i, h),
+        )
+
+    def _swap(self, labels: np.ndarray) -> np.ndarray | None:
+        """Swaps two tasks of different groups."""
+        groups = _members(labels)
+        first, second = np.nonzero(np.triu(labels[:, None] != labels, 1))
+        task = np.eye(self.num_tasks, dtype=bool)
+        total = self.totals(groups)[labels]
+        exchanged = task[first] | task[second]
+        gain = np.full((self.num_tasks, self.num_tasks), -np.inf)
+        gain[first, second] = (
+            self.totals(groups[labels[first]] ^ exchanged)
+            + self.totals(groups[labels[second]] ^ exchanged)
+            - total[first]
+            - total[second]
+        )
+        return self._apply(
+            labels,
+            gain,
+            lambda i, j: (labels[i], labels[j]),
+            lambda new, i, j: new.__setitem__([i, j], labels[[j, i]]),
+        )
+
+    def _merge(self, labels: np.ndarray) -> np.ndarray | None:
+        """Merges two groups."""
+        groups = _members(labels)
+        return self._apply(
+            labels,
+            self._merge_gains(groups),
+            lambda g, h: (g, h),
+            lambda new, g, h: new.__setitem__(labels == h, g),
+        )
+
+    def _split(self, labels: np.ndarray) -> np.ndarray | None:
+        """Splits a group in two: at random, for single tasks leave by moves."""
+        groups = _members(labels)
+        coins = self.rng.random((len(groups), 16, self.num_tasks)) < 0.5
+        parts = groups[:, None] & coins
+        gain = self.totals(parts) + self.totals(groups[:, None] & ~coins)
+        gain = gain - self.totals(groups)[:, None]
+        return self._apply(
+            labels,
+            gain,
+            lambda g, c: (g,),
+            lambda new, g, c: new.__setitem__(parts[g, c], new.max() + 1),
+        )
+
+    def _merge_gains(self, groups: np.ndarray) -> np.ndarray:
+        total = self.totals(groups)
+        gain = np.full((len(groups), len(groups)), -np.inf)
+        first, second = np.triu_indices(len(groups), 1)
+        merged = self.totals(groups[first] | groups[second])
+        gain[first, second] = merged - total[first] - total[second]
+        return gain
+
+    def _agglomerate(self) -> np.ndarray:
+        """Merges the pair of groups that gains most, until k groups are left.
+
+        Where k is free, the best partition on the way down to one group.
+        """
+        labels = np.arange(self.num_tasks)
+        best, best_value = labels, float(self.totals(_members(labels)).sum())
+        for k in range(self.num_tasks - 1, (self.num_groups or 1) - 1, -1):
+            gain = self._merge_gains(_members(labels))
+            first, second = np.unravel_index(np.argmax(gain), gain.shape)
+            labels = number_labels(np.where(labels == second, first, labels))
+            value = float(self.totals(_members(labels)).sum())
+            if value >= best_value or k == self.num_groups:
+                best, best_value = labels, value
+        return best
+
+    def _apply(self, labels, gain, groups_of, change) -> np.ndarray | None:
+        """Makes all changes that gain, best first, whose groups no other has touched.
+
+        Args:
+          labels: int [n].
+          gain: of every change; [a, b].
+          groups_of: the groups that change (a, b) touches.
+          change: makes change (a, b) to new labels, in place.
+        """
+        scale = max(1.0, float(np.abs(self.totals(_members(labels))).sum()))
+        order = np.argsort(-gain, axis=None, kind="stable")
+        order = order[: int(np.sum(gain > TOLERANCE * scale))]
+        if not order.size:
+            return None
+        new, touched = labels.copy(), set()
+        for a, b in zip(*np.unravel_index(order, gain.shape), strict=True):
+            groups = set(groups_of(a, b))
+            if not groups & touched:
+                touched |= groups
+                change(new, a, b)
+        return new
+
+
+def _members(labels: np.ndarray) -> np.ndarray:
+    """The groups of labels 0..k-1 as a matrix; bool [k, n]."""
+    return labels == np.arange(labels.max() + 1)[:, None]
+
+
+def _pack(subsets: np.ndarray) -> list[bytes]:
+    return [row.tobytes() for row in np.packbits(subsets, axis=-1)]
+
+
+def _count_tasks(estimates: ScoredSubsets | SubsetScorer, num_tasks: int | None) -> int:
+    if callable(estimates):
+        if num_tasks is None or num_tasks < 1:
+            raise ValueError(
+                "num_tasks must be the number of tasks where estimates is a function, "
+                f"got {num_tasks}"
+            )
+        return num_tasks
+    shape = np.shape(estimates.subsets)
+    if len(shape) != 2 or 0 in shape:
+        raise ValueError(f"subsets must have shape [m, n], got {shape}")
+    if num_tasks not in (None, shape[1]):
+        raise ValueError(
+            f"num_tasks must be that of subsets, {shape[1]}, or None, got {num_tasks}"
+        )
+    return shape[1]
+
+
+def _check_num_groups(num_groups: int | None, num_tasks: int) -> None:
+    if num_groups is None:
+        return
+    if isinstance(num_groups, bool) or not isinstance(num_groups, Integral):
+        raise ValueError(f"num_groups must be an integer or None, got {num_groups!r}")
+    if not 1 <= num_groups <= num_tasks:
+        raise ValueError(
+            f"num_groups must be in 1..n = 1..{num_tasks}, got {num_groups}"
+        )
