@@ -27,9 +27,9 @@ from pgx_jax.estimation.subsets import pair_counts, sample_subsets
 from pgx_jax.grouping.affinity import task_affinity
 from pgx_jax.grouping.baselines import gradient_similarity, random_grouping
 from pgx_jax.grouping.clustering import cluster_tasks, grouping_stability
+from pgx_jax.grouping.partition_search import best_partition
 from pgx_jax.grouping.plots import plot_affinity
 from pgx_jax.grouping.task_groups import TaskGroups, group_tasks
-from pgx_jax.grouping.partition_search import best_partition
 from pgx_jax.types import (
     Affinity,
     Grouping,

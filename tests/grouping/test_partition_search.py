@@ -93,7 +93,7 @@ def planted(num_tasks, num_groups, noise, seed=0):
     pair = np.where(labels[:, None] == labels, 1.0, -1.0)
     pair += noise * rng.normal(size=pair.shape)
     np.fill_diagonal(pair, 0.0)
-    return lambda subsets: subsets * (subsets @ pair.T), labels
+    return lambda subsets: subsets * (subsets.astype(float) @ pair.T), labels
 
 
 @pytest.mark.parametrize("given", [True, False])
