@@ -3,10 +3,11 @@
     python experiments/aggregate.py --output=experiments/results/cartpole \
         runs/cartpole_0 runs/cartpole_1 runs/cartpole_2
 
-Writes OUTPUT.json and OUTPUT.md. Intervals are 95% bootstrap intervals of the mean,
-which resample seeds, and draws with them. The page ends with each seed's groups and
-how far seeds agree on them. With --curves also a figure, OUTPUT_learning_curves.png: a
-panel a task, a line a seed.
+Writes OUTPUT.json and OUTPUT.md. Intervals are 95% t intervals of the mean over seeds,
+of which there are few; random draws are averaged within a seed. Methods of one seed
+share its meta-policy, so that they are compared by their differences within seeds. The
+page ends with each seed's groups and how far seeds agree on them. With --curves also a
+figure, OUTPUT_learning_curves.png: a panel a task, a line a seed.
 """
 
 from __future__ import annotations

@@ -45,6 +45,8 @@ class MethodResult(TypedDict):
       sampled_return: mean return where actions are sampled, `source` being that of the
         most likely ones; [draws][n], or None where it was not asked for.
       sampled_success: `success`, the same way.
+      env_steps: environment steps behind the policies of one draw, over all tasks, by
+        stage; evaluation is no part of it.
     """
 
     name: str
@@ -53,6 +55,7 @@ class MethodResult(TypedDict):
     source: list[list[list[float]]]
     target: list[list[list[float]]] | None
     grouping: NotRequired[str]
+    env_steps: NotRequired[dict[str, int]]
     scalarized: NotRequired[list[float] | None]
     success: NotRequired[list[list[float]] | None]
     sampled_return: NotRequired[list[list[float]] | None]

@@ -18,7 +18,10 @@ def bootstrap_interval(
     num_resamples: int = 10_000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of a statistic (Efron, 1979).
+    """Percentile bootstrap interval of a statistic of many samples (Efron, 1979).
+
+    Of few samples it is too short: that of a mean of three covers 76% in place of 95%,
+    of ten 90%. `t_interval` is for those.
 
     Where `values` has two axes, each task is a stratum: its runs are resampled with
     replacement, apart from those of other tasks, and the statistic is taken over all
@@ -64,6 +67,44 @@ def bootstrap_interval(
         statistics[start : start + size] = statistic(resampled, axis=-1)
     low, high = np.quantile(statistics, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
     return float(low), float(high)
+
+
+def t_interval(values: ArrayLike, *, level: float = 0.95) -> tuple[float, float]:
+    """Student's t interval of the mean of a few samples, such as one per seed.
+
+    It covers at its level from two samples on, where they are normal; the bootstrap of
+    three samples is about their range, which covers 76% in place of 95%. Where two
+    methods share what varies between seeds, give it their differences seed by seed: the
+    interval of the paired t test.
+
+    Args:
+      values: at least two finite samples; [samples].
+      level: the interval's coverage, in (0, 1).
+
+    Returns:
+      The interval's lower and upper end.
+
+    Raises:
+      ValueError: if there are fewer than two samples, one is not finite, they have
+        another number of axes, or `level` is out of range.
+
+    Source: Student, "The probable error of a mean", Biometrika, 1908.
+    """
+    from scipy import stats
+
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 1 or values.size < 2:
+        raise ValueError(
+            "values must be at least 2 samples of shape [samples], got shape "
+            f"{values.shape}"
+        )
+    if not np.all(np.isfinite(values)):
+        raise ValueError("values must be finite")
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level must be in (0, 1), got {level}")
+    error = values.std(ddof=1) / np.sqrt(values.size)
+    width = stats.t.ppf((1.0 + level) / 2.0, values.size - 1) * error
+    return float(values.mean() - width), float(values.mean() + width)
 
 
 def interquartile_mean(values: ArrayLike, axis: int | None = None) -> np.ndarray:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pgx_jax.analysis.statistics import (
-    bootstrap_interval,
     chance_agreement,
     interquartile_mean,
     normalized_mutual_information,
+    t_interval,
 )
 from pgx_jax.appearance import MUTED, figure_style, group_color
 from pgx_jax.config import PipelineConfig
@@ -40,8 +40,10 @@ def aggregate(runs: Sequence[RunResults]) -> dict[str, Any]:
       runs: of one suite and one config; of different seeds.
 
     Returns:
-      A dict of JSON values; "methods" holds, by name, means over seeds with their 95%
-      bootstrap intervals, which resample seeds, and draws with them.
+      A dict of JSON values; "methods" holds, by name, means over seeds with their 95% t
+      intervals (None of a single seed); random draws are averaged within a seed. Every
+      method but the first one also has the "difference" of the first one from it,
+      paired by seed, since methods of a seed share its meta-policy.
 
     Raises:
       ValueError: the runs are of different suites, settings or repeated seeds.
@@ -70,7 +72,7 @@ def aggregate(runs: Sequence[RunResults]) -> dict[str, Any]:
         "groups": [list(run.groups["estimated"]) for run in runs],
         "agreement": _measure_agreement(runs),
         "seconds": [sum(t["seconds"] for t in run.timings) for run in runs],
-        "methods": {name: _summarize_method(runs, name) for name in names},
+        "methods": add_differences({x: _summarize_method(runs, x) for x in names}),
     }
 
 
@@ -86,13 +88,15 @@ def aggregate_page(entries: Mapping[str, Any], command: str) -> str:
         f"# {entries['suite']}",
         "",
         f"Mean return over seeds {', '.join(map(str, entries['seeds']))}, with the 95% "
-        "bootstrap interval over seeds. Regenerate each run with",
+        "t interval over seeds. Regenerate each run with",
         f"`{entries['run_command']}` (one `--config.seed` and `--workdir` each) and "
         "this page with",
         f"`{command}`.",
         "",
         methods_table(entries).to_markdown(),
     ]
+    lines += list_differences(entries["methods"])
+    lines += _list_steps(entries["methods"])
     if all("success" in method for method in entries["methods"].values()):
         lines += ["", "Success of each task, mean over seeds:", ""]
         lines.append(_tabulate_success(entries).to_markdown())
@@ -128,6 +132,62 @@ def methods_table(entries: Mapping[str, Any]) -> Table:
             Cell(", ".join(f"{x:.2f}" for x in m["nmi"])) for m in methods.values()
         ]
     return Table(list(columns), list(zip(*columns.values(), strict=True)))
+
+
+def add_differences(methods: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Adds what the first method has more than each other one, paired by seed.
+
+    Args:
+      methods: "methods" of `aggregate`.
+    """
+    first, *others = methods.values()
+    for summary in others:
+        for column in ("source", *COLUMNS, "target"):
+            if column not in summary or column not in first:
+                continue
+            ours, other = (np.array(x[column]["per_seed"]) for x in (first, summary))
+            summary[column]["difference"] = {
+                "mean": float(np.mean(ours - other)),
+                "interval": _mean_interval(ours - other),
+                "per_seed": (ours - other).tolist(),
+            }
+    return methods
+
+
+def list_differences(methods: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Lines of Markdown: the first method less each other one, paired by seed.
+
+    Args:
+      methods: "methods" of `aggregate`.
+    """
+    first, *others = methods
+    titles = {"source": ("source tasks", ".1f"), **COLUMNS}
+    titles["target"] = ("target tasks, adapted", ".1f")
+    shown = [
+        name
+        for name in titles
+        if others and all("difference" in methods[x].get(name, {}) for x in others)
+    ]
+    if not shown:
+        return []
+    rows = [
+        [
+            Cell(other),
+            *(
+                _interval_cell(methods[other][name]["difference"], titles[name][1])
+                for name in shown
+            ),
+        ]
+        for other in others
+    ]
+    return [
+        "",
+        f"What {first} have more than each other method: differences within seeds, "
+        "whose methods share a meta-policy, with the 95% interval of the paired t "
+        "test.",
+        "",
+        Table(["less", *(titles[name][0] for name in shown)], rows).to_markdown(),
+    ]
 
 
 def draw_curves(runs: Sequence[RunResults]) -> Figure:
@@ -209,6 +269,12 @@ def _summarize_method(runs: Sequence[RunResults], name: str) -> dict[str, Any]:
     nmi = [run.nmi.get(m["grouping"]) for run, m in zip(runs, methods, strict=True)]
     if None not in nmi:
         summary["nmi"] = nmi
+    steps = [m.get("env_steps") for m in methods]
+    if None not in steps:
+        summary["env_steps"] = {
+            stage: round(float(np.mean([x.get(stage, 0) for x in steps])))
+            for stage in dict.fromkeys(name for x in steps for name in x)
+        }
     for column in COLUMNS:
         if any(m.get(column) is None for m in methods):
             continue
@@ -216,7 +282,7 @@ def _summarize_method(runs: Sequence[RunResults], name: str) -> dict[str, Any]:
         per_seed = np.array([np.mean(m[column]) for m in methods])
         summary[column] = {
             "mean": float(per_seed.mean()),
-            "interval": bootstrap_interval(per_seed),
+            "interval": _mean_interval(per_seed),
             "per_seed": per_seed.tolist(),
         }
         if column != "scalarized":
@@ -229,15 +295,37 @@ def _summarize_method(runs: Sequence[RunResults], name: str) -> dict[str, Any]:
         means = np.array([np.mean(m[tasks], axis=(1, 2)) for m in methods])
         per_seed = means.mean(axis=1)
         per_task = np.array([np.mean(m[tasks], axis=(0, 2)) for m in methods])
-        low, high = bootstrap_interval(per_seed)
         summary[tasks] = {
             "mean": float(per_seed.mean()),
-            "interval": [low, high],
+            "interval": _mean_interval(per_seed),
             "interquartile_mean_of_tasks": float(interquartile_mean(per_task)),
             "per_seed": per_seed.tolist(),
             "per_draw": means.tolist(),
         }
     return summary
+
+
+def _mean_interval(per_seed: np.ndarray) -> list[float] | None:
+    """The 95% t interval of the mean over seeds; None of a single seed."""
+    return list(t_interval(per_seed)) if len(per_seed) > 1 else None
+
+
+def _list_steps(methods: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Lines of Markdown: the environment steps of every method, by stage."""
+    if not all("env_steps" in summary for summary in methods.values()):
+        return []
+    stages = dict.fromkeys(x for m in methods.values() for x in m["env_steps"])
+    rows = []
+    for name, summary in methods.items():
+        counts = [summary["env_steps"].get(stage, 0) for stage in stages]
+        rows.append([name, *(f"{x:,}" for x in (*counts, sum(counts)))])
+    titles = [stage.replace("_", " ") for stage in stages]
+    return [
+        "",
+        "Environment steps behind one draw of each method, over all tasks:",
+        "",
+        Table(["method", *titles, "all"], rows).to_markdown(),
+    ]
 
 
 def _count_policies(counts: Sequence[int]) -> Cell:
@@ -246,7 +334,10 @@ def _count_policies(counts: Sequence[int]) -> Cell:
 
 
 def _interval_cell(entry: Mapping[str, Any], form: str) -> Cell:
-    mean, low, high = (format(x, form) for x in (entry["mean"], *entry["interval"]))
+    mean = format(entry["mean"], form)
+    if entry["interval"] is None:
+        return Cell(mean)
+    low, high = (format(x, form) for x in entry["interval"])
     return Cell(mean, f"[{low}, {high}]")
 
 

@@ -101,17 +101,17 @@ def _describe_methods(results: RunResults, methods: Sequence[MethodSummary]) -> 
     lengths |= {np.shape(m["target"])[-1] for m in results.methods if m["target"]}
     count = f"{min(lengths)} " if len(lengths) == 1 else ""
     resampled = (
-        f"resampling, with replacement, the {count}evaluation episodes of each task "
+        f"bootstrap intervals, resampling, with replacement, the {count}evaluation episodes of each task "
         "apart from those of other tasks (the tasks themselves are kept)"
     )
     if any(len(method.source.by_draw) > 1 for method in methods):
         resampled += (
-            "; for a method with several draws, whose means the dots show, resampling "
-            "the draws instead"
+            "; for a method with several draws, whose means the dots show, t intervals "
+            "over the draws instead"
         )
     return (
         "Mean return of the final policies over tasks and episodes. Whiskers and "
-        f"brackets: 95% bootstrap intervals, {resampled}. They leave out how much "
+        f"brackets: 95% {resampled}. They leave out how much "
         "another training seed would change."
     )
 

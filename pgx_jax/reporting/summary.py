@@ -82,18 +82,21 @@ class MethodSummary:
 
 
 def estimate_return(returns: ArrayLike) -> Estimate:
-    """Mean return and 95% bootstrap interval of a method.
+    """Mean return and 95% interval of a method.
 
-    Of a method that was trained once, the episodes of each task are resampled; of one
-    with several draws, the draws are, since they vary more than episodes do.
+    Of a method that was trained once, the bootstrap interval over the episodes of each
+    task; of one with several draws, which vary more than episodes do, the t interval
+    over draws, of which there are few.
 
     Args:
       returns: [draws, tasks, episodes].
     """
     returns = np.asarray(returns, dtype=np.float64)
     by_draw = returns.mean(axis=(1, 2))
-    samples = returns[0] if len(returns) == 1 else by_draw
-    low, high = statistics.bootstrap_interval(samples)
+    if len(returns) == 1:
+        low, high = statistics.bootstrap_interval(returns[0])
+    else:
+        low, high = statistics.t_interval(by_draw)
     by_task = returns.mean(axis=(0, 2))
     return Estimate(float(returns.mean()), low, high, by_draw, by_task)
 

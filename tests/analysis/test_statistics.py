@@ -71,6 +71,48 @@ def test_bootstrap_interval_refuses(values, options, message):
         statistics.bootstrap_interval(values, **options)
 
 
+@pytest.mark.parametrize("size", [2, 3, 5, 30])
+def test_t_interval_equals_scipys(size):
+    values = np.random.default_rng(size).normal(3.0, 2.0, size=size)
+    for level in (0.5, 0.95):
+        expected = stats.ttest_1samp(values, 0.0).confidence_interval(level)
+        np.testing.assert_allclose(
+            statistics.t_interval(values, level=level), expected, rtol=1e-12
+        )
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_t_interval_of_a_few_seeds_covers_at_its_level(size):
+    draws = np.random.default_rng(0).normal(2.0, 3.0, size=(4000, size))
+    ends = np.array([statistics.t_interval(x) for x in draws])
+    covered = np.mean((ends[:, 0] <= 2.0) & (ends[:, 1] >= 2.0))
+    np.testing.assert_allclose(covered, 0.95, atol=0.02)
+
+
+def test_paired_t_interval_leaves_out_what_seeds_share():
+    rng = np.random.default_rng(0)
+    shared = rng.normal(scale=100.0, size=5)
+    ours, other = shared + 3.0, shared + rng.normal(scale=0.5, size=5)
+    expected = stats.ttest_rel(ours, other).confidence_interval(0.95)
+    low, high = statistics.t_interval(ours - other)
+    np.testing.assert_allclose((low, high), expected, rtol=1e-9)
+    assert 0.0 < low < 3.0 < high
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "message"),
+    [
+        ([1.0], {}, "at least 2 samples"),
+        (np.ones((2, 2)), {}, r"shape \(2, 2\)"),
+        ([1.0, np.inf], {}, "finite"),
+        ([1.0, 2.0], {"level": 95}, "level"),
+    ],
+)
+def test_t_interval_refuses(values, options, message):
+    with pytest.raises(ValueError, match=message):
+        statistics.t_interval(values, **options)
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 8, 101])
 def test_interquartile_mean_equals_scipys_trimmed_mean(size):
     values = np.random.default_rng(size).standard_cauchy(size=(3, size))

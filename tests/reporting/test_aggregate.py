@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from pgx_jax.config import PipelineConfig
 from pgx_jax.reporting.aggregate import aggregate, aggregate_page, draw_curves
@@ -54,7 +55,8 @@ def test_means_are_over_episodes_tasks_draws_and_then_seeds():
     assert summary["success"]["per_task"] == [0.5, 0.75]
     page = aggregate_page(table, "it")
     (line,) = [x for x in page.splitlines() if x.startswith("| estimated groups")]
-    assert "| 3.0 [2.0, 4.0] | 62.5% [25.0%, 100.0%] |" in line
+    # The t quantile of one degree of freedom is 12.706; errors are 1 and 37.5%.
+    assert "| 3.0 [-9.7, 15.7] | 62.5% [-414.0%, 539.0%] |" in line
     assert "| a | 50.0% |" in page and "| b | 75.0% |" in page
 
 
@@ -68,8 +70,51 @@ def test_columns_are_those_that_every_run_has():
     assert summary["sampled_return"]["per_seed"] == [3.0, 7.0]
     assert "scalarized" not in summary and "success" not in summary
     alone = aggregate_page(aggregate(runs[:1]), "it")
-    assert "scalarized" in alone and "| -0.25 [-0.25, -0.25] |" in alone
+    assert "scalarized" in alone and "| -0.25 |" in alone
     assert "Success" not in alone
+
+
+def test_intervals_are_over_seeds_and_not_over_draws():
+    """Three seeds whose draws differ far more than their means 1, 2 and 4 do."""
+    runs = [
+        make_run(
+            seed,
+            mean + 100.0 * np.array([-1, 0, 1])[:, None, None] * np.ones((1, 2, 4)),
+        )
+        for seed, mean in enumerate([1.0, 2.0, 4.0])
+    ]
+    summary = aggregate(runs)["methods"]["estimated groups"]["source"]
+    assert summary["per_seed"] == [1.0, 2.0, 4.0]
+    expected = stats.ttest_1samp([1.0, 2.0, 4.0], 0.0).confidence_interval()
+    np.testing.assert_allclose(summary["interval"], expected)
+
+
+def test_methods_are_compared_within_seeds():
+    """Seeds differ by hundreds, the methods by 1, 2 and 3 in each."""
+    runs = []
+    for seed, gain in enumerate([1.0, 2.0, 3.0]):
+        run = make_run(seed, 100.0 * seed * np.ones((1, 2, 2)))
+        ours = run.methods[0]
+        ours["env_steps"] = {"meta_training": 10, "estimation": 2, "group_training": 4}
+        other = {**ours, "name": "one policy"}
+        other["source"] = ((100.0 * seed - gain) * np.ones((2, 2, 2))).tolist()
+        other["env_steps"] = {"meta_training": 10, "group_training": 6}
+        run.methods.append(other)
+        runs.append(run)
+    table = aggregate(runs)
+    ours, other = (
+        table["methods"][x]["source"] for x in ("estimated groups", "one policy")
+    )
+    assert "difference" not in ours
+    assert other["difference"]["per_seed"] == [1.0, 2.0, 3.0]
+    expected = stats.ttest_rel(
+        ours["per_seed"], other["per_seed"]
+    ).confidence_interval()
+    np.testing.assert_allclose(other["difference"]["interval"], expected)
+    page = aggregate_page(table, "it")
+    assert "| one policy | 2.0 [-0.5, 4.5] |\n" in page
+    assert "| estimated groups | 10 | 2 | 4 | 16 |\n" in page
+    assert "| one policy | 10 | 0 | 6 | 16 |\n" in page
 
 
 def test_groups_of_seeds_and_how_far_they_agree():
