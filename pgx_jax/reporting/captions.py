@@ -101,8 +101,9 @@ def _describe_methods(results: RunResults, methods: Sequence[MethodSummary]) -> 
     lengths |= {np.shape(m["target"])[-1] for m in results.methods if m["target"]}
     count = f"{min(lengths)} " if len(lengths) == 1 else ""
     resampled = (
-        f"bootstrap intervals, resampling, with replacement, the {count}evaluation episodes of each task "
-        "apart from those of other tasks (the tasks themselves are kept)"
+        f"bootstrap intervals, resampling, with replacement, the {count}evaluation "
+        "episodes of each task apart from those of other tasks (the tasks themselves "
+        "are kept)"
     )
     if any(len(method.source.by_draw) > 1 for method in methods):
         resampled += (
