@@ -84,13 +84,13 @@ class Scalarization:
         return -mu * (jax.nn.logsumexp(distance / mu, axis=-1) - math.log(num))
 
     def _of_each(self, name: str, given: Sequence[float] | None, num: int) -> jax.Array:
-        given = jnp.ones((num,)) if given is None else jnp.asarray(given, jnp.float32)
-        if given.shape != (num,):
+        values = jnp.ones((num,)) if given is None else jnp.asarray(given, jnp.float32)
+        if values.shape != (num,):
             raise ValueError(
                 f"{name} must be {num} numbers, one for each objective, got shape "
-                f"{given.shape}"
+                f"{values.shape}"
             )
-        return given
+        return values
 
 
 def normalize(
@@ -106,7 +106,7 @@ def normalize(
     Raises:
       ValueError: an entry of `high` is not above that of `low`.
     """
-    low, high = jnp.asarray(low, jnp.float32), jnp.asarray(high, jnp.float32)
-    if not bool(jnp.all(high > low)):
+    nothing, everything = (jnp.asarray(x, jnp.float32) for x in (low, high))
+    if not bool(jnp.all(everything > nothing)):
         raise ValueError(f"high must be above low everywhere, got {high} and {low}")
-    return (jnp.asarray(returns, jnp.float32) - low) / (high - low)
+    return (jnp.asarray(returns, jnp.float32) - nothing) / (everything - nothing)

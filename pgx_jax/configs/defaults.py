@@ -1,6 +1,11 @@
-"""What configs start from."""
+"""What configs start from: a `ConfigDict` of the settings.
+
+Its fields are known at run time only, so that a type checker takes it for Any.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 from ml_collections import config_dict
 
@@ -14,12 +19,12 @@ from pgx_jax.config import (
 from pgx_jax.training.ppo import PPOConfig
 
 
-def suite_defaults(suite: str) -> config_dict.ConfigDict:
+def suite_defaults(suite: str) -> Any:
     """The package's defaults for the suite of that name."""
     return config_dict.ConfigDict(PipelineConfig(suite=SuiteConfig(suite)).to_dict())
 
 
-def robot_defaults(suite: str) -> config_dict.ConfigDict:
+def robot_defaults(suite: str) -> Any:
     """What the robots of `pgx_jax.envs.locomotion` learn with."""
     config = PipelineConfig(
         suite=SuiteConfig(suite),

@@ -10,12 +10,13 @@ difficult learning control problems", 1983; Gymnasium's CartPole-v1 for the cons
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from brax.envs.base import Env, State
+from numpy.typing import ArrayLike
 
 from pgx_jax.envs.suite import ActionSpace, FamilySuite
 
@@ -165,7 +166,7 @@ class CartPole(Env):
         axes.set(xlim=(-across / 2, across / 2), ylim=(bottom, top), aspect="equal")
 
 
-def _line(width: float) -> dict[str, object]:
+def _line(width: float) -> dict[str, Any]:
     return {"color": "#c5cad3", "linewidth": width, "solid_capstyle": "round"}
 
 
@@ -255,7 +256,12 @@ def cartpole_planted(num_groups: int = 2, num_tasks: int = 10) -> FamilySuite:
 
 
 def _parameters(
-    *, forces, gravity=9.8, cart_mass=1.0, pole_mass=0.1, pole_half_length=0.5
+    *,
+    forces: np.ndarray,
+    gravity: ArrayLike = 9.8,
+    cart_mass: ArrayLike = 1.0,
+    pole_mass: ArrayLike = 0.1,
+    pole_half_length: ArrayLike = 0.5,
 ) -> CartPoleParameters:
     """Fills the parameters of n tasks, n being the length of `forces` [n, actions]."""
     num_tasks = len(forces)

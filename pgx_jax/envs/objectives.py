@@ -97,9 +97,12 @@ def objective_suite(
         if not objective.high > objective.low:
             raise ValueError(f"objective {key!r} must have high > low, got {objective}")
     num = len(objectives)
-    if weights is None:
-        weights = dict(zip(objectives, np.eye(num), strict=True))
-    for key, row in weights.items():
+    rows = (
+        dict(zip(objectives, np.eye(num), strict=True))
+        if weights is None
+        else {key: np.asarray(row, np.float32) for key, row in weights.items()}
+    )
+    for key, row in rows.items():
         if np.shape(row) != (num,):
             raise ValueError(
                 f"weights of task {key!r} must be {num} numbers, one for each "
@@ -107,8 +110,8 @@ def objective_suite(
             )
     return locomotion(
         robot,
-        np.stack([np.asarray(row, np.float32) for row in weights.values()]),
-        tuple(weights),
+        np.stack([np.asarray(row, np.float32) for row in rows.values()]),
+        tuple(rows),
         name=name,
         reward=WeightedObjectives(tuple(objectives.values())),
         control_cost=0.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import jax
 import numpy as np
@@ -25,7 +26,7 @@ def save_estimates(path: str | os.PathLike[str], estimates: SubsetEstimates) -> 
     Raises:
       OSError: the file cannot be written.
     """
-    arrays = {
+    arrays: dict[str, Any] = {
         name: np.asarray(jax.device_get(value))
         for name, value in estimates._asdict().items()
         if value is not None

@@ -54,7 +54,7 @@ def plot_affinity(
         raise ValueError("affinity must be finite off the diagonal")
     labels = grouping.labels if isinstance(grouping, Grouping) else grouping
     labels = np.zeros(num_tasks, int) if labels is None else np.asarray(labels)
-    names = [str(i) for i in range(num_tasks)] if task_names is None else task_names
+    names = list(map(str, range(num_tasks) if task_names is None else task_names))
     for argument, values in (("grouping", labels), ("task_names", names)):
         if len(values) != num_tasks:
             raise ValueError(

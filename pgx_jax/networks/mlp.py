@@ -87,7 +87,7 @@ class ActorCritic:
 
     def distribution(self, policy_params: PyTree, observation: jax.Array):
         """The action distribution at observations of shape [..., observation_size]."""
-        output = self.policy_network.apply({"params": policy_params}, observation)
+        output: Any = self.policy_network.apply({"params": policy_params}, observation)
         return Categorical(output) if self.discrete else Gaussian(*output)
 
     def log_prob(
@@ -99,7 +99,7 @@ class ActorCritic:
 
     def value(self, value_params: PyTree, observation: jax.Array) -> jax.Array:
         """The normalised value at observations [..., observation_size]; shape [...]."""
-        output = self.value_network.apply({"params": value_params}, observation)
+        output: Any = self.value_network.apply({"params": value_params}, observation)
         return output[..., 0]
 
 

@@ -1,0 +1,5 @@
+"""MuJoCo is a C extension without types: everything in it is Any to the type checker."""
+
+from typing import Any
+
+def __getattr__(name: str) -> Any: ...
