@@ -2,9 +2,10 @@
 
 The regression of a subset sees gradients only through their inner products, and its
 solution lies in their span. So any features with the same Gram matrix K = G G^T give
-the same answer as the gradients G, [N, p], themselves: G where p <= N, and V Lambda^1/2
-of K = V Lambda V^T, [N, N], where p > N. The latter are off by about 3e-4 of the
-largest in float32, the square root of its rounding.
+the same answer as the gradients G, [N, p], themselves: G where p <= N, and the factor L
+of K = L L^T, [N, N], where p > N. The latter are off by about 3e-3 of the largest in
+float32, the square root of its rounding: a multiple of the identity is added to K, the
+least that lets it be factored. An eigendecomposition would cost a hundred times more.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from pgx_jax.estimation.projection import (
 # Beyond, a matrix of this many rows squared takes more than 1 GiB, and so does each
 # task's curvature.
 MAX_EXACT_DIM = 2**14
+# Four times the shift each; what is not finite never ends otherwise.
+MAX_TRIES = 10
 
 
 class ExactFeatures(NamedTuple):
@@ -112,16 +115,14 @@ def exact_features(
         return products.T
 
     gram = map_blocks(gram_rows, samples, block)
-    values, vectors = jnp.linalg.eigh(0.5 * (gram + gram.T))
-    # Below this share of the largest, an eigenvalue is rounding.
-    kept = values > values[-1] * num_samples * jnp.finfo(gram.dtype).eps
-    root = jnp.where(kept, jnp.sqrt(jnp.maximum(values, 0.0)), 0.0)
-    inverse_root = jnp.where(kept, 1.0 / jnp.where(kept, root, 1.0), 0.0)
+    factor = _factor(0.5 * (gram + gram.T))
 
     def combine(delta):
-        """G^T V Lambda^-1/2 delta, as the gradient of a weighted log-probability."""
-        weight = (delta * inverse_root) @ vectors.T
-        flat = jnp.where(mask, weight.reshape(-1, num_samples), 0.0)
+        """G^T L^-T delta, as the gradient of a weighted log-probability."""
+        weight = jax.scipy.linalg.solve_triangular(
+            factor, delta.reshape(-1, num_samples).T, trans="T", lower=True
+        ).T
+        flat = jnp.where(mask, weight, 0.0)
 
         def objective(p, weight):
             log_probs = jax.vmap(log_prob, (None, 0, 0))(p, observation, action)
@@ -132,4 +133,28 @@ def exact_features(
             lambda x: x.reshape(*delta.shape[:-1], *x.shape[1:]), change
         )
 
-    return ExactFeatures(vectors * root, combine)
+    return ExactFeatures(factor, combine)
+
+
+def _factor(gram: jax.Array) -> jax.Array:
+    """L with L L^T = K + c I, of the least c that rounding allows; [N, N]."""
+    eps = float(jnp.finfo(gram.dtype).eps)
+    identity = jnp.eye(len(gram), dtype=gram.dtype)
+    least = eps * len(gram) ** 0.5 * jnp.max(jnp.diagonal(gram))
+
+    def attempt(shift):
+        return jnp.linalg.cholesky(gram + shift * identity, symmetrize_input=False)
+
+    def failed(carry):
+        factor, _, tries = carry
+        return ~jnp.all(jnp.isfinite(factor)) & (tries < MAX_TRIES)
+
+    def again(carry):
+        _, shift, tries = carry
+        return attempt(4.0 * shift), 4.0 * shift, tries + 1
+
+    shift = jnp.maximum(least, jnp.finfo(gram.dtype).tiny)
+    factor, _, _ = jax.lax.while_loop(
+        failed, again, (attempt(shift), shift, jnp.zeros((), jnp.int32))
+    )
+    return factor

@@ -71,13 +71,14 @@ class TaskStatistics(NamedTuple):
       signed: y_t g_t; float32 [n, N, d].
       weight: w_t over the number of transitions of its task; float32 [n, N].
       gradient: the gradient at Delta = 0, per task; float32 [n, d].
-      curvature: H_i; float32 [n, d, d].
+      curvature: H_i; float32 [n, d, d]. None where tasks have so few transitions that
+        products with them are cheaper.
     """
 
     signed: jax.Array
     weight: jax.Array
     gradient: jax.Array
-    curvature: jax.Array
+    curvature: jax.Array | None
 
 
 def task_statistics(
@@ -99,11 +100,15 @@ def task_statistics(
         features = jnp.where(mask[..., None], features, 0.0)
     signed = jnp.where(advantage >= 0, 1.0, -1.0)[..., None] * features
     weighted = weight[..., None] * signed
+    _, num_samples, dim = signed.shape
+    curvature = None
+    if 2 * num_samples > dim:
+        curvature = 0.25 * jnp.einsum("ntd,nte->nde", weighted, signed)
     return TaskStatistics(
         signed=signed,
         weight=weight,
         gradient=-0.5 * weighted.sum(axis=1),
-        curvature=0.25 * jnp.einsum("ntd,nte->nde", weighted, signed),
+        curvature=curvature,
     )
 
 
@@ -269,9 +274,7 @@ def solve_planned(
 ) -> RegressionSolution:
     """`solve_regressions` for given statistics and sizes; all arrays may be traced."""
     dim = statistics.gradient.shape[-1]
-    preconditioner = jnp.linalg.inv(
-        statistics.curvature.mean(axis=0) + l2 * jnp.eye(dim)
-    )
+    preconditioner = jnp.linalg.inv(_mean_curvature(statistics) + l2 * jnp.eye(dim))
 
     def solve(block, start=None):
         incidence = Incidence.create(block, plan)
@@ -281,6 +284,16 @@ def solve_planned(
 
     arrays = (subsets,) if initial is None else (subsets, initial)
     return map_blocks(solve, arrays, plan.block)
+
+
+def _mean_curvature(statistics: TaskStatistics) -> jax.Array:
+    """The mean of H_i over tasks; [d, d]."""
+    if statistics.curvature is not None:
+        return statistics.curvature.mean(axis=0)
+    num_tasks, num_samples, dim = statistics.signed.shape
+    signed = statistics.signed.reshape(num_tasks * num_samples, dim)
+    weighted = signed * statistics.weight.reshape(-1, 1)
+    return (0.25 / num_tasks) * (weighted.T @ signed)
 
 
 class Incidence(NamedTuple):
@@ -367,7 +380,12 @@ def _solve_block(
 
     def curvature_product(direction):
         shared = incidence.share[..., None] * incidence.by_task(direction)
-        products = jnp.einsum("ncd,nde->nce", shared, statistics.curvature)
+        if statistics.curvature is None:
+            logits = jnp.einsum("ntd,ncd->nct", statistics.signed, shared)
+            logits = 0.25 * statistics.weight[:, None] * logits
+            products = jnp.einsum("nct,ntd->ncd", logits, statistics.signed)
+        else:
+            products = jnp.einsum("ncd,nde->nce", shared, statistics.curvature)
         return incidence.sum_over_tasks(products) + l2 * direction
 
     gradient_at_zero = incidence.sum_over_tasks(

@@ -9,7 +9,7 @@ import pytest
 from scipy import optimize
 
 import pgx_jax as pgx
-from pgx_jax.estimation.exact import exact_dim, exact_features
+from pgx_jax.estimation.exact import _factor, exact_dim, exact_features
 
 KEY = jax.random.key(3)
 SUBSETS = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 1], [1, 1, 1]])
@@ -155,3 +155,16 @@ def test_too_many_transitions_are_refused():
     assert exact_dim(params, 1000) == 1000
     with pytest.raises(ValueError, match="dim=None .* at most 16384"):
         exact_dim(params, 20_000)
+
+
+def test_a_gram_matrix_of_low_rank_is_factored_without_eigenvalues():
+    rng = np.random.default_rng(2)
+    rows = rng.normal(size=(40, 5)).astype(np.float32)
+    gram = (rows @ rows.T).astype(np.float32)
+    factor = np.asarray(jax.jit(_factor)(gram), float)
+    assert np.abs(factor @ factor.T - gram).max() < 1e-4 * gram.max()
+    assert "eigh" not in str(jax.make_jaxpr(_factor)(gram))
+    # What is not finite ends, and stays so.
+    failed = np.asarray(jax.jit(_factor)(gram * np.nan))
+    assert np.isnan(failed[np.tril_indices(40)]).all()
+    assert np.abs(np.asarray(_factor(0 * gram))).max() < 1e-15

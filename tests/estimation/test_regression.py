@@ -327,3 +327,22 @@ def test_bad_subsets_are_refused(subsets, message):
 def test_a_penalty_that_is_not_positive_is_refused(l2):
     with pytest.raises(ValueError, match="l2 must be positive"):
         pgx.solve_regressions(*draw(31), l2=l2)
+
+
+def test_few_transitions_of_many_features_give_the_same_solution():
+    rng = np.random.default_rng(5)
+    features = rng.normal(size=(4, 9, 30)).astype(np.float32)
+    advantage = rng.normal(size=(4, 9)).astype(np.float32)
+    subsets = np.array([[1, 1, 0, 0], [0, 1, 1, 1], [1, 0, 0, 1]])
+    few = pgx.solve_regressions(features, advantage, subsets)
+    # With padding there are enough of them for a matrix per task to pay.
+    padding = ((0, 0), (0, 21))
+    many = pgx.solve_regressions(
+        np.pad(features, (*padding, (0, 0))),
+        np.pad(advantage, padding),
+        subsets,
+        mask=np.broadcast_to(np.arange(30) < 9, (4, 30)),
+    )
+    assert few.converged.all() and int(few.num_iterations.max()) < 20
+    np.testing.assert_allclose(few.delta, many.delta, rtol=1e-3, atol=1e-5)
+    np.testing.assert_array_equal(few.num_iterations, many.num_iterations)
