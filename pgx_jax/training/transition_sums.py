@@ -1,0 +1,172 @@
+"""Transitions of the meta-policy by the million: collected, projected and summed up.
+
+One scan takes an unroll of every environment, projects the policy gradients of its
+transitions and adds them to sums of d^2 numbers, so that memory does not grow with the
+number of transitions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from numbers import Integral
+
+import jax
+import jax.numpy as jnp
+
+from pgx_jax.envs.suite import SuiteState, TaskSuite
+from pgx_jax.estimation.projection import (
+    GaussianProjection,
+    Projection,
+    PyTree,
+    draw_columns,
+    project_gradients,
+)
+from pgx_jax.estimation.sums import TaskSums, projection_fingerprint, sum_transitions
+from pgx_jax.training.acting import unroll
+from pgx_jax.training.ppo import PPO, TrainingState
+from pgx_jax.types import Transitions
+
+
+def collect_sums(
+    ppo: PPO,
+    suite: TaskSuite,
+    state: TrainingState,
+    key: jax.Array,
+    num_transitions: int,
+    projection_key: jax.Array,
+    projection: Projection | None = None,
+    *,
+    num_parts: int = 8,
+    noise: bool = True,
+) -> tuple[TrainingState, TaskSums]:
+    """Sums over transitions that are collected as they are needed.
+
+    Parts are of different environments, so that no episode is in two of them. Sums of
+    two calls add up where `projection_key`, projection and policy are the same; the
+    state returned goes on from where the environments stand.
+
+    Args:
+      ppo: settings and networks; `config.unroll_length` steps are taken at a time.
+      suite: n tasks.
+      state: one policy for n rows of tasks.
+      key: for the actions.
+      num_transitions: of every task; a multiple of
+        `config.num_envs * config.unroll_length`.
+      projection_key: draws P, which is stored: 4 p d bytes.
+      projection: the distribution of P; `GaussianProjection()` if None.
+      num_parts: divides `config.num_envs`.
+      noise: also sum up what the noise of a training batch needs.
+
+    Returns:
+      The state with environments that have moved on, and the sums.
+
+    Raises:
+      ValueError: `num_transitions` or `num_parts` is not allowed, or the state is not
+        of one policy for the tasks of the suite.
+    """
+    config = ppo.config
+    block = config.steps_per_update
+    if (
+        isinstance(num_transitions, bool)
+        or not isinstance(num_transitions, Integral)
+        or num_transitions < 1
+        or num_transitions % block
+    ):
+        raise ValueError(
+            "num_transitions must be a positive multiple of num_envs * unroll_length = "
+            f"{block}, got {num_transitions!r}"
+        )
+    if num_parts < 1 or config.num_envs % num_parts:
+        raise ValueError(
+            f"num_parts must divide num_envs = {config.num_envs}, got {num_parts}"
+        )
+    num_policies = jax.tree.leaves(state.params)[0].shape[0]
+    if num_policies != 1 or state.policy_ids.shape != (suite.num_tasks,):
+        raise ValueError(
+            f"state must be of one policy for the {suite.num_tasks} tasks of suite, "
+            f"got {num_policies} for {state.policy_ids.shape[0]} rows"
+        )
+    projection = GaussianProjection() if projection is None else projection
+    settings = (projection, num_transitions // block, num_parts, noise)
+    suite_state, sums = _collect(ppo, settings, suite, state, key, projection_key)
+    return state._replace(suite_state=suite_state), sums
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _collect(ppo, settings, suite, state, key, projection_key):
+    projection, num_unrolls, num_parts, noise = settings
+    params = jax.tree.map(lambda x: x[0], state.params["policy"])
+    stored = _Stored(projection.dim, draw_columns(projection, projection_key, params))
+    fingerprint = projection_fingerprint(projection, projection_key, params)
+
+    def unroll_sums(suite_state, unroll_key):
+        suite_state, batch = _unroll_transitions(
+            ppo, suite, state._replace(suite_state=suite_state), unroll_key
+        )
+        flat = jax.tree.map(
+            lambda x: x.reshape(-1, *x.shape[2:]), (batch.observation, batch.action)
+        )
+        features = project_gradients(
+            ppo.actor_critic.log_prob,
+            params,
+            *flat,
+            key=projection_key,
+            projection=stored,
+            method="reverse",
+        )
+        return suite_state, sum_transitions(
+            features.reshape(*batch.advantage.shape, -1),
+            batch.advantage,
+            batch.valid,
+            num_parts=num_parts,
+            noise=noise,
+            fingerprint=fingerprint,
+        )
+
+    def step(carry, unroll_key):
+        suite_state, total = carry
+        suite_state, sums = unroll_sums(suite_state, unroll_key)
+        return (suite_state, total + sums), None
+
+    shapes = jax.eval_shape(unroll_sums, state.suite_state, key)[1]
+    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    keys = jax.random.split(key, num_unrolls)
+    zero = zero._replace(fingerprint=fingerprint)
+    (suite_state, total), _ = jax.lax.scan(step, (state.suite_state, zero), keys)
+    return suite_state, total
+
+
+def _unroll_transitions(
+    ppo: PPO, suite: TaskSuite, state: TrainingState, key: jax.Array
+) -> tuple[SuiteState, Transitions]:
+    """One unroll; the steps of an environment side by side, in the order of time."""
+    suite_state, rollout = unroll(
+        suite,
+        ppo.actor_critic,
+        state.params["policy"],
+        state.observation_statistics,
+        state.policy_ids,
+        state.suite_state,
+        key,
+        ppo.config.unroll_length,
+    )
+    observation, advantage, _ = ppo._advantages(state, rollout)
+
+    def by_environment(x):
+        x = jnp.swapaxes(x, 1, 2)
+        return x.reshape(x.shape[0], -1, *x.shape[3:])
+
+    steps = (observation, rollout.action, advantage)
+    return suite_state, Transitions(*jax.tree.map(by_environment, steps))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Stored:
+    """P as it was drawn, so that no step of a loop draws it again."""
+
+    dim: int
+    columns: PyTree
+
+    def column(self, key: jax.Array, params: PyTree, index: jax.Array) -> PyTree:
+        return jax.tree.map(lambda x: x[index], self.columns)
