@@ -39,6 +39,7 @@ from pgx_jax.networks.mlp import (  # noqa: E402
     GaussianHead,
     make_actor_critic,
 )
+from pgx_jax.training.diagnostics import on_host  # noqa: E402
 from pgx_jax.training.evaluate import evaluate  # noqa: E402
 from pgx_jax.training.ppo import PPO, PPOConfig  # noqa: E402
 
@@ -223,7 +224,7 @@ def reach_return(case: Case, sizes: dict) -> dict:
     return row(case, "ours", [], steps, returns) | {
         "train_s": seconds,
         "divergences": float(metrics["divergences"].sum()),
-        "curve": np.asarray(metrics["return"]).tolist(),
+        "curve": on_host(metrics)["return"].tolist(),
         "ppo": dataclasses.asdict(case.ours),
     }
 

@@ -65,6 +65,7 @@ def solve(
 
     from pgx_jax.envs import make_suite
     from pgx_jax.networks.mlp import make_actor_critic
+    from pgx_jax.training.diagnostics import on_host
     from pgx_jax.training.evaluate import evaluate
     from pgx_jax.training.ppo import PPO, PPOConfig
 
@@ -82,9 +83,11 @@ def solve(
     key = jax.random.key(seeds[0])
     for seed in seeds[1:]:
         key = jax.random.fold_in(key, seed)
+    train_key, evaluate_key = jax.random.split(key)
     policy_ids = np.arange(len(seeds))
     began = time.perf_counter()
-    state, metrics = ppo.run(suite, ppo.init(suite, key, policy_ids), ppo.num_updates)
+    start = ppo.init(suite, train_key, policy_ids)
+    state, metrics = ppo.run(suite, start, ppo.num_updates)
     jax.block_until_ready(state)
     seconds = time.perf_counter() - began
     evaluations = {}
@@ -95,11 +98,11 @@ def solve(
             state.params["policy"],
             state.observation_statistics,
             policy_ids,
-            jax.random.fold_in(key, 1),
+            evaluate_key,
             num_episodes,
             deterministic=kind == "deterministic",
         )
-    curve = np.asarray(metrics["return"])
+    curve = on_host(metrics)["return"]
     return {
         "suite": name,
         "seeds": list(seeds),

@@ -292,7 +292,7 @@ class Cell:
             collector=PPO(many_envs, networks, 1),
             oracle=Oracle(fine_tuner, **options),
             subsets=pgx.sample_subsets(
-                jax.random.key(seed),
+                _stage_key(seed, "subsets"),
                 suite.num_tasks,
                 settings.num_subsets,
                 settings.subset_size,
@@ -304,8 +304,7 @@ class Cell:
         return f"{self.suite.name} {self.layers} layers seed {self.seed}"
 
     def key(self, stage: str) -> jax.Array:
-        stages = ("meta_training", "estimate", "oracle", "oracle_again")
-        return jax.random.fold_in(jax.random.key(self.seed), stages.index(stage))
+        return _stage_key(self.seed, stage)
 
     def run(self, directory: Workdir, progress: Progress) -> dict[str, Any]:
         """All stages; a dict of JSON values."""
@@ -485,6 +484,11 @@ class Cell:
             "oracle": share
             * (run.num_blocks * fine_tune + run.evaluation_steps * evaluate),
         }
+
+
+def _stage_key(seed: int, stage: str) -> jax.Array:
+    stages = ("meta_training", "estimate", "oracle", "oracle_again", "subsets")
+    return jax.random.fold_in(jax.random.key(seed), stages.index(stage))
 
 
 def _compile(function: Callable, *args: Any) -> tuple[Callable, float]:

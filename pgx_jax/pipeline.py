@@ -42,7 +42,7 @@ from pgx_jax.runs.metrics import MetricsWriter, read_metrics
 from pgx_jax.runs.progress import Progress
 from pgx_jax.runs.provenance import describe
 from pgx_jax.runs.workdir import Workdir
-from pgx_jax.training.diagnostics import first_nonfinite
+from pgx_jax.training.diagnostics import first_nonfinite, on_host
 from pgx_jax.training.evaluate import evaluate
 from pgx_jax.training.ppo import PPO, TrainingState
 from pgx_jax.training.rollout import RolloutEvaluator
@@ -234,7 +234,8 @@ def reports_success(suite: TaskSuite) -> bool:
 def _sample_subsets(config: PipelineConfig, num_tasks: int) -> np.ndarray:
     estimation = config.estimation
     return pgx.sample_subsets(
-        jax.random.key(config.seed),
+        # Those before are the keys of the stages.
+        jax.random.fold_in(jax.random.key(config.seed), len(STAGES)),
         num_tasks,
         estimation.num_subsets,
         estimation.subset_size,
@@ -887,7 +888,7 @@ class Run:
                         f"checkpoint after update {done} is kept in "
                         f"{self.directory.path / 'checkpoints' / stage}"
                     )
-                metrics = jax.device_get(metrics)
+                metrics = on_host(metrics)
                 self._check_divergences(stage, metrics["divergences"], suite, chunk)
                 for i in range(chunk):
                     step = (done + i + 1) * per_update

@@ -34,7 +34,7 @@ from pgx_jax.appearance import (
 )
 from pgx_jax.config import PipelineConfig
 from pgx_jax.envs import CollectionSuite, TaskIdSuite, TaskSuite, make_suite
-from pgx_jax.envs.suite import strengthen
+from pgx_jax.envs.dtypes import strengthen
 from pgx_jax.networks.mlp import ActorCritic, make_actor_critic
 from pgx_jax.pipeline import Groupings, Run, make_networks
 from pgx_jax.runs.workdir import Workdir

@@ -12,9 +12,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from brax.envs.base import Env, State
+from brax.envs.base import Env, State, Wrapper
 
 from pgx_jax.envs.collection import CollectionSuite
+from pgx_jax.envs.dtypes import cast, common_type, type_beside
 from pgx_jax.envs.suite import ActionSpace, FamilySuite, TaskSuite
 
 PyTree = Any
@@ -46,8 +47,9 @@ def from_brax(
         default.
 
     Raises:
-      ValueError: there is no environment, no environment of a name, or the sizes of
-        observations or actions differ; the message names the tasks.
+      ValueError: there is no environment, no environment of a name, the sizes of
+        observations or actions differ, or a step gives a state of other shapes than a
+        reset, or of types that have none in common; the message names the tasks.
     """
     return _collect(
         {
@@ -125,7 +127,7 @@ def from_functions(
     Raises:
       ValueError: the parameters' leaves have no common leading axis, there are not n
         names, the observation is no vector, or `step` gives a state of other shapes
-        than `reset`.
+        than `reset`, or of types that have none in common with those of `reset`.
     """
     lengths = {x.shape[0] if jnp.ndim(x) else None for x in jax.tree.leaves(parameters)}
     if len(lengths) != 1 or None in lengths:
@@ -152,10 +154,9 @@ def from_functions(
         () if action_space.discrete else (action_space.size,),
         jnp.int32 if action_space.discrete else jnp.float32,
     )
-    after = jax.eval_shape(env.step, start, action)
-    _check_step(start, after)
+    types = _common_types(env, start, action)
     return FamilySuite(
-        make_env=make_env,
+        make_env=dataclasses.replace(make_env, types=types),
         parameters=jax.tree.map(jnp.asarray, parameters),
         name=name,
         task_names=task_names,
@@ -181,9 +182,11 @@ class _MakeFunctional:
     reset: Callable[..., Any]
     step: Callable[..., Any]
     action_space: ActionSpace
+    types: tuple[Any, ...] | None = None
 
     def __call__(self, parameters: PyTree) -> Env:
-        return _FunctionalEnv(self, parameters)
+        env = _FunctionalEnv(self, parameters)
+        return env if self.types is None else _TypedReset(env, self.types)
 
 
 class _FunctionalEnv(Env):
@@ -232,6 +235,19 @@ class _FunctionalEnv(Env):
     @property
     def backend(self) -> str:
         return "jax"
+
+
+class _TypedReset(Wrapper):
+    """An environment whose reset gives the types that its steps give."""
+
+    def __init__(self, env: Env, types: tuple[Any, ...]):
+        super().__init__(env)
+        self.types = types
+
+    def reset(self, rng: jax.Array) -> State:
+        leaves, structure = jax.tree.flatten(self.env.reset(rng))
+        leaves = [cast(x, dtype) for x, dtype in zip(leaves, self.types, strict=True)]
+        return jax.tree.unflatten(structure, leaves)
 
 
 class _EntryOfObservation(Env):
@@ -326,9 +342,11 @@ def _collect(
                 f"task {task!r} must give a vector as observation, got "
                 f"{jax.tree.map(lambda x: x.shape, start.obs)}"
             )
+        action = jax.ShapeDtypeStruct((env.action_size,), jnp.float32)
+        types = _common_types(env, start, action, f" of task {task!r}")
         members.append(
             FamilySuite(
-                make_env=_Constant(env),
+                make_env=_Constant(env if types is None else _TypedReset(env, types)),
                 parameters=jnp.zeros((1,)),
                 name=name,
                 task_names=(task,),
@@ -341,17 +359,50 @@ def _collect(
     return members[0] if len(members) == 1 else CollectionSuite.create(members, name)
 
 
-def _check_step(start: PyTree, after: PyTree) -> None:
-    """Refuses a step whose state could not be stepped again."""
-    if jax.tree.structure(start) != jax.tree.structure(after):
-        raise ValueError(
-            "step must give a state of the structure of reset's, got "
-            f"{jax.tree.structure(after)} after {jax.tree.structure(start)}"
-        )
-    pairs = zip(jax.tree.leaves_with_path(start), jax.tree.leaves(after), strict=True)
-    for (path, x), y in pairs:
-        if x.shape != y.shape:
+def _common_types(
+    env: Env, start: State, action: jax.ShapeDtypeStruct, where: str = ""
+) -> tuple[Any, ...] | None:
+    """The types that a state has after any number of steps; None for those of reset.
+
+    Args:
+      env: the environment.
+      start: shapes and types of its reset's state.
+      action: shape and type of an action.
+      where: whose step it is, for the message.
+
+    Raises:
+      ValueError: a step's state has another structure or other shapes than a reset's,
+        or an array of types that have none in common.
+    """
+    structure = jax.tree.structure(start)
+    state, settled = start, False
+    # A wider type of one array can widen that of another one at the next step.
+    while not settled:
+        after = jax.eval_shape(env.step, state, action)
+        if jax.tree.structure(after) != structure:
             raise ValueError(
-                "step must keep the shapes of reset's state, but "
-                f"{jax.tree_util.keystr(path)} goes from {x.shape} to {y.shape}"
+                f"step{where} must give a state of the structure of reset's, got "
+                f"{jax.tree.structure(after)} after {structure}"
             )
+        leaves, settled = [], True
+        pairs = zip(
+            jax.tree.leaves_with_path(state), jax.tree.leaves(after), strict=True
+        )
+        for (path, x), y in pairs:
+            place = jax.tree_util.keystr(path)
+            if x.shape != y.shape:
+                raise ValueError(
+                    f"step{where} must keep the shapes of reset's state, but {place} "
+                    f"goes from {x.shape} to {y.shape}"
+                )
+            common = common_type(x.dtype, type_beside(x, y))
+            if common is None:
+                raise ValueError(
+                    f"step{where} must keep the types of reset's state, but {place} "
+                    f"goes from {x.dtype} to {y.dtype}"
+                )
+            settled &= common == x.dtype
+            leaves.append(jax.ShapeDtypeStruct(x.shape, common))
+        state = jax.tree.unflatten(structure, leaves)
+    types = tuple(x.dtype for x in leaves)
+    return None if types == tuple(x.dtype for x in jax.tree.leaves(start)) else types

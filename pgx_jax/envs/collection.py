@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pgx_jax.envs.dtypes import is_key
 from pgx_jax.envs.suite import ActionSpace, SuiteState, TaskSuite, check_tasks
 
 PyTree = Any
@@ -90,6 +91,10 @@ class CollectionSuite(TaskSuite):
         """The longest of the members', each of which keeps its own time limit."""
         return max(x.episode_length for x in self.members)
 
+    @property
+    def episode_lengths(self) -> tuple[int, ...]:
+        return self._by_task([x.episode_lengths for x in self.members])
+
     def reset(self, key: jax.Array, num_envs: int) -> SuiteState:
         keys = jax.random.split(key, len(self.members))
         return self._join(
@@ -149,10 +154,12 @@ class CollectionSuite(TaskSuite):
 
     def _split(self, state: SuiteState) -> list[SuiteState]:
         """The state of every member; leaves [tasks of the member, num_envs, ...]."""
+        # Some states hold keys, of the kind that the suite was reset with.
+        key = jax.ShapeDtypeStruct(state.key.shape[2:], state.key.dtype)
         states = []
         for member, rows in zip(self.members, self.rows, strict=True):
             mine = jax.tree.map(lambda x, rows=rows: x[np.array(rows)], state)
-            like = jax.eval_shape(lambda m=member: m.reset(jax.random.key(0), 1))
+            like = jax.eval_shape(lambda k, m=member: m.reset(k, 1), key)
             pool = None if mine.pool is None else _unpack(mine.pool, like.pool)
             states.append(
                 mine._replace(
@@ -186,16 +193,12 @@ def _pack_all(trees: Sequence[PyTree]) -> jax.Array:
 
 
 def _pack(tree: PyTree) -> jax.Array:
-    def words(x):
-        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-            x = jax.random.key_data(x)
-        if x.dtype.itemsize == 4:
-            x = jax.lax.bitcast_convert_type(x, jnp.uint32)
-        else:  # bool and small integers
-            x = x.astype(jnp.uint32)
-        return x.reshape(*x.shape[:2], -1)
-
-    return jnp.concatenate([words(x) for x in jax.tree.leaves(tree)], axis=-1)
+    words = [
+        _to_words(x).reshape(*x.shape[:2], -1)
+        for leaf in jax.tree.leaves(tree)
+        for x in _to_numbers(leaf)
+    ]
+    return jnp.concatenate(words, axis=-1)
 
 
 def _unpack(packed: jax.Array, like: PyTree) -> PyTree:
@@ -206,16 +209,55 @@ def _unpack(packed: jax.Array, like: PyTree) -> PyTree:
       like: tree of the shapes and dtypes of other numbers of tasks and environments.
     """
     leaves, start = [], 0
-    for x in jax.tree.leaves(like):
-        is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-        data = jax.eval_shape(jax.random.key_data, x) if is_key else x
-        shape = (*packed.shape[:2], *data.shape[2:])
-        size = math.prod(data.shape[2:])
-        words = packed[..., start : start + size].reshape(shape)
-        start += size
-        if data.dtype.itemsize == 4:
-            words = jax.lax.bitcast_convert_type(words, data.dtype)
-        else:
-            words = words.astype(data.dtype)
-        leaves.append(jax.random.wrap_key_data(words) if is_key else words)
+    for leaf in jax.tree.leaves(like):
+        numbers = []
+        for x in jax.eval_shape(_to_numbers, leaf):
+            parts = jax.eval_shape(_to_words, x).shape[2:]
+            end = start + math.prod(parts)
+            words = packed[..., start:end].reshape(*packed.shape[:2], *parts)
+            numbers.append(_from_words(words, x.dtype))
+            start = end
+        leaves.append(_from_numbers(numbers, leaf))
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def _to_numbers(x: jax.Array) -> list[jax.Array]:
+    """An array as one or two of real numbers."""
+    if is_key(x.dtype):
+        return [jax.random.key_data(x)]
+    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+        return [jnp.real(x), jnp.imag(x)]
+    return [x]
+
+
+def _from_numbers(numbers: list[jax.Array], like: jax.ShapeDtypeStruct) -> jax.Array:
+    """Undoes `_to_numbers`."""
+    if is_key(like.dtype):
+        # What draws by a key is known of an array of keys, but not of its type.
+        kinds = []
+        jax.eval_shape(lambda x: kinds.append(jax.random.key_impl(x)), like)
+        return jax.random.wrap_key_data(numbers[0], impl=kinds[0])
+    return jax.lax.complex(*numbers) if len(numbers) == 2 else numbers[0]
+
+
+def _to_words(x: jax.Array) -> jax.Array:
+    """Real numbers as uint32: one each, or two (on a last axis) of 64 bits."""
+    if x.dtype.itemsize >= 4:
+        return jax.lax.bitcast_convert_type(x, jnp.uint32)
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        x = jax.lax.bitcast_convert_type(x, _unsigned(x.dtype))
+    return x.astype(jnp.uint32)  # bool and small integers
+
+
+def _from_words(words: jax.Array, dtype: Any) -> jax.Array:
+    """Undoes `_to_words`."""
+    if dtype.itemsize >= 4:
+        return jax.lax.bitcast_convert_type(words, dtype)
+    if jnp.issubdtype(dtype, jnp.floating):
+        return jax.lax.bitcast_convert_type(words.astype(_unsigned(dtype)), dtype)
+    return words.astype(dtype)
+
+
+def _unsigned(dtype: Any) -> Any:
+    """Integers of as many bits as a float."""
+    return jnp.dtype(f"uint{jnp.finfo(dtype).bits}")

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from brax.envs.base import Env, State
 
+from pgx_jax.envs.dtypes import cast, check_types, strengthen
+
 PyTree = Any
 
 
@@ -40,11 +42,12 @@ class SuiteState(NamedTuple):
       env_state: the Brax `State` to step from (already reset where the episode ended).
       observation: what the policy acts on next; float32 [..., observation_size].
       reward: of the step just taken; float32.
-      termination: whether that step ended the episode by the task's own rules, or
-        because its physics diverged; bool.
-      truncation: whether the time limit ended it; bool, never with termination.
-      divergence: whether the step gave an observation or a reward that is not finite;
-        it then counts as a step of no reward that stayed where it was; bool.
+      termination: whether that step ended the episode by the task's own rules; bool.
+      truncation: whether the time limit ended it, or its physics diverged; bool, never
+        with termination.
+      divergence: whether the step gave an observation, a reward or a success that is
+        not finite; it then counts as a step of no reward and no success that stayed
+        where it was, and its episode is truncated; bool.
       next_observation: the observation that the step led to, before any reset; what the
         value is bootstrapped from; float32 [..., observation_size].
       episode_return: the sum of rewards of the current episode, or of the one that has
@@ -93,6 +96,11 @@ class TaskSuite(Protocol):
 
     @property
     def num_tasks(self) -> int: ...
+
+    @property
+    def episode_lengths(self) -> Sequence[int] | jax.Array:
+        """The time limit of each task, in steps; n integers."""
+        return (self.episode_length,) * self.num_tasks
 
     def reset(self, key: jax.Array, num_envs: int) -> SuiteState: ...
 
@@ -161,8 +169,9 @@ def step_episode(
     """Takes one step of one Brax environment, and resets it where the episode ends.
 
     The new episode starts from a fresh draw of the environment's own `reset`, or from a
-    state of the pool. An episode that reaches `episode_length` steps is truncated. One
-    whose observation or reward is not finite ends there.
+    state of the pool. An episode that reaches `episode_length` steps is truncated, and
+    so is one whose observation, reward or success is not finite: its task did not end,
+    and a termination, worth 0, would be a gain where rewards are negative.
 
     Args:
       env: the environment.
@@ -170,17 +179,27 @@ def step_episode(
       state: leaves have no leading axes.
       action: of the environment.
       pool: initial states, leaves of shape [pool_size, ...], or None.
+
+    Raises:
+      ValueError: the step changes the type of an array of the state to one whose values
+        the type of before does not hold.
     """
-    stepped = env.step(state.env_state, action)
+    stepped = jax.tree.map(jnp.asarray, env.step(state.env_state, action))
+    check_types(state.env_state, stepped)
     # The statistics of an episode stay readable on its last step, so they are cleared
     # on the step after it.
     started = state.done
     length = jnp.where(started, 0, state.episode_length) + 1
     success = stepped.metrics.get("success", jnp.zeros(())).astype(jnp.float32)
-    divergence = ~(jnp.all(jnp.isfinite(stepped.obs)) & jnp.isfinite(stepped.reward))
-    reward = jnp.where(divergence, 0.0, stepped.reward).astype(jnp.float32)
-    termination = stepped.done.astype(bool) | divergence
-    truncation = (length >= episode_length) & ~termination
+    divergence = ~(
+        jnp.all(jnp.isfinite(stepped.obs))
+        & jnp.isfinite(stepped.reward)
+        & jnp.isfinite(success)
+    )
+    reward = jnp.where(divergence, 0.0, stepped.reward.astype(jnp.float32))
+    success = jnp.where(divergence, 0.0, success)
+    termination = stepped.done.astype(bool) & ~divergence
+    truncation = ((length >= episode_length) | divergence) & ~termination
     done = termination | truncation
 
     key, reset_key = jax.random.split(state.key)
@@ -192,7 +211,9 @@ def step_episode(
         fresh = jax.tree.map(lambda x: x[index], pool)
     # In the types of the state before, so that a loop over steps compiles once.
     env_state = jax.tree.map(
-        lambda new, old, like: jnp.where(done, new, old).astype(like.dtype),
+        lambda new, old, like: jnp.where(
+            done, cast(new, like.dtype), cast(old, like.dtype)
+        ),
         fresh,
         stepped,
         state.env_state,
@@ -212,14 +233,6 @@ def step_episode(
         ),
         key=key,
     )
-
-
-def strengthen(x: jax.Array) -> jax.Array:
-    """Drops a weak type, which would make the second call compile again."""
-    x = jnp.asarray(x)
-    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-        return x
-    return jax.lax.convert_element_type(x, np.dtype(x.dtype))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -286,9 +299,12 @@ class FamilySuite(TaskSuite):
             keys = jax.random.split(key, self.pool_size)
             return jax.tree.map(strengthen, jax.vmap(env.reset)(keys))
 
-        # The environments' keys move on at every step, so that no two pools are alike.
-        keys = jax.vmap(jax.random.fold_in, (0, None))(state.key[:, 0], 1)
-        return state._replace(pool=_map_tasks(draw, self.parameters, keys))
+        # A key of its own, for which the key of the first environment moves on.
+        keys = jax.vmap(jax.random.split)(state.key[:, 0])
+        return state._replace(
+            key=state.key.at[:, 0].set(keys[:, 0]),
+            pool=_map_tasks(draw, self.parameters, keys[:, 1]),
+        )
 
     def select(self, tasks: Sequence[int]) -> FamilySuite:
         tasks = check_tasks(tasks, self.num_tasks)
@@ -369,6 +385,7 @@ class TaskIdSuite(SuiteView):
         return cls(suite, jnp.arange(suite.num_tasks), suite.num_tasks)
 
     task_names = property(lambda self: self.suite.task_names)
+    episode_lengths = property(lambda self: self.suite.episode_lengths)
     num_tasks = property(lambda self: self.suite.num_tasks)
     planted_labels = property(lambda self: self.suite.planted_labels)
 

@@ -1,4 +1,4 @@
-"""Finding out on the host where training went wrong."""
+"""Reading on the host how training went, and where it went wrong."""
 
 from __future__ import annotations
 
@@ -10,8 +10,22 @@ import numpy as np
 
 from pgx_jax.training.ppo import Metrics, TrainingState
 
-# What is NaN by definition where no episode ended.
+# Means over the episodes that ended, of which there may be none.
 EPISODE_METRICS = ("return", "length", "success")
+
+
+def on_host(metrics: Metrics) -> dict[str, np.ndarray]:
+    """The metrics of training as NumPy arrays, with NaN where no episode ended.
+
+    Args:
+      metrics: of `PPO.run` or `PPO.step`.
+    """
+    arrays = {name: np.asarray(x) for name, x in jax.device_get(metrics).items()}
+    ended = arrays["episodes"] > 0
+    return arrays | {
+        name: np.where(ended, arrays[name], np.float32(np.nan))
+        for name in EPISODE_METRICS
+    }
 
 
 def first_nonfinite(state: TrainingState, metrics: Metrics) -> str | None:
@@ -22,20 +36,14 @@ def first_nonfinite(state: TrainingState, metrics: Metrics) -> str | None:
 
     Args:
       state: after `PPO.run`.
-      metrics: of the same call; leaves of shape [updates, r] or, for `gradient_norm`,
-        [updates, k].
+      metrics: of the same call, as they came; leaves of shape [updates, r] or, for
+        `gradient_norm`, [updates, k].
 
     Returns:
       The metric, row and update, or the path and row of the array in the state, such as
       "metric 'policy_loss' of row 3 at update 17", updates being numbered from 0; None
       where all is finite.
     """
-    checked = {
-        name: values
-        if name not in EPISODE_METRICS
-        else jnp.where(metrics["episodes"] > 0, values, 0.0)
-        for name, values in metrics.items()
-    }
     arrays = {
         "params": state.params,
         "optimizer_state": state.optimizer_state,
@@ -46,16 +54,16 @@ def first_nonfinite(state: TrainingState, metrics: Metrics) -> str | None:
     }
     # One flag each comes back from the device while all is well.
     metrics_finite, state_finite = jax.device_get(
-        (_all_finite(checked), _all_finite(arrays))
+        (_all_finite(metrics), _all_finite(arrays))
     )
     if not all(metrics_finite.values()):
         found = []
         for name, finite in metrics_finite.items():
             if not finite:
-                update, index = _first(checked[name])
+                update, index = _first(metrics[name])
                 found.append((update, name, index))
         update, name, index = min(found)
-        num_updates = np.asarray(checked[name]).shape[0]
+        num_updates = np.asarray(metrics[name]).shape[0]
         update += int(state.num_updates) - num_updates
         owner = "policy" if name == "gradient_norm" else "row"
         return f"metric {name!r} of {owner} {index} at update {update}"

@@ -14,6 +14,7 @@ def generalized_advantages(
     next_value: jax.Array,
     termination: jax.Array,
     truncation: jax.Array,
+    divergence: jax.Array,
     *,
     discount: float,
     gae_lambda: float,
@@ -25,13 +26,20 @@ def generalized_advantages(
     either ending: a truncated episode is bootstrapped from the state it was cut at, and
     nothing flows back from the episode after it.
 
+    Ending an episode by numbers that are not finite must never pay. What led to such a
+    step is credited as if the episode had been truncated just before it. The step
+    itself is credited with a return of 0, as if its task had ended, or with the lowest
+    return A_t + V(s_t) of all other steps where that is below 0: no other action has a
+    smaller advantage in the same state.
+
     Args:
-      reward: float32 [time, ...].
+      reward: float32 [time, ...]; all steps of one task.
       value: V(s_t); float32 [time, ...].
       next_value: V(s'_t), s'_t being the state that step t led to before any reset;
         float32 [time, ...].
       termination: bool [time, ...].
       truncation: bool [time, ...].
+      divergence: bool [time, ...]; such a step is also a truncation.
       discount: in [0, 1].
       gae_lambda: in [0, 1].
 
@@ -42,6 +50,7 @@ def generalized_advantages(
     advantage estimation", 2016, equation 16.
     """
     errors = reward + discount * jnp.where(termination, 0.0, next_value) - value
+    errors = jnp.where(divergence, 0.0, errors)
     carry_on = discount * gae_lambda * ~(termination | truncation)
 
     def accumulate(advantage, step):
@@ -52,7 +61,8 @@ def generalized_advantages(
     _, advantages = jax.lax.scan(
         accumulate, jnp.zeros_like(errors[0]), (errors, carry_on), reverse=True
     )
-    return advantages
+    lowest = jnp.min(advantages + value, where=~divergence, initial=0.0)
+    return jnp.where(divergence, lowest - value, advantages)
 
 
 class PolicyLoss(NamedTuple):

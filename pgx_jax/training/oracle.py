@@ -429,6 +429,9 @@ class _SubsetSuite(SuiteView):
     place: jax.Array
 
     num_tasks = property(lambda self: self.tasks.shape[0])
+    episode_lengths = property(
+        lambda self: jnp.asarray(self.suite.episode_lengths)[self.tasks]
+    )
 
     def reset(self, key: jax.Array, num_envs: int) -> SuiteState:
         state = self.suite.reset(key, num_envs)

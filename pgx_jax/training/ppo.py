@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pgx_jax.envs.suite import SuiteState, TaskSuite, strengthen
+from pgx_jax.envs.dtypes import strengthen
+from pgx_jax.envs.suite import SuiteState, TaskSuite
 from pgx_jax.networks.mlp import ActorCritic
 from pgx_jax.training.acting import (
     Rollout,
@@ -250,8 +251,9 @@ class PPO:
 
         Pure. Metrics are per row, float32 [r], except `gradient_norm`, [k];
         `episodes` counts the episodes that ended and `return`, `length` and `success`
-        are their means, NaN where none did; `divergences` counts the steps that were
-        not finite.
+        are their means, which mean nothing, and are 0, where none did (`on_host` of
+        `pgx_jax.training.diagnostics` makes them NaN); `divergences` counts the steps
+        that were not finite.
         """
         act_key, learn_key = jax.random.split(key)
         suite_state, rollout = self._unroll(
@@ -343,13 +345,12 @@ class PPO:
         observation_statistics,
         value_statistics,
     ) -> TrainingState:
-        reset_key, run_key = jax.random.split(key)
+        reset_key, run_key, stagger_key = jax.random.split(key, 3)
         suite_state = suite.reset(reset_key, self.config.num_envs)
         if self.config.stagger_resets:
-            length = suite_state.episode_length
-            length = jax.random.randint(
-                jax.random.fold_in(key, 1), length.shape, 0, suite.episode_length
-            )
+            limits = jnp.asarray(suite.episode_lengths)[:, None]
+            shape = suite_state.episode_length.shape
+            length = jax.random.randint(stagger_key, shape, 0, limits)
             suite_state = suite_state._replace(episode_length=length)
         state = TrainingState(
             params=params,
@@ -460,6 +461,7 @@ class PPO:
             value(normalize(rollout.next_observation)),
             rollout.termination,
             rollout.truncation,
+            rollout.divergence,
         )
         return observation, advantages, values
 
@@ -566,7 +568,8 @@ def _episode_metrics(rollout: Rollout) -> Metrics:
 
     def mean(x):
         total = jnp.sum(jnp.where(done, x, 0), axis=(1, 2))
-        return jnp.where(episodes > 0, total / jnp.maximum(episodes, 1), jnp.nan)
+        # No NaN where no episode ended: a run must pass under `jax_debug_nans`.
+        return total / jnp.maximum(episodes, 1)
 
     return {
         "episodes": episodes,

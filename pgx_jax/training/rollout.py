@@ -134,6 +134,9 @@ class _Members(SuiteView):
     tasks: jax.Array
 
     num_tasks = property(lambda self: self.tasks.shape[0])
+    episode_lengths = property(
+        lambda self: jnp.asarray(self.suite.episode_lengths)[self.tasks]
+    )
 
     def reset(self, key: jax.Array, num_envs: int) -> SuiteState:
         state = self.suite.reset(key, num_envs)

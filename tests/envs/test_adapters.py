@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from brax.envs.base import Env, State
 
-from pgx_jax.envs import ActionSpace, TaskSuite
+from pgx_jax.envs import ActionSpace, FamilySuite, TaskSuite
 from pgx_jax.envs.cartpole import cartpole_planted
 from pgx_jax.networks.mlp import make_actor_critic
 from pgx_jax.training.ppo import PPO, PPOConfig
@@ -103,10 +103,13 @@ def test_a_collection_keeps_what_its_members_know():
     assert {x.shape[0] for x in leaves} == {3}
 
 
-def test_a_step_that_is_not_finite_ends_its_episode_and_is_told():
+@pytest.mark.parametrize("broken", ["observation", "reward", "success"])
+def test_a_step_that_is_not_finite_truncates_its_episode_and_is_told(broken):
     def step(parameters, state, action, key):
-        observation = jnp.where(state == 2, jnp.nan, 1.0)[None]
-        return state + 1, observation, jnp.ones(()), False
+        values = {"observation": jnp.ones((1,)), "reward": 1.0, "success": state == 0}
+        values[broken] = jnp.where(state == 2, jnp.nan, values[broken])
+        observation, reward, success = values.values()
+        return state + 1, observation, reward, state == 2, success
 
     suite = TaskSuite.from_functions(
         lambda parameters, key: (jnp.zeros((), jnp.int32), jnp.zeros((1,))),
@@ -118,7 +121,12 @@ def test_a_step_that_is_not_finite_ends_its_episode_and_is_told():
     states, _ = roll(suite, 6, num_envs=1)
     told = np.array([x.divergence[0, 0] for x in states[1:]])
     np.testing.assert_array_equal(told, [False, False, True] * 2)
-    np.testing.assert_array_equal(told, [x.termination[0, 0] for x in states[1:]])
+    np.testing.assert_array_equal(told, [x.truncation[0, 0] for x in states[1:]])
+    assert not any(x.termination.any() for x in states)
+    # What was met before stays known, and a NaN is no success.
+    np.testing.assert_array_equal(
+        [x.episode_success[0, 0] for x in states[1:]], np.ones(6)
+    )
     np.testing.assert_array_equal([x.reward[0, 0] for x in states[1:]], [1, 1, 0] * 2)
     for x in states:
         assert np.isfinite(x.next_observation).all()
@@ -153,6 +161,71 @@ def test_functions_make_a_suite():
     np.testing.assert_array_equal(state.episode_success, near)
     state = suite.step(state, jnp.full((2, 4), 2))
     assert state.termination.all()
+
+
+class Walk(Env):
+    """Moves by the action from 0, an integer until the first step."""
+
+    def reset(self, rng):
+        start = jnp.array([0, 0])
+        return State({"at": start, "time": 0}, start, 0, False, {"success": False})
+
+    def step(self, state, action):
+        at = state.pipeline_state["at"] + action
+        time = state.pipeline_state["time"] + 0.5
+        return State(
+            {"at": at, "time": time}, at, time, (time > 9) * 1.0, {"success": 0.0}
+        )
+
+    observation_size = property(lambda self: 2)
+    action_size = property(lambda self: 2)
+    backend = property(lambda self: "jax")
+
+
+def walk(made_by):
+    if made_by == "brax":
+        return TaskSuite.from_brax(Walk(), episode_length=4, pool_size=2)
+    if made_by == "playground":
+        return TaskSuite.from_playground(Walk(), episode_length=4, pool_size=0)
+
+    def step(parameters, state, action, key):
+        at, time = state[0] + action, state[1] + 0.5
+        return (at, time), at, time, False
+
+    return TaskSuite.from_functions(
+        lambda parameters, key: ((jnp.array([0, 0]), 0), jnp.array([0, 0])),
+        step,
+        jnp.zeros((1,)),
+        action_space=ActionSpace(2, discrete=False),
+        episode_length=4,
+    )
+
+
+@pytest.mark.parametrize("made_by", ["brax", "playground", "functions"])
+def test_fractions_are_kept_where_a_reset_gives_integers(made_by):
+    """Steps of 0.25 from [0, 0] in four steps, and a clock of half a unit a step."""
+    states, num_traces = roll(walk(made_by), 8, num_envs=1, action=0.25)
+    assert num_traces == 1
+    at = np.array([x.next_observation[0, 0, 1] for x in states[1:]])
+    np.testing.assert_array_equal(at, [0.25, 0.5, 0.75, 1.0] * 2)
+    np.testing.assert_array_equal(
+        [x.reward[0, 0] for x in states[1:]], [0.5, 1.0, 1.5, 2.0] * 2
+    )
+
+
+def test_a_family_whose_step_loses_its_fractions_is_refused():
+    suite = FamilySuite(
+        make_env=lambda parameters: Walk(),
+        parameters=jnp.zeros((1,)),
+        name="walk",
+        task_names=("walk",),
+        observation_size=2,
+        action_space=ActionSpace(2, discrete=False),
+        episode_length=4,
+    )
+    match = r"pipeline_state\['at'\] is int32 before a step and float32 after it"
+    with pytest.raises(ValueError, match=match):
+        roll(suite, 1)
 
 
 class Playground:
@@ -203,6 +276,18 @@ def test_what_cannot_be_one_suite_is_refused(envs, match):
             "structure of reset's",
         ),
         ({"step": lambda p, s, a, k: (s, jnp.zeros(2), 0.0, False)}, "keep the shapes"),
+        (
+            {
+                "reset": lambda p, k: (jnp.zeros((), jnp.int32), jnp.zeros((1,))),
+                "step": lambda p, s, a, k: (
+                    s.astype(jnp.bfloat16),
+                    jnp.zeros((1,)),
+                    0.0,
+                    False,
+                ),
+            },
+            "types of reset's state, but .pipeline_state goes from int32 to bfloat16",
+        ),
     ],
 )
 def test_functions_that_do_not_fit_are_refused(changes, match):

@@ -181,7 +181,7 @@ def test_physics_that_diverges_ends_that_episode_alone(start, step):
     diverged = np.zeros((len(TASKS), NUM_GOALS), bool)
     diverged[3, 2] = True
     np.testing.assert_array_equal(state.divergence, diverged)
-    np.testing.assert_array_equal(state.termination, diverged)
+    np.testing.assert_array_equal(state.truncation, diverged)
     assert np.all(np.isfinite(state.observation)) and np.all(np.isfinite(state.reward))
     assert np.all(np.isfinite(state.env_state.pipeline_state.physics.qvel))
 

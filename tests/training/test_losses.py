@@ -37,6 +37,7 @@ def test_advantages_match_their_definition():
         next_value.astype(np.float32),
         termination,
         truncation,
+        np.zeros(shape, bool),
         discount=DISCOUNT,
         gae_lambda=GAE_LAMBDA,
     )
@@ -51,7 +52,12 @@ def test_advantages_at_the_ends_of_lambda(gae_lambda):
     next_value = np.array([5.0, 7.0, 8.0], np.float32)
     ending = np.zeros(3, bool)
     advantages = generalized_advantages(
-        reward, value, next_value, ending, ending, discount=0.5, gae_lambda=gae_lambda
+        reward,
+        value,
+        next_value,
+        *[ending] * 3,
+        discount=0.5,
+        gae_lambda=gae_lambda,
     )
     expected = {0.0: [0.5, 0.5, 1.0], 1.0: [1 + 1 + 1 + 1 - 3, 2 + 2 + 2 - 5, 1.0]}
     np.testing.assert_allclose(advantages, expected[gae_lambda], rtol=1e-6)
