@@ -1,0 +1,317 @@
+"""That methods are compared fairly: steps, states, sizes and starting points."""
+
+import dataclasses
+import io
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import pgx_jax as pgx
+from pgx_jax.config import PipelineConfig
+from pgx_jax.envs import SUITES, ActionSpace, TaskSuite
+from pgx_jax.pipeline import (
+    Groupings,
+    Method,
+    Policies,
+    Run,
+    make_networks,
+    run_pipeline,
+)
+from pgx_jax.runs.metrics import MetricsWriter
+from pgx_jax.runs.progress import Progress
+from pgx_jax.runs.workdir import Workdir
+from pgx_jax.training.ppo import PPO
+
+NUM_TASKS, NUM_UPDATES = 6, 2
+SETTINGS = {
+    "suite": {"name": "arms"},
+    "network": {"hidden_sizes": [4]},
+    "ppo": {
+        "num_envs": 2,
+        "unroll_length": 8,
+        "num_epochs": 1,
+        "num_minibatches": 1,
+        "learning_rate": 1e-9,
+    },
+    "meta_training": {"num_updates": 3},
+    # Of 16 steps an update: two and a half updates' worth of transitions.
+    "estimation": {"num_transitions": 40},
+    "group_training": {"num_updates": NUM_UPDATES},
+    "grouping": {"num_random_draws": 3},
+    "evaluation": {"num_episodes": 3},
+    "adaptation": {"num_updates": 1, "num_selection_episodes": 2},
+}
+
+
+def arms_suite(arms):
+    """Pays 1 for every pull of a task's arm, five in an episode."""
+
+    def reset(arm, key):
+        return arm, jnp.zeros(1)
+
+    def step(arm, state, action, key):
+        return state, jnp.zeros(1), (action == arm).astype(jnp.float32), False
+
+    suite = TaskSuite.from_functions(
+        reset,
+        step,
+        jnp.array(arms),
+        action_space=ActionSpace(2, discrete=True),
+        episode_length=5,
+    )
+    labels = (7, 7, -2, -2, 7, 7)[: len(arms)]
+    return dataclasses.replace(suite, planted_labels=labels)
+
+
+@pytest.fixture
+def make_run(tmp_path, monkeypatch):
+    monkeypatch.setitem(
+        SUITES,
+        "arms",
+        {
+            "source": lambda: arms_suite([0] * NUM_TASKS),
+            "target": lambda: arms_suite([1, 0, 1]),
+        },
+    )
+
+    def make(**changes):
+        config = PipelineConfig.from_dict(SETTINGS | changes)
+        suite = arms_suite([0] * NUM_TASKS)
+        return Run(
+            config,
+            suite,
+            make_networks(config, suite),
+            Workdir(tmp_path, config.to_dict()),
+            MetricsWriter(tmp_path, tensorboard=False, task_names=suite.task_names),
+            Progress(stream=io.StringIO()),
+        )
+
+    return make
+
+
+def meta_policy(run):
+    """A policy for all tasks whose value statistics differ by task."""
+    ppo = PPO(run.config.ppo, run.actor_critic, 1)
+    meta = ppo.init(run.suite, jax.random.key(0))
+    mean = 1000.0 * jnp.arange(NUM_TASKS)
+    return meta._replace(value_statistics=meta.value_statistics._replace(mean=mean))
+
+
+def method(name, *draws, uses_estimate=False):
+    return Method(name, "", name, np.array(draws), uses_estimate)
+
+
+HALVES, PAIRS = [0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 2, 2]
+
+
+def block_affinity(labels):
+    labels = np.array(labels)
+    return np.where(labels[:, None] == labels, 1.0, -0.5).astype(np.float32)
+
+
+def test_each_way_of_grouping_is_of_its_own_matrix(make_run):
+    """By the estimate halves, and by gradients even and odd tasks."""
+    run = make_run()
+    estimates = {
+        "affinity": block_affinity(HALVES),
+        "pair_counts": np.full((NUM_TASKS, NUM_TASKS), 10),
+        "gradient_similarity": block_affinity([0, 1, 0, 1, 0, 1]),
+    }
+    labels = run.grouping(estimates)
+    np.testing.assert_array_equal(labels["estimated"], HALVES)
+    np.testing.assert_array_equal(labels["similarity"], [0, 1, 0, 1, 0, 1])
+
+
+def test_gradient_similarity_chooses_its_own_number_of_groups(make_run):
+    run = make_run()
+    noise = np.random.default_rng(0).normal(size=(NUM_TASKS, NUM_TASKS))
+    estimates = {
+        "affinity": (noise + noise.T).astype(np.float32),
+        "pair_counts": np.full((NUM_TASKS, NUM_TASKS), 10),
+        "gradient_similarity": block_affinity(HALVES),
+    }
+    labels = run.grouping(estimates)
+    assert pgx.cluster_tasks(estimates["affinity"]).num_groups == 1
+    np.testing.assert_array_equal(labels["estimated"], 0)
+    np.testing.assert_array_equal(labels["similarity"], HALVES)
+
+
+def test_random_groups_have_the_sizes_of_the_estimated_ones(make_run):
+    run = make_run(grouping={"num_groups": 2, "num_random_draws": 5})
+    labels = [0, 1, 1, 1, 1, 1]
+    estimates = {
+        "affinity": block_affinity(labels),
+        "pair_counts": np.full((NUM_TASKS, NUM_TASKS), 10),
+        "gradient_similarity": block_affinity(labels),
+    }
+    draws = run.grouping(estimates)["random"]
+    assert draws.shape == (5, NUM_TASKS)
+    for draw in draws:
+        assert sorted(np.bincount(draw).tolist()) == [1, 5]
+    assert len(np.unique(draws, axis=0)) > 1
+
+
+def test_transfer_gains_are_held_against_tasks_alone(make_run):
+    run = make_run(estimation={"num_transitions": 40, "score": "transfer_gain"})
+    harm = -1.0 + np.eye(NUM_TASKS, dtype=np.float32)
+    estimates = {
+        "affinity": harm,
+        "pair_counts": np.full((NUM_TASKS, NUM_TASKS), 10),
+        "gradient_similarity": np.eye(NUM_TASKS, dtype=np.float32),
+    }
+    np.testing.assert_array_equal(
+        run.grouping(estimates)["estimated"], range(NUM_TASKS)
+    )
+
+
+def test_planted_labels_of_any_names_are_numbered(make_run):
+    run = make_run()
+    labels = {"estimated": np.array([3, 3, 1, 1, 3, 3]), "similarity": np.zeros(6, int)}
+    methods = {m.name: m for m in run.methods(labels)}
+    np.testing.assert_array_equal(methods["planted groups"].draws, [[0, 0, 1, 1, 0, 0]])
+    # Two names of one partition are one partition.
+    np.testing.assert_array_equal(
+        methods["estimated groups"].draws, methods["planted groups"].draws
+    )
+
+
+def test_partitions_are_trained_once_for_each_number_of_updates(make_run):
+    run = make_run()
+    groupings = Groupings.create(
+        [
+            method("estimated", HALVES, uses_estimate=True),
+            method("one", [0] * 6),
+            method("random", PAIRS, HALVES, PAIRS),
+            method("similarity", HALVES, uses_estimate=True),
+        ]
+    )
+    np.testing.assert_array_equal(groupings.labels, [HALVES, [0] * 6, PAIRS, HALVES])
+    np.testing.assert_array_equal(groupings.uses_estimate, [True, False, False, False])
+    assert [x.tolist() for x in groupings.of_method] == [[0], [1], [2, 3, 2], [0]]
+    # 40 transitions are two and a half updates, which others take three for.
+    np.testing.assert_array_equal(run.group_updates(groupings), [2, 5, 5, 5])
+
+
+def test_every_row_starts_with_the_value_statistics_of_its_task(make_run):
+    run = make_run()
+    groupings = Groupings.create(
+        [method("ours", HALVES, uses_estimate=True), method("random", PAIRS, [0] * 6)]
+    )
+    meta = meta_policy(run)
+    trained = run.group_training(meta, groupings)
+    # Returns are 5 at most: an update moves the mean by 1% of what differs at most.
+    expected = np.tile(1000.0 * np.arange(NUM_TASKS), 3)
+    np.testing.assert_allclose(trained.value_statistics.mean, expected, atol=300.0)
+    assert trained.observation_statistics.mean.shape == (2 + 3 + 1, 1)
+    leaves = zip(
+        jax.tree.leaves(trained.params), jax.tree.leaves(meta.params), strict=True
+    )
+    for new, old in leaves:
+        np.testing.assert_allclose(new, np.broadcast_to(old, new.shape), atol=1e-6)
+    steps = [run.directory.info(x)["env_steps"] for x in run.stages]
+    assert run.stages == ["group_training", "group_training_5_updates"]
+    assert steps == [2 * 16 * 6, 5 * 16 * 6 * 2]
+
+
+def trained_policies(run, groupings):
+    """Policy p pulls arm p modulo 2, always."""
+    meta = meta_policy(run)
+    num = groupings.num_policies
+    params = jax.tree.map(lambda x: jnp.repeat(0 * x, num, axis=0), meta.params)
+    params["policy"]["Dense_1"]["bias"] = 50.0 * jnp.eye(2)[jnp.arange(num) % 2]
+    observation = jax.tree.map(
+        lambda x: jnp.repeat(x, num, axis=0), meta.observation_statistics
+    )
+    values = jax.tree.map(
+        lambda x: jnp.tile(x, len(groupings.labels)), meta.value_statistics
+    )
+    return Policies(params, observation, values)
+
+
+def test_adaptation_starts_from_the_policy_that_is_best_on_the_target(make_run):
+    """Targets pay for arms 1, 0 and 1; groupings have two policies, and one."""
+    run = make_run()
+    groupings = Groupings.create(
+        [method("ours", HALVES, uses_estimate=True), method("one", [0] * 6)]
+    )
+    result = run.adaptation(trained_policies(run, groupings), groupings)
+    # The mean over episodes of 5 steps; policy 2, the only one of its grouping, has
+    # arm 0, and the rate of learning lets none change.
+    np.testing.assert_array_equal(
+        result["target"].mean(axis=-1), [[5, 5, 5], [0, 5, 0]]
+    )
+    stored = run.directory.result("adaptation_selection")
+    np.testing.assert_array_equal(stored["best"], [[1, 0, 1], [2, 2, 2]])
+    # Two policies, two episodes of five steps on each of three targets.
+    np.testing.assert_array_equal(stored["steps"], [60, 0])
+    # 20 steps a target are two updates of 16, which the other one takes more.
+    np.testing.assert_array_equal(
+        result["env_steps"], [60 + 1 * 16 * 3, 0 + 3 * 16 * 3]
+    )
+
+
+def test_steps_of_a_method_are_all_that_it_took(make_run):
+    run = make_run()
+    methods = [method("ours", HALVES, uses_estimate=True), method("one", [0] * 6)]
+    groupings = Groupings.create(methods)
+    run.directory.finish(
+        "estimation", {"a": np.ones(1)}, {"env_steps": 240, "seconds": 0.0}
+    )
+    adaptation = {"env_steps": np.array([108, 144])}
+    ours, one = (run.env_steps(i, methods, groupings, adaptation) for i in range(2))
+    assert ours == {
+        "meta_training": 3 * 16 * 6,
+        "estimation": 240,
+        "group_training": 2 * 16 * 6,
+        "adaptation": 108,
+    }
+    assert one == {
+        "meta_training": 3 * 16 * 6,
+        "group_training": 5 * 16 * 6,
+        "adaptation": 144,
+    }
+    # Equal to within an update, of which the transitions' share is rounded up.
+    assert 0 <= one["group_training"] - ours["group_training"] - 240 < 16 * 6
+
+
+def test_all_methods_are_evaluated_on_the_same_states(make_run, monkeypatch):
+    """Two partitions with the same policies return the same to the last digit."""
+
+    def reset(arm, key):
+        drawn = jax.random.uniform(key)
+        return drawn, drawn[None]
+
+    def step(arm, state, action, key):
+        noise = jax.random.uniform(key)
+        return state, state[None], state + noise + action, False
+
+    run = make_run(evaluation={"num_episodes": 3, "deterministic": False})
+    run.suite = TaskSuite.from_functions(
+        reset,
+        step,
+        jnp.zeros(NUM_TASKS),
+        action_space=ActionSpace(2, discrete=True),
+        episode_length=5,
+    )
+    groupings = Groupings.create(
+        [method("ours", HALVES, uses_estimate=True), method("random", PAIRS, [0] * 6)]
+    )
+    policies = trained_policies(run, groupings)
+    same = policies._replace(params=jax.tree.map(lambda x: 0 * x, policies.params))
+    returns = run.evaluation(same, groupings)["source"]
+    assert returns.shape == (3, NUM_TASKS, 3)
+    np.testing.assert_array_equal(returns[0], returns[1])
+    np.testing.assert_array_equal(returns[0], returns[2])
+    assert len(np.unique(returns[0])) == NUM_TASKS * 3
+
+
+def test_planted_labels_of_another_length_are_refused(tmp_path, monkeypatch):
+    suite = arms_suite([0] * NUM_TASKS)
+    suite = dataclasses.replace(suite, planted_labels=(0, 1))
+    monkeypatch.setitem(SUITES, "arms", {"source": lambda: suite})
+    config = PipelineConfig.from_dict(SETTINGS | {"adaptation": {}})
+    with pytest.raises(ValueError, match="planted_labels of suite .* 6 labels.*got 2"):
+        run_pipeline(config, tmp_path / "run", tensorboard=False)
+    assert not (tmp_path / "run").exists()
