@@ -304,7 +304,7 @@ class Run:
                 key=affinity_key if settings.num_resamples else None,
             )
             similarity = pgx.gradient_similarity(
-                self.actor_critic.log_prob, policy, batch, center_features=True
+                self.actor_critic.log_prob, policy, batch, center_features=None
             )
             result = {
                 "subsets": estimates.subsets,

@@ -74,8 +74,9 @@ class CollectionSuite(TaskSuite):
             planted = getattr(member, "planted_labels", None)
             if planted is None:
                 return None
-            labels.append([first + label for label in planted])
-            first += max(planted) + 1
+            numbered = np.unique(np.asarray(planted), return_inverse=True)[1]
+            labels.append((first + numbered).tolist())
+            first += int(numbered.max()) + 1
         return self._by_task(labels)
 
     @property

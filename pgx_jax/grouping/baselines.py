@@ -10,6 +10,7 @@ import numpy as np
 
 from pgx_jax.estimation.gradients import task_gradients
 from pgx_jax.estimation.projection import LogProbFn, PyTree
+from pgx_jax.estimation.samples import check_centering, has_one_sign
 from pgx_jax.estimation.sharding import call_with_auto_axes
 from pgx_jax.grouping.clustering import check_num_groups, number_labels
 from pgx_jax.types import Affinity, Grouping, Transitions
@@ -66,7 +67,7 @@ def gradient_similarity(
     params: PyTree,
     batch: Transitions,
     *,
-    center_features: bool = False,
+    center_features: bool | None = False,
 ) -> Affinity:
     """The cosine of every pair of tasks' mean policy gradients, as an affinity.
 
@@ -76,13 +77,20 @@ def gradient_similarity(
       batch: transitions of n tasks.
       center_features: subtract each task's mean of grad log pi, as `estimate_subsets`
         does, so that a mean advantage other than 0 adds no noise. It is the same to
-        subtract each task's mean advantage.
+        subtract each task's mean advantage. None: unless the advantages of a task all
+        have one sign, so that their mean is what there is to learn.
 
     Returns:
       Cosines; float32 [n, n]. `pair_counts` is 1 throughout.
+
+    Raises:
+      ValueError: features shall be centered although the advantages of a task have one
+        sign; outside jit.
     """
-    if center_features:
-        advantage = call_with_auto_axes(_center, (batch.advantage, batch.mask))
+    check_centering(batch, center_features)
+    if center_features is not False:
+        center = _center if center_features else _center_mixed_signs
+        advantage = call_with_auto_axes(center, (batch.advantage, batch.mask))
         batch = batch._replace(advantage=advantage)
     gradients = task_gradients(log_prob_fn, params, batch)
     matrix = call_with_auto_axes(_cosines, (gradients,))
@@ -103,3 +111,10 @@ def _center(advantage: jax.Array, mask: jax.Array | None) -> jax.Array:
     valid = jnp.ones(advantage.shape, bool) if mask is None else mask
     total = jnp.where(valid, advantage, 0.0).sum(axis=1, keepdims=True)
     return advantage - total / jnp.maximum(valid.sum(axis=1, keepdims=True), 1)
+
+
+@jax.jit
+def _center_mixed_signs(advantage: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """`_center`, unless the advantages of a task all have one sign; [n, N]."""
+    one_sign = has_one_sign(Transitions((), (), advantage, mask))
+    return jnp.where(jnp.any(one_sign), advantage, _center(advantage, mask))

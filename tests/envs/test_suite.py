@@ -1,5 +1,7 @@
 """What suites add to environments: task ids, episode statistics, one compilation."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ from brax.envs.base import Env, State
 
 from pgx_jax.envs import ActionSpace, FamilySuite, TaskIdSuite
 from pgx_jax.envs.cartpole import cartpole_planted
+from pgx_jax.envs.collection import CollectionSuite
 
 
 class Counter(Env):
@@ -125,3 +128,14 @@ def test_task_ids_follow_their_tasks():
         np.testing.assert_array_equal(
             np.sort(ids, axis=-1)[..., -2:], [[[0, 1]] * 2] * 3
         )
+
+
+def test_collections_keep_planted_labels_of_any_names_apart():
+    """A label below 0 must not make groups of two members one."""
+    members = [
+        dataclasses.replace(counter_suite(5), planted_labels=labels)
+        for labels in ((-5, -5), (3, 9))
+    ]
+    collection = CollectionSuite.create(members)
+    assert collection.planted_labels == (0, 0, 1, 2)
+    assert collection.select([3, 0]).planted_labels == (1, 0)

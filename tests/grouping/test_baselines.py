@@ -157,21 +157,32 @@ def test_sizes_of_random_groups_that_cannot_be_are_refused(settings, message):
         pgx.random_grouping(jax.random.key(0), 5, **settings)
 
 
-@pytest.mark.parametrize("mask", [None, MASK], ids=["full", "padded"])
+LONGER = np.arange(NUM_SAMPLES) < np.array([11, 5, 7, 8])[:, None]
+
+
+@pytest.mark.parametrize("mask", [None, LONGER], ids=["full", "padded"])
 def test_centering_subtracts_the_mean_of_grad_log_pi(mask):
-    batch = BATCH._replace(mask=mask, advantage=BATCH.advantage + 3.0)
+    batch = BATCH._replace(mask=mask, advantage=BATCH.advantage + 0.3)
     valid = np.ones((NUM_TASKS, NUM_SAMPLES), bool) if mask is None else mask
     ones = batch._replace(advantage=np.ones_like(batch.advantage))
     mean = (batch.advantage * valid).sum(1) / valid.sum(1)
-    centred = gradients_one_by_one(batch) - mean[:, None] * gradients_one_by_one(ones)
-    # One transition alone has nothing left but rounding.
-    kept = valid.sum(1) > 1
-    affinity = pgx.gradient_similarity(log_prob, PARAMS, batch, center_features=True)
-    np.testing.assert_allclose(
-        np.asarray(affinity.matrix)[kept][:, kept],
-        cosine_similarity(centred)[kept][:, kept],
-        atol=1e-4,
-    )
+    centered = gradients_one_by_one(batch) - mean[:, None] * gradients_one_by_one(ones)
+    for asked in (True, None):
+        affinity = pgx.gradient_similarity(
+            log_prob, PARAMS, batch, center_features=asked
+        )
+        np.testing.assert_allclose(
+            affinity.matrix, cosine_similarity(centered), atol=1e-4
+        )
+
+
+def test_advantages_of_one_sign_are_not_centered():
+    batch = BATCH._replace(advantage=np.ones_like(BATCH.advantage))
+    affinity = pgx.gradient_similarity(log_prob, PARAMS, batch, center_features=None)
+    expected = cosine_similarity(gradients_one_by_one(batch))
+    np.testing.assert_allclose(affinity.matrix, expected, atol=1e-5)
+    with pytest.raises(ValueError, match="center_features=True"):
+        pgx.gradient_similarity(log_prob, PARAMS, batch, center_features=True)
 
 
 @pytest.mark.parametrize("num_groups", [0, -1, 6])
