@@ -4,10 +4,12 @@ A hull on two sprung legs moves in a vertical plane above uneven ground. One tas
 set of physical parameters. The frame is Gymnasium's: x to the right, z up, in metres,
 the ground spanning 0..20 m; angles are counter-clockwise, in rad.
 
-MJX differs from Box2D in contact only. Each corner of a foot touches a plane of its
-own, laid at every step through the stretch of ground beneath it, so that ground of any
-shape costs four contacts. The hull needs none: where it touches, the episode ends.
-Unlike in Box2D, a peak of the ground does not push against the side of a leg.
+MJX computes the dynamics; its constraints are asked for what Box2D's give, see
+`_solve`. Each corner of a foot touches a plane of its own, laid at every step through
+the stretch of ground beneath it, so that ground of any shape costs four contacts. The
+hull needs none: where it touches, the episode ends. What is left of the difference: a
+peak of the ground does not push against the side of a leg, and a foot that comes down
+fast is stopped at the end of a step, where Box2D goes back to the moment of impact.
 
 Source: Gymnasium's LunarLander-v3 for the rules and constants.
 """
@@ -44,6 +46,12 @@ PAD_EDGES = (8.0, 12.0)  # m, where the flags stand
 START_HEIGHT = 40 / 3  # m
 SKIN = 0.02  # m; Box2D has two bodies touch at this distance
 
+# Box2D leaves what bodies are in each other by up to here, and takes back a share of
+# what is beyond in each step.
+SLACK = 0.005  # m
+LIMIT_SLACK = np.deg2rad(2.0)  # rad, of the legs' limits
+CORRECTION = 0.2
+
 HULL = PIXEL * np.array(
     [[-14, 17], [-17, 0], [-17, -10], [17, -10], [17, 0], [14, 17]], float
 )
@@ -53,7 +61,10 @@ LEG_AWAY = 20 * PIXEL  # m, from the joint to the middle of a leg, along x
 LEG_DOWN = 18 * PIXEL  # m, the same along z
 LEG_HALF_SIZE = PIXEL * np.array([2.0, 8.0])  # m
 LEG_DENSITY = 1.0  # kg/m^2
-LEG_RANGE = (0.4, 0.9)  # rad, outwards
+# Gymnasium builds a leg turned inwards by 0.05 rad and counts the angle of its joint,
+# of which it sets the limits, from there.
+LEG_REFERENCE = -0.05  # rad
+LEG_RANGE = (0.4 + LEG_REFERENCE, 0.9 + LEG_REFERENCE)  # rad, outwards
 LEG_TORQUE = 40.0  # N m, the most that a leg's motor gives
 LEG_SPEED = 0.3  # rad/s, at which the motor turns a leg inwards
 
@@ -76,7 +87,7 @@ PUSH_SHIFT = np.array([0.079827, 0.080663])  # m
 PUSH_ANGULAR_SPEED = -0.457877  # rad/s, by F_x
 PUSH_ANGLE = -0.00925  # rad, by F_x
 START_LIFT = 0.006136  # m
-START_LEG_ANGLE = 0.542  # rad
+START_LEG_ANGLE = 0.542 + LEG_REFERENCE  # rad
 
 
 def polygon_mass(
@@ -196,6 +207,7 @@ class LunarLander(Env):
         motion = start(self.parameters, push)
         info = {
             "ground": smooth_ground(heights),
+            "contacts": jnp.zeros((2, len(GROUND_X) - 1), bool),
             "key": key,
             "wind_phase": jax.random.randint(wind_key, (2,), -9999, 9999),
             "rest_steps": jnp.zeros((), jnp.int32),
@@ -230,7 +242,8 @@ class LunarLander(Env):
 
         # Box2D reports the contacts that a step starts with.
         crashed = hull_touches(motion.position, info["ground"])
-        touching = legs_touch(motion.position, info["ground"])
+        contacts = leg_contacts(motion.position, info["ground"])
+        touching = report_contacts(info["contacts"], contacts, state.obs[6:] > 0)
         motion = simulate(self.parameters, motion, info["ground"], force)
 
         observation = observe(motion, touching)
@@ -248,6 +261,7 @@ class LunarLander(Env):
             metrics={"success": landed.astype(jnp.float32)},
             info=info
             | {
+                "contacts": contacts,
                 "key": key,
                 "wind_phase": info["wind_phase"] + in_wind,
                 "rest_steps": rest_steps,
@@ -448,10 +462,41 @@ def hull_touches(position: jax.Array, ground: jax.Array) -> jax.Array:
     return corner_touches | jnp.any(jnp.max(outwards, axis=1) < SKIN)
 
 
-def legs_touch(position: jax.Array, ground: jax.Array) -> jax.Array:
-    """Whether each leg's foot touches the ground; bool [2]."""
-    feet = leg_points(position, FEET)
-    return jnp.any(clearance(feet, ground) < SKIN, axis=-1)
+def leg_contacts(position: jax.Array, ground: jax.Array) -> jax.Array:
+    """Whether each leg touches each stretch of the ground; bool [2, 10].
+
+    Box2D takes two convex shapes for touching if no side of either keeps them apart.
+    """
+    legs = leg_points(position, LEGS)[:, None]
+    points = jnp.stack([jnp.asarray(GROUND_X, jnp.float32), ground], axis=1)
+    ends = jnp.stack([points[:-1], points[1:]], axis=1)
+    along = ends[:, 1] - ends[:, 0]
+    length = jnp.linalg.norm(along, axis=1)
+    above = _cross(along[:, None], legs - ends[:, None, 0]) / length[:, None]
+    sides = jnp.roll(legs, -1, axis=2) - legs
+    outwards = -_cross(sides[..., None, :], ends[:, None] - legs[..., None, :])
+    outwards = outwards / np.tile(2 * LEG_HALF_SIZE, 2)[:, None]
+    apart = jnp.maximum(jnp.min(above, axis=-1), jnp.min(outwards, -1).max(-1))
+    return apart < SKIN
+
+
+def report_contacts(
+    before: jax.Array, after: jax.Array, touching: jax.Array
+) -> jax.Array:
+    """Whether each leg counts as touching the ground; bool [2].
+
+    Gymnasium hears of contacts that begin and end. One that ends clears a leg's mark
+    even if the leg, sliding from one stretch to the next, has another; none sets it
+    again until a new one begins.
+
+    Args:
+      before: the contacts of the step before, as `leg_contacts` gives; [2, 10].
+      after: those of this step; [2, 10].
+      touching: what was reported the step before; [2].
+    """
+    begun = jnp.any(after & ~before, axis=1)
+    ended = jnp.any(before & ~after, axis=1)
+    return (touching | begun) & ~ended
 
 
 def clearance(points: jax.Array, ground: jax.Array) -> jax.Array:
@@ -507,19 +552,68 @@ def simulate(
     data = mjx.fwd_velocity(model, data)
     data = mjx.fwd_actuation(model, data)
     data = mjx.fwd_acceleration(model, data)
-    data = mjx.euler(model, mjx.solve(model, _turn_motors(data)))
-    return Motion(data.qpos, data.qvel)
+    data = mjx.euler(model, _solve(model, data))
+    return Motion(_push_out(data.qpos, ground), data.qvel)
 
 
-def _turn_motors(data: mjx.Data) -> mjx.Data:
-    """Has the friction of the legs' joints act about the speed of their motors.
+def _solve(model: mjx.Model, data: mjx.Data) -> mjx.Data:
+    """Solves for the accelerations that Box2D's constraints leave.
 
-    A motor of limited torque is a friction that holds the joint at the motor's speed
-    instead of at rest. MJX knows the latter only; its friction rows come first.
+    They are of speeds, reached by the end of the step: a motor turns at its own, which
+    makes it a friction that holds a joint at that speed; a limit stops a leg; a foot
+    stops on the ground and slides along it. MJX's contacts, being convex, would have a
+    foot that slides rise by its friction coefficient times its speed. The rows of a
+    contact are therefore asked for a speed that is as much lower. The speed that is
+    taken for it is that without friction, which makes a foot sink, by less than 0.1 mm
+    in a step, and never rise.
     """
-    pull = -LEG_SPEED / TIME_STEP * jnp.asarray(LEG_SIDES, jnp.float32)
-    reference = data._impl.efc_aref.at[:2].add(pull)
-    return data.tree_replace({"_impl.efc_aref": reference})
+    rows = data._impl.efc_J
+    before = rows @ data.qvel
+    motors = -LEG_SPEED * jnp.asarray(LEG_SIDES, jnp.float32)
+    # A limit that is passed by more than its slack is taken back at a finite speed.
+    excess = jnp.maximum(-data._impl.efc_pos[2:4] - LIMIT_SLACK, 0.0)
+    sliding = _sliding(before + TIME_STEP * rows @ data.qacc_smooth)
+    target = jnp.concatenate(
+        [motors, CORRECTION / TIME_STEP * excess, -jnp.repeat(sliding, 4)]
+    )
+    reference = (target - before) / TIME_STEP
+    return mjx.solve(model, data.tree_replace({"_impl.efc_aref": reference}))
+
+
+def _sliding(speeds: jax.Array) -> jax.Array:
+    """Friction times the speed along the ground of each foot's corner; [20] to [4].
+
+    A contact has four rows: up the normal plus and minus friction times a direction
+    across it, of which one is along the ground and one out of the plane.
+    """
+    along, against = jnp.moveaxis(speeds[4:].reshape(4, 2, 2), -1, 0)
+    return jnp.sum(jnp.abs(along - against), axis=-1) / 2
+
+
+def _push_out(position: jax.Array, ground: jax.Array) -> jax.Array:
+    """Takes back most of what feet sank in by, without giving them any speed.
+
+    As in Box2D, a fifth of what is more than the slack; which of the bodies gives way
+    goes by their inertia, which makes it the leg that swings.
+    """
+    inertia = np.array([TOTAL_MASS, TOTAL_MASS, HULL_INERTIA])
+    leg_inertia = LEG_INERTIA + LEG_MASS * (LEG_AWAY**2 + LEG_DOWN**2)
+    inverse = 1.0 / np.append(inertia, [leg_inertia] * 2)
+    for leg in range(2):
+        feet = leg_points(position, FEET)[leg]
+        gaps = clearance(feet, ground) - SKIN
+        lowest = jnp.argmin(gaps)
+        foot = feet[lowest]
+        _, slope = _stretch(foot[0], ground)
+        normal = jnp.stack([-slope, jnp.ones_like(slope)]) / jnp.sqrt(1 + slope**2)
+        joint = to_world(position, np.zeros((1, 2)))[0]
+        turn = _cross(foot - position[:2], normal)
+        swing = jnp.zeros((2,)).at[leg].set(_cross(foot - joint, normal))
+        row = jnp.concatenate([normal, turn[None], swing])
+        depth = jnp.maximum(-gaps[lowest] - SLACK, 0.0)
+        step = CORRECTION * depth / jnp.sum(row**2 * inverse)
+        position = position + step * row * inverse
+    return position
 
 
 def _task_model(
@@ -589,10 +683,10 @@ def _xml() -> str:
         <flag warmstart="disable" eulerdamp="disable"/>
       </option>
       <default>
-        <joint solreflimit="{_JOINT_SOLREF}" solimplimit="{_JOINT_SOLIMP}"
-          solreffriction="{_JOINT_SOLREF}" solimpfriction="{_JOINT_SOLIMP}"/>
+        <joint solreflimit="{_SOLREF}" solimplimit="{_SOLIMP}"
+          solreffriction="{_SOLREF}" solimpfriction="{_SOLIMP}"/>
         <geom contype="0" conaffinity="0"/>
-        <pair condim="3" solref="{_FOOT_SOLREF}" solimp="{_FOOT_SOLIMP}"
+        <pair condim="3" solref="{_SOLREF}" solimp="{_SOLIMP}"
           friction="{_FRICTION} {_FRICTION} 0 0 0"/>
       </default>
       <worldbody>
@@ -613,15 +707,9 @@ def _xml() -> str:
 
 _PLANES = slice(0, 4)
 _FRICTION = (0.1 * 0.2) ** 0.5  # Box2D's mean of the ground's and the legs'
-# As in Box2D, a joint's limit stops a leg within one step, a motor has its speed by the
-# end of it, and a fifth of what a leg has passed its limit by is taken back in each.
-_JOINT_SOLREF = f"{-0.2 / TIME_STEP**2} {-1 / TIME_STEP}"
-_JOINT_SOLIMP = "0.999 0.999 0.001 0.5 2"
-# A foot stopped as fast would skip over the ground, since it moves along an arc within
-# the step; given a little way into the ground it stays on it, as in Box2D.
-_FOOT_SOLREF = f"{-0.1 / TIME_STEP**2} {-0.6 / TIME_STEP}"
-_FOOT_SOLIMP = "0.99 0.99 0.001 0.5 2"
-_SOLVER_ITERATIONS = 6
+_SOLREF = f"{-1 / TIME_STEP**2} {-1 / TIME_STEP}"  # replaced in `_solve`
+_SOLIMP = "0.9999 0.9999 0.001 0.5 2"
+_SOLVER_ITERATIONS = 10
 _SEARCH_ITERATIONS = 8
 
 

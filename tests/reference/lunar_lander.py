@@ -15,6 +15,7 @@ Gymnasium 1.4.0 and Box2D 2.3.10:
 
 import pathlib
 
+import lunar_lander_policies as policies
 import numpy as np
 from gymnasium.envs.box2d.lunar_lander import LunarLander, heuristic
 from gymnasium.utils import seeding
@@ -22,6 +23,7 @@ from gymnasium.utils import seeding
 PATH = pathlib.Path(__file__).parents[1] / "envs" / "fixtures" / "lunar_lander.npz"
 FLIGHT_STEPS = 50
 NUM_RESETS = 100
+NUM_EPISODES = 400  # of every policy
 
 
 class NoNoise:
@@ -150,6 +152,49 @@ def episodes(continuous: bool) -> dict[str, np.ndarray]:
     }
 
 
+def policy_figures() -> dict[str, np.ndarray]:
+    """How every policy fares in its first steps of an episode.
+
+    Rows, one a policy: means, then standard deviations over episodes, of the return,
+    whether it landed, and the steps with both legs and with one leg on the ground.
+    """
+    rows = []
+    for name in policies.NAMES:
+        episodes = np.zeros((NUM_EPISODES, 4))
+        for seed, figures in enumerate(episodes):
+            env, rng = LunarLander(), np.random.default_rng(seed)
+            observation, _ = env.reset(seed=seed)
+            for _ in range(policies.MAX_STEPS):
+                wanted = heuristic(env, observation)
+                action = policies.choose(name, wanted, observation, rng)
+                observation, reward, ended, _, _ = env.step(action)
+                legs = observation[6:].sum()
+                figures += [reward, ended and reward == 100, legs == 2, legs == 1]
+                if ended:
+                    break
+        rows.append([*episodes.mean(axis=0), *episodes.std(axis=0)])
+        print(f"{name}: {np.round(rows[-1], 2)}")
+    return {"policies": np.array(rows)}
+
+
+def push() -> dict[str, np.ndarray]:
+    """A lander at rest whose right engine fires for 60 steps, then rests; no noise.
+
+    It slides over a joint of the ground, where Gymnasium loses a leg's contact. Rows:
+    the state as `state_of` gives it, and whether each leg touches.
+    """
+    env = LunarLander()
+    observation, _ = env.reset(seed=3)
+    while np.abs(observation[2:6]).max() > 1e-3 or not observation[6:].all():
+        observation, *_ = env.step(heuristic(env, observation))
+    env.np_random = NoNoise()
+    rows = [[*state_of(env), *observation[6:]]]
+    for action in [3] * 60 + [0] * 20:
+        observation, *_ = env.step(action)
+        rows.append([*state_of(env), *observation[6:]])
+    return {"push": np.float32(rows)}
+
+
 def resets() -> dict[str, np.ndarray]:
     """The heights and the push drawn by 8 resets, and what they lead to."""
     rows = []
@@ -176,6 +221,7 @@ def masses() -> dict[str, np.ndarray]:
 
 def main():
     arrays = flights() | episodes(False) | episodes(True) | resets() | masses()
+    arrays |= policy_figures() | push()
     PATH.parent.mkdir(exist_ok=True)
     np.savez_compressed(PATH, **arrays)
     print(f"{PATH}: {PATH.stat().st_size} bytes")
