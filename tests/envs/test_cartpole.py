@@ -51,6 +51,66 @@ def gymnasium_transitions(varied: bool):
     return parameters, states, actions, np.array(next_states), np.array(terminated)
 
 
+# Foreign and extreme ones, by the state x, speed, angle, angular speed and the step.
+POLICIES = {
+    "left": lambda state, step: 0,
+    "right": lambda state, step: 1,
+    "alternating": lambda state, step: step % 2,
+    "towards the angle": lambda state, step: (state[2] > 0) * 1,
+    "away from the angle": lambda state, step: (state[2] < 0) * 1,
+    "bursts": lambda state, step: step // 7 % 2,
+    "balance": lambda state, step: (state[2] + 0.5 * state[3] > 0) * 1,
+}
+NUM_STARTS = 8
+MAX_STEPS = 120
+
+
+@functools.cache
+def gymnasium_episodes():
+    """Starts [8, 4], and each policy's last states [8, 4] and lengths [8]."""
+    env = gymnasium.make("CartPole-v1").unwrapped
+    starts = [env.reset(seed=seed)[0] for seed in range(NUM_STARTS)]
+    results = {}
+    for name, policy in POLICIES.items():
+        last, lengths = [], []
+        for seed in range(NUM_STARTS):
+            state, _ = env.reset(seed=seed)
+            for step in range(MAX_STEPS):
+                state, _, done, _, _ = env.step(int(policy(state, step)))
+                if done:
+                    break
+            last.append(state)
+            lengths.append(step + 1)
+        results[name] = np.array(last), np.array(lengths)
+    return np.array(starts), results
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_episodes_of_foreign_policies_are_those_of_gymnasium(name):
+    starts, results = gymnasium_episodes()
+    env = CartPole(jax.tree.map(lambda x: x[0], cartpole_v1().parameters))
+    fresh = env.reset(jax.random.key(0))
+
+    def advance(carry, step):
+        state, length, done = carry
+        action = jnp.asarray(POLICIES[name](state.obs, step), jnp.int32)
+        new = env.step(state, action)
+        state = jax.tree.map(lambda x, y: jnp.where(done, x, y), state, new)
+        return (state, length + ~done, done | (new.done > 0)), None
+
+    @jax.jit
+    @jax.vmap
+    def episode(start):
+        carry = fresh.replace(obs=start), jnp.int32(0), jnp.bool_(False)
+        (state, length, _), _ = jax.lax.scan(advance, carry, jnp.arange(MAX_STEPS))
+        return state.obs, length
+
+    last, lengths = episode(jnp.asarray(starts, jnp.float32))
+    np.testing.assert_array_equal(lengths, results[name][1])
+    # An inverted pendulum amplifies rounding of single precision from step to step.
+    np.testing.assert_allclose(last, results[name][0], atol=1e-3)
+
+
 @pytest.mark.parametrize("varied", [False, True])
 def test_dynamics_and_termination_equal_gymnasium(varied):
     parameters, states, actions, expected, terminated = gymnasium_transitions(varied)
