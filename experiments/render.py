@@ -1,95 +1,13 @@
-"""Writes a video of policies at work, or of an environment that nothing has learned.
+"""Writes a video of policies at work, or of an environment under an untrained policy.
 
     python experiments/render.py --workdir=runs/cartpole_planted --task=A1,B1 \
         --output=cartpole.mp4
     python experiments/render.py --suite=half_cheetah_velocity --output=cheetahs.gif
+
+The same as `pgx_jax render`.
 """
 
-from __future__ import annotations
-
-import sys
-
-from absl import app, flags, logging
-
-from pgx_jax import runtime
-
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a run, also unfinished.")
-_SUITE = flags.DEFINE_string(
-    "suite", None, "In place of a workdir: a suite, under an untrained policy."
-)
-_TASK = flags.DEFINE_string(
-    "task", "all", "Tasks by name or index, separated by commas, or all."
-)
-_OUTPUT = flags.DEFINE_string("output", None, "The video; ends in .mp4 or .gif.")
-_STAGE = flags.DEFINE_string(
-    "stage", None, "group_training or meta_training; by default the later one begun."
-)
-_METHOD = flags.DEFINE_string(
-    "method", "estimated groups", "Way of grouping, as the report calls it."
-)
-_EPISODES = flags.DEFINE_integer("episodes", 1, "Episodes, one after the other.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of initial states and actions.")
-_FPS = flags.DEFINE_float("fps", None, "Frames a second; by default one a step.")
-_SPEED = flags.DEFINE_float("speed", 1.0, "1 is real time, 2 twice as fast.")
-_DETERMINISTIC = flags.DEFINE_bool(
-    "deterministic",
-    None,
-    "Take the most likely action, else sample; by default only trained policies do.",
-)
-_OPENGL = flags.DEFINE_bool(
-    "opengl", True, "Use MuJoCo's renderer where it can start, else Matplotlib."
-)
-flags.mark_flag_as_required("output")
-
-
-def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    # Orbax tells of every file it touches.
-    logging.set_verbosity(logging.ERROR)
-    runtime.configure()
-    try:
-        render()
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f"error: {error}")
-
-
-def render() -> None:
-    """Does what the flags say."""
-    import jax
-    from rich.progress import track
-
-    from pgx_jax import rendering
-    from pgx_jax.envs import make_suite
-
-    rendering.check_output(_OUTPUT.value)
-    if (_WORKDIR.value is None) == (_SUITE.value is None):
-        raise ValueError("give either --workdir or --suite")
-    play_key, policy_key = jax.random.split(jax.random.key(_SEED.value))
-    if _WORKDIR.value is not None:
-        suite, policies = rendering.restore_policies(
-            _WORKDIR.value, _STAGE.value, _METHOD.value
-        )
-    else:
-        suite = make_suite(_SUITE.value)
-        policies = rendering.untrained_policies(suite, policy_key)
-    deterministic = _DETERMINISTIC.value
-    tiles = rendering.play_tasks(
-        suite,
-        policies,
-        rendering.find_tasks(suite, _TASK.value),
-        play_key,
-        num_episodes=_EPISODES.value,
-        deterministic=_SUITE.value is None if deterministic is None else deterministic,
-    )
-    speed = _SPEED.value
-    fps = rendering.natural_fps(tiles, speed) if _FPS.value is None else _FPS.value
-    frames = rendering.draw_frames(tiles, fps, speed=speed, opengl=_OPENGL.value)
-    count = rendering.count_frames(tiles, fps, speed=speed)
-    shown = track(frames, "drawing", total=count, transient=True)
-    rendering.write_video(_OUTPUT.value, shown, fps)
-    print(f"{_OUTPUT.value}: {count} frames, {count / fps:.1f} s")
-
+from pgx_jax.cli.render import main
 
 if __name__ == "__main__":
-    app.run(main)
+    main()

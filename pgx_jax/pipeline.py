@@ -18,7 +18,7 @@ import dataclasses
 import functools
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -466,6 +466,21 @@ class Run:
             extra += self.config.meta_training.num_updates
         return settings.num_updates + np.where(groupings.uses_estimate, 0, extra)
 
+    def write_policies(self, methods: list[Method], groupings: Groupings) -> None:
+        """Stores where the policies of every method will be, for those who use them."""
+        places = {}
+        updates = self.group_updates(groupings)
+        for stage, _, chosen in _training_parts("group_training", updates):
+            ids = groupings.subset(chosen).policy_ids.reshape(len(chosen), -1)
+            for method, draws in zip(methods, groupings.of_method, strict=True):
+                if draws[0] in chosen:
+                    ids_of_draws = ids[np.searchsorted(chosen, draws)]
+                    places[method.name] = {
+                        "stage": stage,
+                        "policy_ids": ids_of_draws.tolist(),
+                    }
+        self.directory.write_policies({m.name: places[m.name] for m in methods})
+
     def group_training(self, meta: TrainingState, groupings: Groupings) -> Policies:
         """Trains one policy per group of every grouping."""
         settings = self.config.group_training
@@ -506,13 +521,12 @@ class Run:
           start: makes the state to start from, of the groupings of some indices.
         """
         parts, policies, rows = [], [], []
-        for count in dict.fromkeys(num_updates.tolist()):
-            chosen = np.flatnonzero(num_updates == count)
+        for name, count, chosen in _training_parts(stage, num_updates):
             part = groupings.subset(chosen)
             ppo = PPO(self.config.ppo, self.actor_critic, count)
             tasks = suite.select(part.tasks)
             state = self._train(
-                stage if chosen[0] == 0 else f"{stage}_{count}_updates",
+                name,
                 ppo,
                 tasks,
                 start(ppo, tasks, chosen),
@@ -722,6 +736,7 @@ class Run:
         labels = self.grouping(estimates)
         methods = self.methods(labels)
         groupings = Groupings.create(methods)
+        self.write_policies(methods, groupings)
         trained = self.group_training(meta, groupings)
         evaluation = self.evaluation(trained, groupings)
         source = evaluation["source"]
@@ -1008,6 +1023,15 @@ class Groupings:
         """The rows of one partition, in the order of tasks."""
         num_tasks = self.labels.shape[1]
         return grouping * num_tasks + np.arange(num_tasks)
+
+
+def _training_parts(
+    stage: str, num_updates: np.ndarray
+) -> Iterator[tuple[str, int, np.ndarray]]:
+    """Name, number of updates and groupings of what is trained in one program."""
+    for count in dict.fromkeys(num_updates.tolist()):
+        chosen = np.flatnonzero(num_updates == count)
+        yield stage if chosen[0] == 0 else f"{stage}_{count}_updates", count, chosen
 
 
 def _policy_means(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import functools
 import os
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -47,6 +49,19 @@ def configure(
     if cache_directory is not None:
         jax.config.update("jax_compilation_cache_dir", str(cache_directory))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def choose_opengl() -> None:
+    """Lets MuJoCo render where there is no display; to be called before its import.
+
+    Sets `MUJOCO_GL` to "egl" on Linux without a display, if EGL is installed and the
+    variable is not set already.
+    """
+    has_display = {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ)
+    if "MUJOCO_GL" in os.environ or has_display or sys.platform != "linux":
+        return
+    if ctypes.util.find_library("EGL"):
+        os.environ["MUJOCO_GL"] = "egl"
 
 
 @functools.cache

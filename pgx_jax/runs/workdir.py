@@ -21,7 +21,8 @@ class Workdir:
     """The directory of one run, from which the same run can go on.
 
     It holds `config.json`; `checkpoints/STAGE/`, the last two training states of a
-    stage that is under way; and `stages/STAGE/`, the result of each finished stage.
+    stage that is under way; `stages/STAGE/`, the result of each finished stage; and
+    `policies.json`, where the policies of every method are.
 
     Args:
       path: made if it does not exist.
@@ -97,8 +98,31 @@ class Workdir:
             return _unpack(checkpointer.restore(directory, _pack(template)), template)
 
     def info(self, stage: str) -> dict[str, Any]:
-        """What `finish` was told of a stage."""
+        """The JSON values that `finish` stored of a stage."""
         return json.loads((self.path / "stages" / stage / "info.json").read_text())
+
+    def latest_state(self, stage: str) -> Path | None:
+        """The directory of a training stage's newest state; None if it has none."""
+        if self.is_finished(stage):
+            return self.path / "stages" / stage / "result"
+        checkpoints = self.path / "checkpoints" / stage
+        # Directories of other names are still being written to.
+        steps = [int(x.name) for x in checkpoints.glob("*") if x.name.isdecimal()]
+        return checkpoints / str(max(steps)) / "state" if steps else None
+
+    def write_policies(self, policies: Mapping[str, Any]) -> None:
+        """Stores in `policies.json` where the policies of every method are.
+
+        Args:
+          policies: by method, a dict of "stage", whose training state holds them, and
+            "policy_ids", the policy of each task there; [draws][n].
+        """
+        _write_json(self.path / "policies.json", policies)
+
+    def read_policies(self) -> dict[str, Any] | None:
+        """What `write_policies` stored; None before the groups are known."""
+        file = self.path / "policies.json"
+        return json.loads(file.read_text()) if file.exists() else None
 
 
 class TrainingCheckpoints:
