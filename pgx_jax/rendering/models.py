@@ -186,6 +186,7 @@ class PlainScene:
                 colors=colors,
                 linewidths=widths[order] + 2.0 * is_edge,
                 capstyle="round",
+                snap=False,  # else short lines become points, which are not drawn
             )
         )
 
@@ -195,7 +196,7 @@ class PlainScene:
         center = self.data.geom_xpos[self.geoms]
         world = center[:, None] + np.einsum("gij,gkj->gki", rotation, self.ends)
         places, depth = self.camera.project(self.data, world)
-        places[:, 1, 0] += 5e-3  # Matplotlib leaves out lines without any length
+        places[:, 1, 0] += 5e-3  # Matplotlib draws no line without a length
         return places, depth.mean(axis=1)
 
     def _grid(self) -> np.ndarray:
