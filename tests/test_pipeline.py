@@ -24,11 +24,13 @@ from pgx_jax.envs import (
     make_suite,
     register_suite,
 )
-from pgx_jax.pipeline import TrainingDiverged, reports_success, run_pipeline
+from pgx_jax.pipeline import STAGES, TrainingDiverged, reports_success, run_pipeline
+from pgx_jax.rendering import restore_policies
 from pgx_jax.reporting.summary import summary_table
 from pgx_jax.results import RunResults
 from pgx_jax.runs.metrics import read_metrics
 from pgx_jax.runs.progress import Progress
+from pgx_jax.training.evaluate import evaluate
 
 ROOT = Path(__file__).parent.parent
 SMALL = {
@@ -81,6 +83,19 @@ def test_run_leaves_results_metrics_and_report(finished):
     assert names[:2] == ["estimated groups", "one policy"]
     assert np.shape(results.methods[2]["source"]) == (2, 10, 4)
     assert results.nmi["planted"] == 1.0
+
+
+@pytest.mark.parametrize("index", [0, 1, 2, 3])
+def test_restored_policies_get_the_returns_that_are_reported(finished, index):
+    """Methods with and without the estimate are trained in stages of their own."""
+    workdir, results, _ = finished
+    method = results.methods[index]
+    suite, policies = restore_policies(workdir, method=method["name"])
+    key = jax.random.fold_in(jax.random.key(0), STAGES.index("evaluation"))
+    result = evaluate(
+        suite, *policies, key, num_episodes=4, tasks=np.arange(suite.num_tasks)
+    )
+    np.testing.assert_allclose(result.episode_return, method["source"][0])
 
 
 def test_same_config_and_seed_give_the_same_numbers(finished, tmp_path):
