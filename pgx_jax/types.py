@@ -56,7 +56,8 @@ class SubsetEstimates(NamedTuple):
       converged: whether the gradient norm reached the tolerance; bool of shape [m].
       relative_distance: |P Delta_S| / |theta*| at which the scores were taken; float32
         of shape [m].
-      standard_error: of the scores, over the transitions or episodes behind them;
+      standard_error: of the scores at their solutions as they are, over the transitions
+        (in runs of `resample_length`) or episodes that were scored;
         float32 of shape [m, n], or None where the evaluator does not tell.
       effective_sample_size: the number of independent transitions or episodes behind
         each score; float32 of shape [m, n], or None where the evaluator does not tell.
@@ -91,6 +92,9 @@ class Affinity(NamedTuple):
       alone: what a task alone is worth on the scale of U, so that groups can be held
         against tasks alone; float32 array of shape [n], zeros where U is what company
         adds, or None where U is no such scale.
+      includes_transitions: whether the intervals are of the noise in transitions beside
+        the choice of subsets, or of the latter only, which is often half as wide; bool
+        [], or None where there are none.
     """
 
     matrix: jax.Array  # shape=[n, n], dtype=float32
@@ -99,6 +103,7 @@ class Affinity(NamedTuple):
     upper: jax.Array | None = None  # shape=[n, n], dtype=float32
     resamples: jax.Array | None = None  # shape=[resamples, n, n], dtype=float32
     alone: jax.Array | None = None  # shape=[n], dtype=float32
+    includes_transitions: jax.Array | None = None  # shape=[], dtype=bool
 
 
 class Grouping(NamedTuple):

@@ -53,9 +53,11 @@ from pgx_jax.estimation.samples import (
     center,
     check_centering,
     check_held_out,
+    check_runs,
     has_one_sign,
     normalize,
     resample,
+    run_length,
     split,
 )
 from pgx_jax.estimation.sharding import auto_mesh, call_with_auto_axes, shard
@@ -144,9 +146,9 @@ def estimate_subsets(
         features off by about 7e-4 relative.
       num_resamples: also estimate everything from this many bootstrap samples of the
         transitions, for the intervals of `task_affinity`; memory for as many [m, n].
-      resample_length: transitions are resampled in runs of this many consecutive ones;
-        to be as long as they depend on each other, where those of an episode stand side
-        by side (Kuensch, 1989).
+      resample_length: so many consecutive transitions may depend on each other, where
+        those of an episode stand side by side: they are resampled together (Kuensch,
+        1989), and standard errors are those of runs of them.
       mesh: devices to split transitions and subsets over, along all its axes, of
         whatever type.
 
@@ -184,6 +186,7 @@ def estimate_subsets(
     )
     check_held_out(batch, held_out_fraction)
     check_centering(batch, center_features)
+    check_runs(batch, resample_length)
     copies = None
     if isinstance(subsets, np.ndarray):
         subsets, copies = distinct_subsets(subsets)
@@ -420,6 +423,9 @@ def _solve_and_score(
             params=problem.params,
             key=problem.key,
             plan=settings.plan,
+            run_length=run_length(
+                settings.resample_length, settings.held_out_fraction or 1.0
+            ),
         )
     )
     if not isinstance(evaluation, Evaluation):
@@ -445,10 +451,11 @@ def _solve_and_score(
 def _resample(problem: _Problem, settings: _Settings, key: jax.Array) -> _Problem:
     """The transitions of every task drawn anew, with replacement."""
     fitted_key, scored_key, score_key = jax.random.split(key, 3)
-    length = settings.resample_length
-    fitted = scored = resample(problem.fitted, length, fitted_key)
-    if settings.held_out_fraction > 0:
-        scored = resample(problem.scored, length, scored_key)
+    length, fraction = settings.resample_length, settings.held_out_fraction
+    fitted_length = run_length(length, 1.0 - fraction)
+    fitted = scored = resample(problem.fitted, fitted_length, fitted_key)
+    if fraction > 0:
+        scored = resample(problem.scored, run_length(length, fraction), scored_key)
     return problem._replace(fitted=fitted, scored=scored, key=score_key)
 
 

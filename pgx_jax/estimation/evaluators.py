@@ -23,7 +23,7 @@ from pgx_jax.estimation.projection import (
     map_blocks,
 )
 from pgx_jax.estimation.regression import BlockPlan, Incidence
-from pgx_jax.estimation.samples import has_one_sign
+from pgx_jax.estimation.samples import error_of_mean, has_one_sign
 from pgx_jax.types import Transitions
 
 CLIP = 0.2
@@ -45,6 +45,8 @@ class Adapted(NamedTuple):
       params: theta*.
       key: for evaluators that draw.
       plan: static sizes that hold for `subsets`.
+      run_length: so many consecutive transitions may depend on each other, for standard
+        errors.
     """
 
     subsets: jax.Array
@@ -57,6 +59,7 @@ class Adapted(NamedTuple):
     params: PyTree
     key: jax.Array
     plan: BlockPlan
+    run_length: int = 1
 
 
 class Evaluation(NamedTuple):
@@ -97,8 +100,7 @@ def surrogate(adapted: Adapted) -> Evaluation:
         gains = weight[:, None] * _loss_fall(sign[:, None] * logits)
         mean = jnp.sum(gains, axis=2) / count[:, None]
         spread = jnp.where(valid[:, None], gains - mean[..., None], 0.0)
-        variance = jnp.sum(spread**2, axis=2) / count[:, None]
-        error = jnp.sqrt(variance / count[:, None])
+        error = jax.vmap(error_of_mean, (0, 0, None))(spread, valid, adapted.run_length)
         return incidence.to_matrix(mean), incidence.to_matrix(error)
 
     scores, error = map_blocks(
@@ -152,10 +154,10 @@ def off_policy(adapted: Adapted) -> Evaluation:
         gain = jnp.minimum(ratio * advantage, clipped * advantage) - advantage
         count = valid.sum()
         mean = gain.sum() / count
-        variance = jnp.sum(jnp.where(valid, gain - mean, 0.0) ** 2) / count
+        spread = jnp.where(valid, gain - mean, 0.0)
         return Evaluation(
             mean,
-            jnp.sqrt(variance / count),
+            error_of_mean(spread, valid, adapted.run_length),
             jnp.sum(ratio) ** 2 / jnp.sum(ratio**2),
         )
 

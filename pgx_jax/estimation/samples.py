@@ -117,6 +117,52 @@ def resample(sample: Sample, length: int, key: jax.Array) -> Sample:
     return drawn._replace(batch=drawn.batch._replace(mask=sample.batch.mask))
 
 
+def check_runs(batch: Transitions, length: int) -> None:
+    """Refuses runs so long that a task has fewer than two.
+
+    The mask is looked at only outside of jit.
+
+    Raises:
+      ValueError: the message names `resample_length`.
+    """
+    num_samples = batch.advantage.shape[1]
+    if batch.mask is not None and not is_traced(batch.mask):
+        num_samples = int(jax.device_get(batch.mask).sum(axis=1).min())
+    if length > 1 and num_samples < 2 * length:
+        raise ValueError(
+            f"resample_length={length} needs at least {2 * length} transitions of "
+            f"every task, two runs; the fewest are {num_samples}"
+        )
+
+
+def run_length(length: int, share: float) -> int:
+    """The length of runs where only a share of the transitions is left of them."""
+    return max(1, round(length * share))
+
+
+def error_of_mean(spread: jax.Array, valid: jax.Array, length: int) -> jax.Array:
+    """The standard error of the mean of values of which runs depend on each other.
+
+    Args:
+      spread: values less their mean, 0 where not valid; float32 [..., N].
+      valid: bool [N].
+      length: of the runs, of consecutive valid values.
+
+    Returns:
+      float32 [...].
+    """
+    num_samples, count = spread.shape[-1], valid.sum()
+    if length > 1:
+        order = jnp.argsort(~valid, stable=True)
+        spread = jnp.take(spread, order, axis=-1)
+        padding = [(0, 0)] * (spread.ndim - 1) + [(0, -num_samples % length)]
+        spread = jnp.pad(spread, padding)
+        spread = spread.reshape(*spread.shape[:-1], -1, length).sum(axis=-1)
+    num_runs = -(-count // length)
+    unbiased = num_runs / jnp.maximum(num_runs - 1, 1)
+    return jnp.sqrt(jnp.sum(spread**2, axis=-1) * unbiased) / count
+
+
 def normalize(sample: Sample, fitted: Sample) -> Sample:
     """Divides each task's advantages by the mean absolute value of those fitted."""
     advantage, mask = fitted.batch.advantage, fitted.batch.mask

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from numbers import Integral
 
 import jax
@@ -44,8 +45,10 @@ def task_affinity(
       score: "standardized", "mean" or "transfer_gain".
       symmetric: return (U + U^T) / 2. Otherwise row i says what task i gains from each
         other one; "mean" is symmetric by itself.
-      key: also bootstrap: draw subsets anew with replacement, and take the scores of
-        as many of the estimates' resamples, where they have some.
+      key: also bootstrap: draw the subsets of every size anew with replacement, as far
+        as they are a sample of all there are, and take the scores of as many of the
+        estimates' resamples. Where the estimates have none, the intervals are of the
+        choice of subsets only, and say nothing of the noise in transitions.
       num_resamples: bootstrap samples, where the estimates have no resamples.
 
     Returns:
@@ -55,12 +58,13 @@ def task_affinity(
       that is not finite, or whose subset has a `status` other than 0.
 
     Raises:
-      ValueError: `score` is none of the three, or, outside jit, a pair of tasks is in
-        no subset, a task never alone for "transfer_gain", a score is not finite or a
-        subset's `status` is not 0; the message names them.
+      ValueError: `score` is none of the three, or, outside jit, there is nothing to
+        bootstrap since the estimates have no resamples and hold all subsets of their
+        sizes, a pair of tasks is in no subset, a task never alone for "transfer_gain",
+        a score is not finite or a subset's `status` is not 0; the message names them.
 
     Source: PolicyGradEx (arXiv 2511.12779), section 3; the standardisation and the
-    bootstrap (Efron, 1979) are ours.
+    bootstrap (Efron, 1979; of a finite population, Rao and Wu, 1988) are ours.
     """
     if score not in SCORES:
         raise ValueError(f"score must be one of {', '.join(SCORES)}, got {score!r}")
@@ -74,6 +78,8 @@ def task_affinity(
         if score == "transfer_gain":
             _check_singletons(estimates.subsets)
         _check_scores(estimates)
+        if key is not None:
+            _check_bootstrap(estimates)
     static = (score, symmetric, num_resamples)
     return call_with_auto_axes(functools.partial(_affinity, static), (estimates, key))
 
@@ -102,12 +108,12 @@ def _affinity(
         if key is None:
             return result
         drawn = getattr(estimates, "resampled_scores", None)
+        share = _share_of_all(member > 0)
         keys = jax.random.split(key, num_resamples if drawn is None else len(drawn))
 
         def resample(inputs):
             key, drawn_scores = inputs
-            rows = jax.random.randint(key, member.shape[:1], 0, member.shape[0])
-            times = jnp.zeros(member.shape[0]).at[rows].add(1.0)
+            times = _draw_times(key, member > 0, share)
             new = scores
             if drawn_scores is not None:
                 new = _clean(drawn_scores, member, estimates)
@@ -117,7 +123,43 @@ def _affinity(
         resamples = jax.lax.map(resample, (keys, drawn))
     tail = (1.0 - LEVEL) / 2.0
     lower, upper = jnp.quantile(resamples, jnp.array([tail, 1.0 - tail]), axis=0)
-    return result._replace(lower=lower, upper=upper, resamples=resamples)
+    return result._replace(
+        lower=lower,
+        upper=upper,
+        resamples=resamples,
+        includes_transitions=jnp.asarray(drawn is not None),
+    )
+
+
+def _share_of_all(subsets: jax.Array) -> jax.Array:
+    """How many of all subsets of its size there are beside each one; [m], in (0, 1]."""
+    num_tasks = subsets.shape[1]
+    bits = jnp.pad(subsets, ((0, 0), (0, -num_tasks % 32))).astype(jnp.uint32)
+    bits = bits.reshape(len(subsets), -1, 32) << jnp.arange(32, dtype=jnp.uint32)
+    words = bits.sum(axis=2, dtype=jnp.uint32)
+    order = jnp.lexsort(words.T)
+    words, size = words[order], subsets.sum(axis=1)
+    new = jnp.any(words[1:] != words[:-1], axis=1)
+    new = jnp.concatenate([jnp.ones(1, bool), new]).astype(jnp.float32)
+    different = jnp.zeros(num_tasks + 1).at[size[order]].add(new)
+    there_are = [min(math.comb(num_tasks, k), 1e30) for k in range(num_tasks + 1)]
+    return jnp.minimum(1.0, different / jnp.array(there_are, jnp.float32))[size]
+
+
+def _draw_times(key: jax.Array, subsets: jax.Array, share: jax.Array) -> jax.Array:
+    """How often every subset counts in a resample; float32 [m].
+
+    Subsets are drawn among those of their size. A sample without replacement of a share
+    f of all there are varies 1 - f times as much as draws with replacement do, so that
+    the weights keep the square root of it of their distance from 1.
+    """
+    size = subsets.sum(axis=1)
+    count = jnp.zeros(subsets.shape[1] + 1, jnp.int32).at[size].add(1)
+    start = jnp.cumsum(count) - count
+    place = start[size] + jax.random.randint(key, size.shape, 0, count[size])
+    rows = jnp.argsort(size)[place]
+    times = jnp.zeros(len(subsets)).at[rows].add(1.0)
+    return 1.0 + jnp.sqrt(1.0 - share) * (times - 1.0)
 
 
 def _average(
@@ -165,6 +207,21 @@ def _clean(
     if status is not None:
         scores = jnp.where((jnp.asarray(status) != 0)[:, None], jnp.nan, scores)
     return jnp.where(member > 0, scores, 0.0)
+
+
+def _check_bootstrap(estimates: SubsetEstimates) -> None:
+    """Refuses to draw subsets anew where no choice was made."""
+    if getattr(estimates, "resampled_scores", None) is not None:
+        return
+    subsets = jax.device_get(estimates.subsets).astype(bool)
+    sizes = np.unique(subsets.sum(axis=1)).tolist()
+    there_are = sum(math.comb(subsets.shape[1], size) for size in sizes)
+    if len(np.unique(subsets, axis=0)) == there_are:
+        raise ValueError(
+            "key asks for intervals, but the estimates have no resamples and hold all "
+            f"{there_are} subsets of their sizes, so that nothing was left to chance; "
+            "pass num_resamples to estimate_subsets"
+        )
 
 
 def _check_scores(estimates: SubsetEstimates) -> None:

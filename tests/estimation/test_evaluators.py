@@ -82,7 +82,7 @@ def test_off_policy_equals_a_loop_over_transitions(limit):
             )
             np.testing.assert_allclose(
                 estimates.standard_error[s, i],
-                np.std(gains) / np.sqrt(NUM_SAMPLES),
+                np.std(gains, ddof=1) / np.sqrt(NUM_SAMPLES),
                 rtol=1e-3,
             )
             np.testing.assert_allclose(

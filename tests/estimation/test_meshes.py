@@ -79,7 +79,7 @@ PROGRAM = """
         check("context, nested", nested(sharded), inside)
         np.testing.assert_allclose(pgx.task_affinity(many).matrix, affinity, atol=1e-4)
     rows = jax.device_put(jnp.asarray(one.scores), on(make((2,), explicit), "x"))
-    u = pgx.task_affinity(one._replace(scores=rows), key=key).matrix
+    u = pgx.task_affinity(one._replace(scores=rows)).matrix
     np.testing.assert_allclose(u, affinity, atol=1e-5)
     print("same")
 """

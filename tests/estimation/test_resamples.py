@@ -6,8 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 import pgx_jax as pgx
+from pgx_jax.estimation.samples import error_of_mean, run_length
+from pgx_jax.grouping.affinity import _draw_times, _share_of_all
 
 KEY = jax.random.key(11)
 NUM_TASKS = 6
@@ -97,35 +100,145 @@ def test_padding_is_never_drawn():
 
 
 def test_intervals_hold_the_affinity_of_endless_transitions():
-    truth = pgx.task_affinity(estimate(make_batch(0, num_samples=5000))).matrix
+    truth = pgx.task_affinity(estimate(make_batch(0, num_samples=20000))).matrix
     pairs = np.triu_indices(NUM_TASKS, 1)
     inside = []
-    for seed in range(1, 9):
-        estimates = estimate(make_batch(seed, noise=3.0), num_resamples=100)
+    for seed in range(1, 31):
+        estimates = estimate(make_batch(seed), num_resamples=100)
         affinity = pgx.task_affinity(estimates, key=KEY)
         assert affinity.resamples.shape == (100, NUM_TASKS, NUM_TASKS)
         assert np.all(affinity.lower <= affinity.upper)
+        assert affinity.includes_transitions
         inside.append(((affinity.lower <= truth) & (truth <= affinity.upper))[pairs])
-    # 95% in the long run. U of noisy transitions shrinks towards 0, so not quite here.
-    assert np.mean(inside) > 0.7
+    # All twenty subsets of three are there: only the transitions vary. 95% in the long
+    # run, and 100% if subsets were drawn anew beside.
+    assert 0.88 <= np.mean(inside) <= 0.99
 
 
-def test_subsets_are_resampled_where_transitions_are_not():
-    estimates = estimate(make_batch(0))
-    plain = pgx.task_affinity(estimates)
-    assert plain.resamples is None and plain.lower is None
-    affinity = pgx.task_affinity(estimates, key=KEY, num_resamples=50)
-    np.testing.assert_array_equal(affinity.matrix, plain.matrix)
-    assert affinity.resamples.shape == (50, NUM_TASKS, NUM_TASKS)
+EVERY = pgx.sample_subsets(KEY, 8, 56, 3)
+# Interactions of three tasks, which no choice of pairs balances.
+WORTH = np.random.default_rng(0).normal(size=(56, 1)).astype(np.float32)
 
-    # By hand, for one resample: the key's own rows, each as often as drawn.
-    key = jax.random.split(KEY, 50)[7]
-    rows = np.asarray(jax.random.randint(key, (20,), 0, 20))
-    subsets, scores = SUBSETS[rows], np.asarray(estimates.scores)[rows]
-    by_hand = pgx.task_affinity(
-        estimates._replace(subsets=subsets, scores=jnp.asarray(scores))
+
+def some_of_every(seed):
+    """42 of the 56 subsets of three tasks, with scores that are known."""
+    rows = np.random.default_rng(seed).permutation(56)[:42]
+    nothing = np.zeros(42)
+    return pgx.SubsetEstimates(
+        EVERY[rows], WORTH[rows] * EVERY[rows], nothing[:, None], *[nothing] * 5
     )
-    np.testing.assert_allclose(affinity.resamples[7], by_hand.matrix, atol=1e-5)
+
+
+def test_intervals_of_the_choice_of_subsets_hold_the_affinity_of_all():
+    truth = (WORTH * EVERY).T @ EVERY / (EVERY.astype(float).T @ EVERY)
+    pairs = np.triu_indices(8, 1)
+    inside = []
+    for seed in range(40):
+        affinity = pgx.task_affinity(
+            some_of_every(seed),
+            score="mean",
+            key=jax.random.key(seed),
+            num_resamples=400,
+        )
+        assert not affinity.includes_transitions
+        inside.append(((affinity.lower <= truth) & (truth <= affinity.upper))[pairs])
+    # A pair is in four or five subsets: few for percentiles. With no regard to how many
+    # subsets there are it would be 98%.
+    assert 0.75 <= np.mean(inside) <= 0.96
+
+
+def test_resamples_vary_as_a_sample_without_replacement_does():
+    some = some_of_every(1)
+    affinity = pgx.task_affinity(some, score="mean", key=KEY, num_resamples=3000)
+    actual = np.asarray(affinity.resamples).std(axis=0)
+    for i, j in ((0, 1), (2, 5), (6, 7)):
+        both = some.subsets[:, i] & some.subsets[:, j]
+        values = some.scores[both][:, i]
+        # Of 42 draws of 56: a quarter of the variance of draws with replacement, but
+        # for the ratio's second order.
+        expected = np.sqrt(0.25 * values.var() / both.sum())
+        np.testing.assert_allclose(actual[i, j], expected, rtol=0.1)
+
+
+def test_nothing_is_drawn_where_all_subsets_are_there():
+    estimates = estimate(make_batch(0))
+    with pytest.raises(ValueError, match="all 20 subsets.*pass num_resamples"):
+        pgx.task_affinity(estimates, key=KEY)
+    inside = jax.jit(lambda e: pgx.task_affinity(e, key=KEY, num_resamples=5))(
+        estimates
+    )
+    for sample in np.asarray(inside.resamples):
+        np.testing.assert_allclose(sample, inside.matrix, atol=1e-6)
+
+
+def test_subsets_are_drawn_among_those_of_their_size():
+    subsets = np.concatenate([SUBSETS[:12], np.eye(NUM_TASKS, dtype=bool)])
+    share = np.asarray(_share_of_all(jnp.asarray(subsets)))
+    np.testing.assert_allclose(share, [12 / 20] * 12 + [1.0] * 6)
+    copies = subsets[[*range(18), 0, 0, 13]]
+    np.testing.assert_allclose(
+        _share_of_all(jnp.asarray(copies)), share[[*range(18), 0, 0, 13]]
+    )
+    times = np.stack(
+        [
+            _draw_times(jax.random.key(seed), jnp.asarray(subsets), jnp.asarray(share))
+            for seed in range(100)
+        ]
+    )
+    np.testing.assert_array_equal(times[:, 12:], 1.0)
+    np.testing.assert_allclose(times[:, :12].sum(axis=1), 12.0, rtol=1e-5)
+    # Whole draws, drawn together: multinomial of variance 11 / 12, less 12 / 20 of it.
+    np.testing.assert_allclose(times[:, :12].var(), 0.4 * 11 / 12, rtol=0.1)
+
+
+def test_many_tasks_take_more_than_one_word():
+    subsets = np.zeros((4, 70), bool)
+    subsets[0, [0, 69]] = subsets[1, [0, 33]] = subsets[2, [0, 69]] = True
+    subsets[3, [1, 69]] = True
+    share = _share_of_all(jnp.asarray(subsets))
+    np.testing.assert_allclose(share, 3 / (70 * 69 / 2), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("length", "low", "high"), [(1, 0.0, 0.75), (8, 0.88, 0.99)])
+def test_intervals_of_dependent_transitions_need_runs(length, low, high):
+    # Runs of eight with the same value each, of mean 0, with padding in between.
+    rng = np.random.default_rng(0)
+    values = np.repeat(rng.normal(size=(400, 25)), 8, axis=1)
+    valid = rng.permutation(np.arange(300) < 200)
+    padded = np.zeros((400, 300), np.float32)
+    padded[:, valid] = values - values.mean(axis=1, keepdims=True)
+    error = np.asarray(error_of_mean(jnp.asarray(padded), jnp.asarray(valid), length))
+    if length == 8:
+        blocks = values[:, ::8]
+        np.testing.assert_allclose(error, stats.sem(blocks, axis=1), rtol=1e-4)
+    covered = np.abs(values.mean(axis=1)) <= 1.96 * error
+    assert low <= covered.mean() <= high
+
+
+def test_standard_errors_are_of_runs():
+    batch = make_batch(1, num_samples=60)
+    repeated = pgx.Transitions(
+        *[None if x is None else np.repeat(x, 4, axis=1) for x in batch]
+    )
+    member = SUBSETS.astype(bool)
+    for evaluator in ("surrogate", "off_policy"):
+        honest = estimate(batch, evaluator=evaluator).standard_error[member]
+        settings = dict(evaluator=evaluator, resample_length=4)
+        runs = estimate(repeated, **settings).standard_error[member]
+        np.testing.assert_allclose(runs, honest, rtol=2e-3)
+
+
+def test_runs_are_shorter_where_transitions_are_held_out():
+    assert run_length(32, 0.25) == 8
+    assert run_length(2, 0.1) == 1
+    seen = []
+
+    def spy(adapted):
+        seen.append(adapted.run_length)
+        return jnp.zeros(adapted.subsets.shape)
+
+    estimate(make_batch(0), evaluator=spy, resample_length=32, held_out_fraction=0.25)
+    assert set(seen) == {8}
 
 
 def test_stability_is_full_for_clear_groups_and_low_for_none():
@@ -156,6 +269,11 @@ def test_bad_arguments_are_refused():
         estimate(batch, num_resamples=-1)
     with pytest.raises(ValueError, match="resample_length must be at least 1"):
         estimate(batch, resample_length=0)
+    with pytest.raises(ValueError, match="needs at least 202 transitions.*are 200"):
+        estimate(batch, resample_length=101)
+    mask = np.broadcast_to(np.arange(200) < 30, (NUM_TASKS, 200))
+    with pytest.raises(ValueError, match="resample_length=16.*fewest are 30"):
+        estimate(batch._replace(mask=mask), resample_length=16)
     affinity = pgx.task_affinity(estimate(batch))
     with pytest.raises(ValueError, match="affinity has no resamples"):
         pgx.grouping_stability(affinity, pgx.cluster_tasks(affinity, 2))
