@@ -203,12 +203,15 @@ def test_tasks_that_harm_each_other_stay_alone(num_tasks, company, with_resample
     subsets = np.array(list(itertools.product([False, True], repeat=num_tasks))[1:])
     subsets = np.tile(subsets, (4, 1))
     others = subsets.sum(axis=1, keepdims=True) - 1
-    scores = 5 + company * others + 0.1 * rng.normal(size=subsets.shape)
+    noise = 0.1 * rng.normal(size=(51, *subsets.shape))
+    scores = np.where(subsets, 5 + company * others + noise, 0.0).astype(np.float32)
+    estimates = make_estimates(subsets, scores[0])
+    if with_resamples:
+        estimates = estimates._replace(resampled_scores=scores[1:])
     affinity = pgx.task_affinity(
-        make_estimates(subsets, np.where(subsets, scores, 0.0)),
+        estimates,
         score="transfer_gain",
         key=jax.random.key(0) if with_resamples else None,
-        num_resamples=50,
     )
     grouping = pgx.cluster_tasks(affinity)
     assert grouping.num_groups == (num_tasks if company < 0 else 1)
