@@ -121,4 +121,6 @@ def _percent(share: float) -> str:
     if not math.isfinite(share):
         return "an unknown share"
     percent = 100.0 * share
-    return f"{percent:.0f}%" if percent == round(percent) else f"{percent:.2g}%"
+    if percent >= 100.0 or percent == round(percent):
+        return f"{percent:,.0f}%"
+    return f"{percent:.2g}%"

@@ -59,6 +59,7 @@ def write_report(results: RunResults, directory: str | os.PathLike[str]) -> Path
     Raises:
       ImportError: Matplotlib or Jinja2 is not installed.
     """
+    _load_template()  # what is missing is reported before figures are drawn
     directory = Path(directory)
     methods = summarize(results)
     figures = draw_figures(results, methods)

@@ -2,14 +2,23 @@
 
 import dataclasses
 import html.parser
+import math
 import re
 import sys
 
 import numpy as np
 import pytest
 
-from pgx_jax.reporting.page import write_report
-from pgx_jax.reporting.summary import estimate_return, summary_table
+from pgx_jax.reporting.captions import write_captions
+from pgx_jax.reporting.figures import draw_figures
+from pgx_jax.reporting.page import render_page, write_report
+from pgx_jax.reporting.summary import estimate_return, summarize, summary_table
+
+
+def make_page(results):
+    """The page alone, without the files of figures."""
+    methods = summarize(results)
+    return render_page(results, methods, draw_figures(results, methods))
 
 
 class Page(html.parser.HTMLParser):
@@ -118,7 +127,7 @@ def test_report_is_the_same_every_time(written, tmp_path):
         {"num_tasks": 5, "num_groups": 2, "sign": 0.0},
     ],
 )
-def test_unusual_runs_are_drawn_too(make_results, tmp_path, options):
+def test_unusual_runs_are_drawn_too(make_results, options):
     options = dict(options)
     sign = options.pop("sign", None)
     results = make_results(**options)
@@ -129,13 +138,13 @@ def test_unusual_runs_are_drawn_too(make_results, tmp_path, options):
         for curve in results.learning_curves.values():
             returns = np.array(curve["returns"])
             curve["returns"] = (sign * returns if sign else np.nan * returns).tolist()
-    text = Page(write_report(results, tmp_path).read_text()).text
+    text = Page(make_page(results)).text
     num_groups = options["num_groups"]
     assert f"{num_groups} group{'s' * (num_groups > 1)} among" in text
     assert ("planted" in text) == options.get("planted", True)
 
 
-def test_success_is_shown_where_tasks_report_it(make_results, tmp_path):
+def test_success_is_shown_where_tasks_report_it(make_results):
     results = make_results()
     methods = [
         method | {"success": np.full(np.shape(method["source"])[:2], 0.25 * i).tolist()}
@@ -145,7 +154,7 @@ def test_success_is_shown_where_tasks_report_it(make_results, tmp_path):
     lines = summary_table(reported).splitlines()
     assert "success" in lines[0] and "success" not in summary_table(results)
     assert [line for line in lines[2:] if "25.0%" in line] == [lines[3]]
-    page = write_report(reported, tmp_path).read_text()
+    page = make_page(reported)
     assert "25.0%" in page and "<th>success</th>" in re.sub(r"<th[^>]*>", "<th>", page)
 
 
@@ -166,5 +175,15 @@ def test_stability_is_shown_where_there_are_resamples(
     said = re.search(r"mean NMI of 0.82 \((.*) by chance\); 50% of them", page)
     # 0.086, by the hypergeometric distribution of two halves of ten tasks.
     assert float(said[1]) == pytest.approx(0.086, abs=0.02)
-    plain = write_report(make_results(), tmp_path / "plain").read_text()
+    plain = make_page(make_results())
     assert 'id="stability"' not in plain
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0.0313, "3.1%"), (0.5, "50%"), (3.04, "304%"), (58.4, "5,840%")],
+)
+def test_distances_are_written_as_percentages(make_results, share, text):
+    results = make_results(relative_distance={"median": share, "max": math.nan})
+    caption = write_captions(results, summarize(results))["affinity"]
+    assert f"by {text} (median) and at most an unknown share of" in caption
