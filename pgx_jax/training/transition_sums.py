@@ -101,7 +101,7 @@ def _collect(ppo, settings, suite, state, key, projection_key):
     fingerprint = projection_fingerprint(projection, projection_key, params)
 
     def unroll_sums(suite_state, unroll_key):
-        suite_state, batch = _unroll_transitions(
+        suite_state, batch = unroll_transitions(
             ppo, suite, state._replace(suite_state=suite_state), unroll_key
         )
         flat = jax.tree.map(
@@ -137,10 +137,22 @@ def _collect(ppo, settings, suite, state, key, projection_key):
     return suite_state, total
 
 
-def _unroll_transitions(
+def unroll_transitions(
     ppo: PPO, suite: TaskSuite, state: TrainingState, key: jax.Array
 ) -> tuple[SuiteState, Transitions]:
-    """One unroll; the steps of an environment side by side, in the order of time."""
+    """The transitions of one unroll, `config.unroll_length` steps. Pure.
+
+    Args:
+      ppo: settings and networks.
+      suite: n tasks.
+      state: the policies, the critic and the environments.
+      key: for the actions.
+
+    Returns:
+      Where the environments stand then, and transitions [n, num_envs * unroll_length,
+      ...] as `PPO.collect_transitions` gives them: the steps of an environment side by
+      side, in the order of time.
+    """
     suite_state, rollout = unroll(
         suite,
         ppo.actor_critic,
