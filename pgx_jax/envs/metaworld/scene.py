@@ -204,12 +204,24 @@ PALM_WEIGHT, GRIP_WEIGHT = 2.5, 2.0
 # The convex hull of the gripper's mesh, in the hand's frame.
 PALM_POS, PALM_HALF = (-0.0655, 0.0, -0.0054), (0.0235, 0.046, 0.0292)
 
-# Parameters of contact: the time constant in s, and the first three of solimp. Where
-# two geoms meet MuJoCo averages.
-Softness = tuple[float, tuple[float, float, float]]
-DEFAULT: Softness = (0.02, (0.9, 0.95, 0.001))
-HARD: Softness = (0.01, (0.99, 0.99, 0.01))  # of everything a task brings along
-PAD: Softness = (0.01, (0.95, 0.99, 0.01))
+
+class Softness(NamedTuple):
+    """Parameters of a constraint; where two geoms meet MuJoCo averages.
+
+    Attributes:
+      time_constant: s.
+      impedance: the first three of solimp, the third in m or rad.
+      damping_ratio: 1 in the original.
+    """
+
+    time_constant: float
+    impedance: tuple[float, float, float]
+    damping_ratio: float = 1.0
+
+
+DEFAULT = Softness(0.02, (0.9, 0.95, 0.001))
+HARD = Softness(0.01, (0.99, 0.99, 0.01))  # of everything a task brings along
+PAD = Softness(0.01, (0.95, 0.99, 0.01))
 PAD_FRICTION, FRICTION = 2.0, 1.0
 # A contact's margin in the original, m. MJX finds no contact between convex shapes that
 # are apart, so that the fingers are larger by it instead, which comes to the same.
@@ -275,6 +287,7 @@ class Thing(NamedTuple):
       tracked_quat: its orientation there; w, x, y, z.
       shown_quat: what the observation shows of that: "xyzw", "wxyz" or "zeros".
       softness: of the box.
+      pressed: whether fingers press on the box, rather than grip it.
       turn: of the box about y, rad.
       colours: of the object and of the fixture in pictures.
     """
@@ -299,14 +312,17 @@ class Thing(NamedTuple):
     tracked_quat: Vector = (1, 0, 0, 0)
     shown_quat: str = "xyzw"
     softness: Softness = HARD
+    pressed: bool = False
     turn: float = 0.0
     colours: tuple[Vector, Vector] = ((0.2, 0.5, 0.8, 1), (0.7, 0.7, 0.7, 1))
 
 
 def mix(a: Softness, b: Softness) -> Softness:
     """What MuJoCo makes of two geoms' parameters."""
-    return (a[0] + b[0]) / 2, tuple(
-        (x + y) / 2 for x, y in zip(a[1], b[1], strict=True)
+    return Softness(
+        (a.time_constant + b.time_constant) / 2,
+        tuple((x + y) / 2 for x, y in zip(a.impedance, b.impedance, strict=True)),
+        (a.damping_ratio + b.damping_ratio) / 2,
     )
 
 
@@ -315,17 +331,23 @@ def soften(softness: Softness, weight: float, lever: float = 1.0) -> Softness:
 
     With impedance d and a constraint's inverse inertia A, MuJoCo regularises by
     (1 - d) / d A. Where A is not that of the constraint to be imitated, an impedance d'
-    with (1 - d') / d' = weight (1 - d) / d makes up for it, and the time constant is
-    scaled such that stiffness and damping stay.
+    with (1 - d') / d' = weight (1 - d) / d makes up for it. Stiffness is d over the
+    square of the full impedance, the time constant and the damping ratio, and damping
+    2 over the full impedance and the time constant, so that these two are scaled such
+    that both stay.
 
     Args:
       softness: of the constraint to be imitated.
       weight: above 0.
       lever: m per unit of that constraint's position.
     """
-    time_constant, (low, high, width) = softness
+    low, high, width = softness.impedance
     softer = [1.0 / (1.0 + weight * (1.0 - d) / d) for d in (low, high)]
-    return time_constant * high / softer[1], (*softer, width * lever)
+    return Softness(
+        softness.time_constant * high / softer[1],
+        (*softer, width * lever),
+        softness.damping_ratio * np.sqrt(softer[1] / high),
+    )
 
 
 def _slide(axis: int, low: float, high: float, origin: Vector) -> tuple[Stop, Stop]:
@@ -458,6 +480,7 @@ _BUTTON = Thing(
     tracked=(0, 0, 0.193),
     tracked_quat=(0.707388269, -0.706825181, 0.0, 0.0),
     shown_quat="wxyz",
+    pressed=True,
     colours=((0.9, 0.15, 0.15, 1), (0.95, 0.8, 0.2, 1)),
 )
 
@@ -733,7 +756,9 @@ def _add_pairs(spec, thing):
     fingers = tuple(FINGERS)
     capsules = [f"capsule{i}" for i in range(NUM_CAPSULES)]
     fixture = [f"fixture{i}" for i in range(NUM_FIXTURE_BOXES)]
-    pad_on_box = soften(mix(PAD, thing.softness), GRIP_WEIGHT)
+    pad_on_box = mix(PAD, thing.softness)
+    if not thing.pressed:
+        pad_on_box = soften(pad_on_box, GRIP_WEIGHT)
 
     def add(first, second, softness, friction=FRICTION, condim=3, by_friction=False):
         if condim > 1:
@@ -741,18 +766,17 @@ def _add_pairs(spec, thing):
             # impedance rises over that much more.
             ratio = _pyramid(friction) / _pyramid(friction, by_friction)
             softness = soften(softness, 1.0 / _pyramid(friction, by_friction), ratio)
-        time_constant, impedance = softness
         spec.add_pair(
             geomname1=first,
             geomname2=second,
             condim=condim,
             friction=[friction] * 2 + [0.005, 1e-4, 1e-4],
-            solref=(time_constant, 1.0),
-            solimp=(*impedance, 0.5, 2.0),
+            solref=(softness.time_constant, softness.damping_ratio),
+            solimp=(*softness.impedance, 0.5, 2.0),
         )
 
     for finger in fingers:
-        add(finger, "box", pad_on_box, PAD_FRICTION, by_friction=True)
+        add(finger, "box", pad_on_box, PAD_FRICTION, by_friction=not thing.pressed)
         for capsule in capsules:
             add(finger, capsule, mix(PAD, HARD), PAD_FRICTION)
         for box in fixture:
@@ -762,7 +786,7 @@ def _add_pairs(spec, thing):
     add("palm", fixture[0], mix(DEFAULT, HARD))
     add("table", "box", mix(DEFAULT, thing.softness), by_friction=True)
     for box in fixture:
-        add("shaft", box, mix(thing.softness, HARD))
+        add("shaft", box, mix(thing.softness, HARD), by_friction=True)
     for i in range(NUM_STOPS):
         stop = _get(thing.stops, i)
         softness = soften(stop.softness, stop.weight) if stop else DEFAULT
