@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from brax.envs.base import Env, State
 
-from pgx_jax.envs.dtypes import cast, check_types, strengthen
+from pgx_jax.envs.dtypes import cast, check_types, is_key, strengthen
 
 PyTree = Any
 
@@ -203,12 +203,7 @@ def step_episode(
     done = termination | truncation
 
     key, reset_key = jax.random.split(state.key)
-    if pool is None:
-        fresh = env.reset(reset_key)
-    else:
-        size = jax.tree.leaves(pool)[0].shape[0]
-        index = jax.random.randint(reset_key, (), 0, size)
-        fresh = jax.tree.map(lambda x: x[index], pool)
+    fresh = env.reset(reset_key) if pool is None else _draw_from(pool, reset_key)
     # In the types of the state before, so that a loop over steps compiles once.
     env_state = jax.tree.map(
         lambda new, old, like: jnp.where(
@@ -233,6 +228,20 @@ def step_episode(
         ),
         key=key,
     )
+
+
+def _draw_from(pool: State, key: jax.Array) -> State:
+    """One state of the pool, with keys of its own where it holds new-style ones."""
+    index_key, number_key = jax.random.split(key)
+    size = jax.tree.leaves(pool)[0].shape[0]
+    index = jax.random.randint(index_key, (), 0, size)
+    number = jax.random.bits(number_key, dtype=jnp.uint32)
+
+    def draw(x):
+        # Else two episodes that start alike would meet the same noise ever after.
+        return jax.random.fold_in(x[index], number) if is_key(x.dtype) else x[index]
+
+    return jax.tree.map(draw, pool)
 
 
 @dataclasses.dataclass(frozen=True)

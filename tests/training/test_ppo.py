@@ -9,10 +9,11 @@ import pytest
 
 from pgx_jax.envs import make_suite
 from pgx_jax.networks.mlp import make_actor_critic
-from pgx_jax.training.acting import normalize_observation
+from pgx_jax.training.acting import act, normalize_observation
 from pgx_jax.training.diagnostics import first_nonfinite, on_host
 from pgx_jax.training.evaluate import evaluate
-from pgx_jax.training.ppo import PPO, PPOConfig
+from pgx_jax.training.ppo import PPO, PPOConfig, _Batch
+from pgx_jax.training.statistics import RunningStatistics
 
 NEVER = 99
 NETWORKS = make_actor_critic(5, 2, discrete=True, hidden_sizes=(16,))
@@ -215,6 +216,98 @@ def test_transitions_carry_the_advantage_in_closed_form(clock_suite):
     for num_steps in (0, 16 * 7 + 1):
         with pytest.raises(ValueError, match="num_steps must be"):
             TRAINER.collect_transitions(suite, state, jax.random.key(1), num_steps)
+
+
+def test_value_statistics_keep_the_share_of_the_past_that_is_set(clock_suite):
+    """A critic that says V, rewards of 1 for ever: every target is in closed form."""
+    suite = clock_suite([-1, -1, -1], [NEVER] * 3)
+    decay, value = 0.7, 4.0
+    config = dataclasses.replace(CONFIG, unroll_length=5, value_decay=decay)
+    ppo = PPO(config, NETWORKS, UPDATES)
+    state = ppo.init(suite, jax.random.key(0))
+    statistics = state.value_statistics._replace(
+        mean=jnp.full((3,), value), count=jnp.full((3,), 1e6)
+    )
+    silent = jax.tree.map(jnp.zeros_like, state.params["value"])
+    state = state._replace(
+        params=state.params | {"value": silent}, value_statistics=statistics
+    )
+    state, _ = ppo.run(suite, state, 1)
+    ratio = config.discount * config.gae_lambda
+    error = 1 + config.discount * value - value
+    advantages = error * (1 - ratio ** np.arange(1, 6)) / (1 - ratio)
+    mean = value + (1 - decay) * advantages.mean()
+    np.testing.assert_allclose(state.value_statistics.mean, mean, rtol=1e-5)
+
+
+def test_gradients_are_clipped_for_each_policy_by_its_own_norm(clock_suite):
+    """Adam's first step is rate * g / (|g| + epsilon), from which g can be had."""
+    suite = clock_suite([0, 1, 0], [3, NEVER, 3])
+    norm, rate, epsilon = 1e-5, CONFIG.learning_rate, 1e-5
+    config = dataclasses.replace(
+        CONFIG, max_gradient_norm=norm, num_epochs=1, num_minibatches=1
+    )
+    ppo = PPO(config, NETWORKS, UPDATES)
+    start = ppo.init(suite, jax.random.key(0), [0, 1, 1])
+    before = jax.tree.map(np.array, start.params)
+    state, metrics = ppo.run(suite, start, 1)
+    assert np.all(metrics["gradient_norm"] > 100 * norm)
+    total = np.zeros(2)
+    for old, new in zip(
+        jax.tree.leaves(before), jax.tree.leaves(state.params), strict=True
+    ):
+        step = np.abs(np.asarray(new, np.float64) - old).reshape(2, -1)
+        total += np.sum((epsilon * step / (rate - step)) ** 2, axis=1)
+    np.testing.assert_allclose(np.sqrt(total), norm, rtol=0.01)
+
+
+def test_the_loss_is_that_of_its_definition(clock_suite):
+    """Uniform policies, a silent critic and ratios of one, in closed form."""
+    config = dataclasses.replace(CONFIG, value_cost=0.7, entropy_cost=0.3)
+    ppo = PPO(config, NETWORKS, UPDATES)
+    params = jax.vmap(NETWORKS.init)(jax.random.split(jax.random.key(0), 2))
+    params = jax.tree.map(jnp.zeros_like, params)
+    rng = np.random.default_rng(0)
+    advantage, target = rng.normal(size=(2, 3, 20)).astype(np.float32)
+    batch = _Batch(
+        observation=rng.normal(size=(3, 20, 5)).astype(np.float32),
+        action=rng.integers(0, 2, (3, 20)),
+        log_prob=np.full((3, 20), -np.log(2.0), np.float32),
+        advantage=advantage,
+        value_target=target,
+    )
+    loss, metrics = ppo._loss(params, np.array([0, 1, 1]), batch)
+    value_loss = 0.5 * np.mean(target**2, axis=1)
+    rows = -advantage.mean(axis=1) + 0.7 * value_loss - 0.3 * np.log(2.0)
+    np.testing.assert_allclose(loss, rows[0] + (rows[1] + rows[2]) / 2, rtol=1e-5)
+    np.testing.assert_allclose(metrics["value_loss"], value_loss, rtol=1e-5)
+    np.testing.assert_allclose(metrics["entropy"], np.log(2.0), rtol=1e-5)
+
+
+def test_rows_act_by_keys_of_their_own_unless_they_share_an_id(clock_suite):
+    """Fair coins: two rows agree in half of their 2,000 throws, up to chance."""
+    policy = jax.tree.map(
+        lambda x: jnp.zeros((1, *x.shape)), NETWORKS.init(jax.random.key(0))["policy"]
+    )
+
+    def throw(row_ids):
+        action, _ = act(
+            NETWORKS,
+            policy,
+            RunningStatistics.create(1, (5,)),
+            jnp.zeros((3,), jnp.int32),
+            jnp.zeros((3, 2000, 5)),
+            jax.random.key(1),
+            row_ids=row_ids,
+        )
+        return np.asarray(action)
+
+    def agreement(actions):
+        return [np.mean(actions[i] == actions[j]) for i, j in ((0, 1), (0, 2), (1, 2))]
+
+    np.testing.assert_allclose(agreement(throw(None)), 0.5, atol=0.05)
+    same = agreement(throw(jnp.array([7, 7, 2])))
+    np.testing.assert_allclose(same, [1.0, 0.5, 0.5], atol=0.05)
 
 
 def test_a_nan_is_found_where_it_arose(clock_suite):
