@@ -12,9 +12,8 @@ from pgx_jax.envs import ActionSpace, TaskSuite
 from pgx_jax.networks.mlp import make_actor_critic
 from pgx_jax.training.ppo import PPO, PPOConfig
 
-WATCHED = (
-    *("split", "fold_in", "uniform", "randint", "bits", "categorical", "permutation"),
-)
+DERIVING = ("split", "fold_in")
+DRAWING = ("uniform", "randint", "bits", "categorical", "permutation")
 
 
 @pytest.fixture
@@ -40,7 +39,7 @@ def uses(monkeypatch):
 
         monkeypatch.setattr(jax.random, name, watched)
 
-    for name in WATCHED:
+    for name in (*DERIVING, *DRAWING):
         watch(name)
     return used
 
