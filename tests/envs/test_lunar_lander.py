@@ -290,6 +290,23 @@ def test_a_standing_lander_slides_as_gymnasiums_does(gym):
     assert steps.max() < 70
 
 
+def test_friction_stays_within_its_cone_at_landings():
+    """Feet that come down at all speeds lose no more of that along the ground."""
+    low = jnp.array([9.0, 4.0, -0.1, 0.34, -0.45, -1.0, -1.0, -0.5, 0.0, 0.0])
+    high = jnp.array([11.0, 4.1, 0.1, 0.45, -0.34, 1.0, 0.2, 0.5, 0.0, 0.0])
+    drawn = jax.random.uniform(jax.random.key(0), (256, 10), minval=low, maxval=high)
+    motion = Motion(drawn[:, :5], drawn[:, 5:])
+    ground, force = jnp.full((11,), 3.3), jnp.zeros(3)
+    land = jax.jit(jax.vmap(module.simulate, (None, 0, None, None)))
+    after = land(v3_parameters(), motion, ground, force)
+    gained = after.velocity - motion.velocity
+    impulse = np.abs(gained[:, 1] + 10 * 0.02)  # per mass, less that of gravity
+    assert np.mean(impulse > 0.1) > 0.1
+    # The legs' own momentum, a hundredth of the hull's, is left out.
+    slack = 0.03
+    np.testing.assert_array_less(np.abs(gained[:, 0]), 0.02**0.5 * impulse + slack)
+
+
 def test_contact_marks_follow_begin_and_end():
     none, first = jnp.zeros((2, 10), bool), jnp.zeros((2, 10), bool).at[0, 3].set(True)
     both = first.at[0, 4].set(True)
