@@ -42,7 +42,7 @@ def task_colors(labels: Sequence[int]) -> list[str]:
     return [group_color(numbers[label]) for label in labels]
 
 
-def figure_style() -> dict[str, Any]:
+def figure_style() -> dict[Any, Any]:
     """Matplotlib's settings for every figure, as `matplotlib.rc_context` takes them."""
     from matplotlib import font_manager
 

@@ -274,8 +274,8 @@ def _validate_method(field: str, method: MethodResult, num_tasks: int) -> None:
         f"{field}['source']", method["source"], (None, num_tasks, None)
     )
     for name in ("success", "sampled_return", "sampled_success"):
-        if method.get(name) is not None:
-            _check_shape(f"{field}[{name!r}]", method[name], (len(source), num_tasks))
+        if (values := method.get(name)) is not None:
+            _check_shape(f"{field}[{name!r}]", values, (len(source), num_tasks))
     returns = {"source": source}
     if method["target"] is not None:
         shape = (len(source), None, None)

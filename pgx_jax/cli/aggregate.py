@@ -21,9 +21,10 @@ from pgx_jax.cli.common import shown_command
 from pgx_jax.reporting.aggregate import aggregate, aggregate_page, draw_curves
 from pgx_jax.results import RunResults
 
-_OUTPUT = flags.DEFINE_string("output", None, "Where to write, without an ending.")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "Where to write, without an ending.", required=True
+)
 _CURVES = flags.DEFINE_bool("curves", False, "Also draw learning curves.")
-flags.mark_flag_as_required("output")
 
 
 def main() -> None:

@@ -23,7 +23,9 @@ _SUITE = flags.DEFINE_string(
 _TASK = flags.DEFINE_string(
     "task", "all", "Tasks by name or index, separated by commas, or all."
 )
-_OUTPUT = flags.DEFINE_string("output", None, "The video; ends in .mp4 or .gif.")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "The video; ends in .mp4 or .gif.", required=True
+)
 _STAGE = flags.DEFINE_string(
     "stage", None, "group_training or meta_training; by default the later one begun."
 )
@@ -42,7 +44,6 @@ _DETERMINISTIC = flags.DEFINE_bool(
 _OPENGL = flags.DEFINE_bool(
     "opengl", True, "Use MuJoCo's renderer where it starts, else plain drawings."
 )
-flags.mark_flag_as_required("output")
 
 
 def main() -> None:
@@ -69,15 +70,17 @@ def render() -> None:
     from pgx_jax.envs import make_suite
 
     rendering.check_output(_OUTPUT.value)
-    if (_WORKDIR.value is None) == (_SUITE.value is None):
+    workdir, suite_name = _WORKDIR.value, _SUITE.value
+    if (workdir is None) == (suite_name is None):
         raise ValueError("give either --workdir or --suite")
     play_key, policy_key = jax.random.split(jax.random.key(_SEED.value))
-    if _WORKDIR.value is not None:
+    if workdir is not None:
         suite, policies = rendering.restore_policies(
-            _WORKDIR.value, _STAGE.value, _METHOD.value
+            workdir, _STAGE.value, _METHOD.value
         )
     else:
-        suite = make_suite(_SUITE.value)
+        assert suite_name is not None
+        suite = make_suite(suite_name)
         policies = rendering.untrained_policies(suite, policy_key)
     deterministic = _DETERMINISTIC.value
     tiles = rendering.play_tasks(
@@ -86,7 +89,7 @@ def render() -> None:
         rendering.find_tasks(suite, _TASK.value),
         play_key,
         num_episodes=_EPISODES.value,
-        deterministic=_SUITE.value is None if deterministic is None else deterministic,
+        deterministic=suite_name is None if deterministic is None else deterministic,
     )
     speed = _SPEED.value
     fps = rendering.natural_fps(tiles, speed) if _FPS.value is None else _FPS.value

@@ -17,10 +17,13 @@ from pgx_jax.configs import find_config
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Settings of the run.")
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Directory of the run; the same command goes on from it."
+    "workdir",
+    None,
+    "Directory of the run; the same command goes on from it.",
+    required=True,
 )
 _TENSORBOARD = flags.DEFINE_bool("tensorboard", True, "Also write TensorBoard events.")
-flags.mark_flags_as_required(["config", "workdir"])
+flags.mark_flag_as_required("config")
 
 
 def main() -> None:

@@ -152,7 +152,7 @@ def play_tasks(
     return tiles
 
 
-def describe_task(suite: TaskSuite, task: int) -> str:
+def describe_task(suite: Any, task: int) -> str:
     """The parameters that differ between a suite's tasks, as those of one task.
 
     Parameters of more than three numbers a task are left out, and so are suites that
@@ -181,7 +181,7 @@ def describe_task(suite: TaskSuite, task: int) -> str:
 
 
 def _task_of(
-    suite: TaskSuite, task: int
+    suite: Any, task: int
 ) -> tuple[Callable[[PyTree], Env], PyTree, jax.Array]:
     """`make_env` of a task, its parameters, and what is appended to observations."""
     task_id = jnp.zeros((0,))
@@ -193,8 +193,9 @@ def _task_of(
             if task in rows:
                 make_env, parameters, _ = _task_of(member, rows.index(task))
                 return make_env, parameters, task_id
-    parameters = jax.tree.map(lambda x: jnp.asarray(x)[task], suite.parameters)
-    return suite.make_env, parameters, task_id
+    family: Any = suite
+    parameters = jax.tree.map(lambda x: jnp.asarray(x)[task], family.parameters)
+    return family.make_env, parameters, task_id
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))

@@ -100,7 +100,7 @@ class _Canvas:
         self.scenes: list[Scene] = []
         self.layout = layout = Layout.create(len(tiles), _common_ratio(tiles))
         # 72 dots an inch: one point, the unit of fonts and lines, is one pixel.
-        size = np.array(layout.size) / 72
+        size = layout.size[0] / 72, layout.size[1] / 72
         self.figure = Figure(figsize=size, dpi=72, facecolor=PAPER)
         self.canvas = FigureCanvasAgg(self.figure)
         self.tiles = tiles
@@ -145,8 +145,14 @@ class _Canvas:
     def _add_axes(self, tile: int) -> Axes:
         layout = self.layout
         left, bottom = layout.corner(tile)
-        box = np.array([left, bottom, layout.width, layout.height], float)
-        return self.figure.add_axes(box / [*layout.size, *layout.size], zorder=1)
+        width, height = layout.size
+        box = (
+            left / width,
+            bottom / height,
+            layout.width / width,
+            layout.height / height,
+        )
+        return self.figure.add_axes(box, zorder=1)
 
     def _add_card(self, tile: int) -> None:
         """A white card with round corners, and a mask that cuts the drawing's off."""

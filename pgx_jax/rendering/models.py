@@ -170,7 +170,7 @@ class PlainScene:
         axes.set(xlim=(-self.ratio, self.ratio), ylim=(-1, 1), facecolor=PAPER)
         if self.has_floor:
             axes.add_collection(
-                LineCollection(self._grid(), colors=LINE, linewidths=1.0)
+                LineCollection(list(self._grid()), colors=LINE, linewidths=1.0)
             )
         lines, depth = self.project()
         # Line widths are in points, 72 an inch.
@@ -182,7 +182,7 @@ class PlainScene:
         colors[is_edge] = to_rgb(PAPER)
         axes.add_collection(
             LineCollection(
-                lines[order],
+                list(lines[order]),
                 colors=colors,
                 linewidths=widths[order] + 2.0 * is_edge,
                 capstyle="round",

@@ -71,17 +71,15 @@ def restore_policies(
     )
     directory = Workdir(workdir, stored)
     stage = _choose_stage(directory, stage)
+    policy_ids = np.zeros(suite.num_tasks, np.int32)
     if stage == "group_training":
         stage, policy_ids = _find_method(directory, method)
-        path = directory.latest_state(stage)
-        if path is None:
-            raise ValueError(
-                f"workdir {str(workdir)!r} has no checkpoint of {method!r} yet"
-            )
-        params, statistics = _restore_policy(path)
-    else:
-        params, statistics = _restore_policy(directory.latest_state(stage))
-        policy_ids = np.zeros(suite.num_tasks, np.int32)
+    path = directory.latest_state(stage)
+    if path is None:
+        raise ValueError(
+            f"workdir {str(workdir)!r} has no checkpoint of {method!r} yet"
+        )
+    params, statistics = _restore_policy(path)
     return suite, Policies(actor_critic, params, statistics, policy_ids)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from pgx_jax.appearance import ACCENT
@@ -111,9 +112,7 @@ def to_numpy(tree: PyTree) -> PyTree:
     """The same with NumPy leaves, typed keys as the integers that they hold."""
 
     def convert(x: Any) -> np.ndarray:
-        if isinstance(x, jax.Array) and jax.dtypes.issubdtype(
-            x.dtype, jax.dtypes.prng_key
-        ):
+        if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
             x = jax.random.key_data(x)
         return np.asarray(x)
 

@@ -67,6 +67,7 @@ def _write_mp4(
     path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: float
 ) -> None:
     import imageio.v2 as imageio
+    from imageio.core.format import Format
 
     # Else imageio-ffmpeg forks by itself, which can hang beside the threads of JAX.
     os.environ.setdefault("IMAGEIO_FFMPEG_NO_PREVENT_SIGINT", "1")
@@ -81,6 +82,7 @@ def _write_mp4(
         macro_block_size=2,  # sizes stay what they are
         output_params=_FFMPEG_OPTIONS,
     ) as writer:
+        assert isinstance(writer, Format.Writer)
         for frame in frames:
             writer.append_data(frame)
 

@@ -266,11 +266,12 @@ def _measure_agreement(runs: Sequence[RunResults]) -> dict[str, Any]:
 def _summarize_method(runs: Sequence[RunResults], name: str) -> dict[str, Any]:
     methods = [next(m for m in run.methods if m["name"] == name) for run in runs]
     summary: dict[str, Any] = {"num_policies": [m["num_policies"] for m in methods]}
-    nmi = [run.nmi.get(m["grouping"]) for run, m in zip(runs, methods, strict=True)]
+    pairs = zip(runs, methods, strict=True)
+    nmi = [run.nmi.get(m.get("grouping", name)) for run, m in pairs]
     if None not in nmi:
         summary["nmi"] = nmi
-    steps = [m.get("env_steps") for m in methods]
-    if None not in steps:
+    steps = [x for m in methods if (x := m.get("env_steps")) is not None]
+    if len(steps) == len(methods):
         summary["env_steps"] = {
             stage: round(float(np.mean([x.get(stage, 0) for x in steps])))
             for stage in dict.fromkeys(name for x in steps for name in x)
@@ -289,12 +290,13 @@ def _summarize_method(runs: Sequence[RunResults], name: str) -> dict[str, Any]:
             per_task = np.mean([np.mean(m[column], axis=0) for m in methods], axis=0)
             summary[column]["per_task"] = per_task.tolist()
     for tasks in ("source", "target"):
-        if any(m[tasks] is None for m in methods):
+        returns = [x for m in methods if (x := m[tasks]) is not None]
+        if len(returns) < len(methods):
             continue
         # One mean per seed and draw; episodes and tasks are averaged within.
-        means = np.array([np.mean(m[tasks], axis=(1, 2)) for m in methods])
+        means = np.array([np.mean(x, axis=(1, 2)) for x in returns])
         per_seed = means.mean(axis=1)
-        per_task = np.array([np.mean(m[tasks], axis=(0, 2)) for m in methods])
+        per_task = np.array([np.mean(x, axis=(0, 2)) for x in returns])
         summary[tasks] = {
             "mean": float(per_seed.mean()),
             "interval": _mean_interval(per_seed),

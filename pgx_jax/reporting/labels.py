@@ -56,7 +56,7 @@ def label_tasks(axes: Axes, names: Sequence[str], *, rows: bool = True) -> None:
     slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
     if len(names) > 15:
         slanted = {"rotation": 90, "ha": "center", "va": "top"}
-    if fit_side_by_side(names, axes.figure.get_figwidth()):
+    if fit_side_by_side(names, axes.figure.bbox.width / axes.figure.dpi):
         slanted = {}
     axes.set_xticks(range(len(names)), names, fontsize=fontsize, **slanted)
     if rows:

@@ -153,11 +153,11 @@ def _mark_groups(axes: Axes, sizes: Sequence[int]) -> None:
     num_tasks = sum(sizes)
     thickness = 0.018 * num_tasks
     edge = -0.5 - 0.03 * num_tasks  # where the colored strips begin
-    outline = {"fill": False, "edgecolor": "#101010", "linewidth": 1.2}
+    outline: dict[str, Any] = {"fill": False, "edgecolor": "#101010", "linewidth": 1.2}
     start = -0.5
     for group, size in enumerate(sizes):
         color = group_color(group)
-        strip = {"facecolor": color, "edgecolor": "none"}
+        strip: dict[str, Any] = {"facecolor": color, "edgecolor": "none"}
         for corner, width, height, look in (
             ((start, edge), size, thickness, strip),
             ((edge, start), thickness, size, strip),
