@@ -255,7 +255,7 @@ def draw(document: Mapping[str, Any], path: Path) -> None:
 
 
 def _draw_costs(axes, rows) -> None:
-    for place, (kind, colour, label) in enumerate(
+    for place, (kind, color, label) in enumerate(
         (("wall", _BLUE, "wall time"), ("flops", _ORANGE, "FLOPs"))
     ):
         _draw_seeds(
@@ -263,7 +263,7 @@ def _draw_costs(axes, rows) -> None:
             rows,
             lambda r, kind=kind: r["speedup"][kind]["without_meta_training"],
             shift=0.24 * (2 * place - 1),
-            color=colour,
+            color=color,
             label=label,
         )
     axes.set_ylim(bottom=0)
@@ -273,7 +273,7 @@ def _draw_costs(axes, rows) -> None:
 
 
 def _draw_agreement(axes, rows) -> None:
-    for place, (name, colour, label) in enumerate(
+    for place, (name, color, label) in enumerate(
         (("estimate", _BLUE, "estimate"), ("oracle_again", _GREY, "oracle, other seed"))
     ):
         _draw_seeds(
@@ -281,7 +281,7 @@ def _draw_agreement(axes, rows) -> None:
             rows,
             lambda r, name=name: r["agreement"][name]["affinity_rank_correlation"],
             shift=0.24 * (2 * place - 1),
-            color=colour,
+            color=color,
             label=label,
         )
     axes.set_ylim(0, 1.05)
@@ -320,19 +320,19 @@ def _draw_seeds(axes, rows, read, *, shift: float, color: str, label: str) -> No
 
 
 def _draw_affinities(axes, row) -> None:
-    """Pairs of tasks of one cell, coloured by whether the oracle groups them."""
+    """Pairs of tasks of one cell, colored by whether the oracle groups them."""
     labels = np.array(row["labels"]["oracle"])
     upper = np.triu_indices(len(labels), k=1)
     estimate, oracle = (
         np.array(row["affinity"][name])[upper] for name in ("estimate", "oracle")
     )
     together = (labels[:, None] == labels)[upper]
-    for pairs, colour, label in (
+    for pairs, color, label in (
         (together, _GREEN, "same group"),
         (~together, _GREY, "different groups"),
     ):
         axes.scatter(
-            estimate[pairs], oracle[pairs], s=14, color=colour, label=label, lw=0
+            estimate[pairs], oracle[pairs], s=14, color=color, label=label, lw=0
         )
     axes.set_xlabel("estimated $U_{ij}$")
     axes.set_ylabel("oracle's $U_{ij}$")
