@@ -1,7 +1,7 @@
 """One number from the returns of several objectives.
 
-Objectives must be on one scale before they are combined: `pgx_jax.envs.objectives`
-normalises its rewards, and `normalize` does it to any returns.
+Objectives must be on one scale before they are combined: the rewards of
+`pgx_jax.envs.locomotion.objectives` are, and `normalize` does it to any returns.
 """
 
 from __future__ import annotations

@@ -17,11 +17,10 @@ from pgx_jax.envs import (
     locomotion,
     lunar_lander,
     metaworld,
-    objectives,
 )
 from pgx_jax.envs.adapters import from_brax, from_functions, from_playground
 from pgx_jax.envs.collection import CollectionSuite
-from pgx_jax.envs.suite import (
+from pgx_jax.envs.core import (
     ActionSpace,
     FamilySuite,
     SuiteState,
@@ -76,7 +75,7 @@ SUITES: dict[str, Mapping[str, Callable[[], TaskSuite]]] = {
         "target": functools.partial(locomotion.half_cheetah_velocity, "target"),
     },
     "half_cheetah_direction": {"source": locomotion.half_cheetah_direction},
-    "half_cheetah_objectives": {"source": objectives.half_cheetah_objectives},
+    "half_cheetah_objectives": {"source": locomotion.half_cheetah_objectives},
     "ant": {"source": functools.partial(locomotion.single_robot, "ant")},
     "ant_direction": {
         "source": locomotion.ant_direction,

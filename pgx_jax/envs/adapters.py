@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from brax.envs.base import Env, State, Wrapper
 
 from pgx_jax.envs.collection import CollectionSuite
+from pgx_jax.envs.core import ActionSpace, FamilySuite, TaskSuite
 from pgx_jax.envs.dtypes import cast, common_type, type_beside
-from pgx_jax.envs.suite import ActionSpace, FamilySuite, TaskSuite
 
 PyTree = Any
 POOL_SIZE = 64

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pgx_jax.envs.core import ActionSpace, SuiteState, TaskSuite, check_tasks
 from pgx_jax.envs.dtypes import is_key
-from pgx_jax.envs.suite import ActionSpace, SuiteState, TaskSuite, check_tasks
 
 PyTree = Any
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pgx_jax.envs.suite import SuiteState, TaskSuite
+from pgx_jax.envs.core import SuiteState, TaskSuite
 from pgx_jax.networks.mlp import ActorCritic
 from pgx_jax.training.statistics import RunningStatistics
 

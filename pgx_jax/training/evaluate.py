@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgx_jax.envs.suite import TaskSuite
+from pgx_jax.envs.core import TaskSuite
 from pgx_jax.networks.mlp import ActorCritic
 from pgx_jax.training.acting import act
 from pgx_jax.training.statistics import RunningStatistics

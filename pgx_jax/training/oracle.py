@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_batching import custom_vmap
 
-from pgx_jax.envs.suite import SuiteState, SuiteView, TaskSuite
+from pgx_jax.envs.core import SuiteState, SuiteView, TaskSuite
 from pgx_jax.estimation.subsets import check_subsets
 from pgx_jax.runs.workdir import Workdir
 from pgx_jax.training.evaluate import METRICS, evaluate

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from pgx_jax.envs.core import SuiteState, TaskSuite
 from pgx_jax.envs.dtypes import strengthen
-from pgx_jax.envs.suite import SuiteState, TaskSuite
 from pgx_jax.networks.mlp import ActorCritic
 from pgx_jax.training.acting import (
     Rollout,

@@ -8,7 +8,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from pgx_jax.envs.suite import SuiteState, SuiteView, TaskSuite
+from pgx_jax.envs.core import SuiteState, SuiteView, TaskSuite
 from pgx_jax.estimation.evaluators import Adapted, Evaluation
 from pgx_jax.estimation.projection import map_blocks
 from pgx_jax.estimation.regression import Incidence

@@ -14,7 +14,7 @@ from numbers import Integral
 import jax
 import jax.numpy as jnp
 
-from pgx_jax.envs.suite import SuiteState, TaskSuite
+from pgx_jax.envs.core import SuiteState, TaskSuite
 from pgx_jax.estimation.projection import (
     GaussianProjection,
     Projection,

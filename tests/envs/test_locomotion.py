@@ -10,14 +10,14 @@ import pytest
 from brax import envs as brax_envs
 
 from pgx_jax.envs import locomotion
-from pgx_jax.envs.mjx import Physics, edit_model, put_model, replace_arrays
-from pgx_jax.envs.objectives import (
+from pgx_jax.envs.locomotion.objectives import (
     HALF_CHEETAH_OBJECTIVES,
     Objective,
     WeightedObjectives,
     half_cheetah_objectives,
     objective_suite,
 )
+from pgx_jax.envs.mjx import Physics, edit_model, put_model, replace_arrays
 
 NUM_STEPS = 12
 

@@ -17,7 +17,6 @@ import matplotlib
 import numpy as np
 import pytest
 
-from pgx_jax.envs import lunar_lander as module
 from pgx_jax.envs.lunar_lander import (
     LunarLander,
     LunarLanderParameters,
@@ -25,6 +24,7 @@ from pgx_jax.envs.lunar_lander import (
     lunar_lander,
     lunar_lander_v3,
 )
+from pgx_jax.envs.lunar_lander import env as module
 
 FIXTURE = pathlib.Path(__file__).parent / "fixtures" / "lunar_lander.npz"
 NUM_EPISODES = 100

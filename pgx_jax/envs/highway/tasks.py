@@ -7,6 +7,7 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 
+from pgx_jax.envs.core import ActionSpace, FamilySuite
 from pgx_jax.envs.highway.env import (
     EPISODE_LENGTH,
     NUM_ACTIONS,
@@ -14,7 +15,6 @@ from pgx_jax.envs.highway.env import (
     Highway,
     HighwayParameters,
 )
-from pgx_jax.envs.suite import ActionSpace, FamilySuite
 
 NUM_TARGET_TASKS = 50
 VEHICLES_PER_DENSITY = 20  # on a stretch as long as that of highway-fast-v0

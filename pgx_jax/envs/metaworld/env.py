@@ -21,6 +21,7 @@ from brax.envs.base import Env, State
 from brax.math import quat_mul, quat_to_3x3, rotate
 from mujoco import mjx
 
+from pgx_jax.envs.core import ActionSpace, FamilySuite
 from pgx_jax.envs.metaworld import rewards, scene
 from pgx_jax.envs.metaworld.rewards import OBSERVATION_SIZE, Readings, Start
 from pgx_jax.envs.metaworld.tasks import SPECS, TASKS, TaskSpec, draw_placement
@@ -31,7 +32,6 @@ from pgx_jax.envs.mjx import (
     stack_differences,
     step_physics,
 )
-from pgx_jax.envs.suite import ActionSpace, FamilySuite
 
 EPISODE_LENGTH = 500  # steps of 12.5 ms
 POOL_SIZE = 128

@@ -26,7 +26,7 @@ import numpy as np
 from brax.envs.base import Env, State
 from mujoco import mjx
 
-from pgx_jax.envs.suite import ActionSpace, FamilySuite
+from pgx_jax.envs.core import ActionSpace, FamilySuite
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

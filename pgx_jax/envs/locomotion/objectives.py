@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgx_jax.envs.locomotion import SHORT_EPISODE_LENGTH, Motion, locomotion
-from pgx_jax.envs.suite import FamilySuite
+from pgx_jax.envs.core import FamilySuite
+from pgx_jax.envs.locomotion.env import SHORT_EPISODE_LENGTH, Motion, locomotion
 
 
 class Objective(NamedTuple):

@@ -26,6 +26,7 @@ import numpy as np
 from brax.envs.base import Env, State
 from mujoco import mjx
 
+from pgx_jax.envs.core import ActionSpace, FamilySuite
 from pgx_jax.envs.mjx import (
     Physics,
     edit_model,
@@ -34,7 +35,6 @@ from pgx_jax.envs.mjx import (
     stack_differences,
     step_physics,
 )
-from pgx_jax.envs.suite import ActionSpace, FamilySuite
 
 EPISODE_LENGTH = 1000  # steps
 SHORT_EPISODE_LENGTH = 200  # steps, of the tasks with goals, as in Finn et al.

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from brax.envs.base import Env, State
 
-from pgx_jax.envs.suite import ActionSpace, FamilySuite
+from pgx_jax.envs.core import ActionSpace, FamilySuite
 
 NUM_DIGITS = 10
 NUM_SYMBOLS = 4

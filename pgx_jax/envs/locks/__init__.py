@@ -1,0 +1,5 @@
+"""Combination locks: tasks of which three do together what no pair does."""
+
+from pgx_jax.envs.locks.env import Lock, LockParameters, combination_locks
+
+__all__ = ["Lock", "LockParameters", "combination_locks"]

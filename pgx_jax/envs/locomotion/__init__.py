@@ -1,0 +1,53 @@
+"""Brax's robots in MJX as families of tasks that differ in goal, body or objective."""
+
+from pgx_jax.envs.locomotion.env import (
+    RULES,
+    Locomotion,
+    LocomotionParameters,
+    MakeLocomotion,
+    Motion,
+    Robot,
+    Rules,
+    ant_direction,
+    ant_opposite,
+    changed_bodies,
+    half_cheetah_direction,
+    half_cheetah_velocity,
+    keep_speed,
+    load_robot,
+    locomotion,
+    run_along,
+    single_robot,
+)
+from pgx_jax.envs.locomotion.objectives import (
+    HALF_CHEETAH_OBJECTIVES,
+    Objective,
+    WeightedObjectives,
+    half_cheetah_objectives,
+    objective_suite,
+)
+
+__all__ = [
+    "HALF_CHEETAH_OBJECTIVES",
+    "RULES",
+    "Locomotion",
+    "LocomotionParameters",
+    "MakeLocomotion",
+    "Motion",
+    "Objective",
+    "Robot",
+    "Rules",
+    "WeightedObjectives",
+    "ant_direction",
+    "ant_opposite",
+    "changed_bodies",
+    "half_cheetah_direction",
+    "half_cheetah_objectives",
+    "half_cheetah_velocity",
+    "keep_speed",
+    "load_robot",
+    "locomotion",
+    "objective_suite",
+    "run_along",
+    "single_robot",
+]
