@@ -26,7 +26,7 @@ def is_traced(*trees: PyTree) -> bool:
     """Whether any leaf is traced, or the caller is, as every new array then is too."""
     leaves = jax.tree.leaves(trees)
     return any(isinstance(x, jax.core.Tracer) for x in leaves) or isinstance(
-        jnp.zeros(()), jax.core.Tracer
+        jax.device_put(0.0), jax.core.Tracer
     )
 
 
@@ -288,7 +288,7 @@ def check_values(
     if traced:
         fault = _examine(np, all_zero, *known)
     else:
-        fault = _compiled_examine(all_zero)(*known)
+        fault = _compiled_examine(all_zero)(*to_device(known))
     if jax.device_get(fault):
         _explain(all_zero, *jax.device_get(known))
 

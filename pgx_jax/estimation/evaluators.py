@@ -153,7 +153,7 @@ def off_policy(adapted: Adapted) -> Evaluation:
         clipped = jnp.clip(ratio, 1.0 - CLIP, 1.0 + CLIP)
         gain = jnp.minimum(ratio * advantage, clipped * advantage) - advantage
         count = valid.sum()
-        mean = gain.sum() / count
+        mean = gain.sum() / count.astype(gain.dtype)
         spread = jnp.where(valid, gain - mean, 0.0)
         return Evaluation(
             mean,

@@ -49,7 +49,8 @@ def _task_gradients(log_prob_fn, params: PyTree, batch: Transitions) -> jax.Arra
     log_prob = single_log_prob(log_prob_fn, params, *first_task)
     weight = batch.advantage
     valid = batch.valid
-    weight = jnp.where(valid, weight, 0.0) / jnp.maximum(valid.sum(1, keepdims=True), 1)
+    count = jnp.maximum(valid.sum(axis=1, keepdims=True), 1)
+    weight = jnp.where(valid, weight, 0.0) / count.astype(weight.dtype)
 
     def gradient(observation, action, task_weight):
         def objective(p):

@@ -95,7 +95,7 @@ def task_statistics(
     if mask is None:
         weight = weight / weight.shape[1]
     else:
-        count = jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
+        count = jnp.maximum(mask.sum(axis=1, keepdims=True), 1).astype(weight.dtype)
         weight = jnp.where(mask, weight, 0.0) / count
         features = jnp.where(mask[..., None], features, 0.0)
     signed = jnp.where(advantage >= 0, 1.0, -1.0)[..., None] * features
@@ -328,7 +328,7 @@ class Incidence(NamedTuple):
         slots = jnp.cumsum(subsets, axis=0) - 1
         return cls(
             subset_of=subset_of,
-            share=jnp.where(held, 1.0 / size[subset_of], 0.0),
+            share=jnp.where(held, 1.0 / size.astype(jnp.float32)[subset_of], 0.0),
             task_of=task_of,
             slot_of=jnp.take_along_axis(slots, task_of, axis=1),
             present=jnp.take_along_axis(subsets, task_of, axis=1),
@@ -414,7 +414,7 @@ def _solve_block(
         new_lookahead = jnp.where(done[:, None], lookahead, new_lookahead)
         _, new_gradient = loss_and_gradient(new_lookahead)
         new_gradient = jnp.where(done[:, None], gradient, new_gradient)
-        num_iterations = num_iterations + ~done
+        num_iterations = num_iterations + (~done).astype(jnp.int32)
         done = done | (jnp.linalg.norm(new_gradient, axis=1) <= threshold)
         return (
             new,

@@ -160,7 +160,8 @@ def error_of_mean(spread: jax.Array, valid: jax.Array, length: int) -> jax.Array
         spread = spread.reshape(*spread.shape[:-1], -1, length).sum(axis=-1)
     num_runs = -(-count // length)
     unbiased = num_runs / jnp.maximum(num_runs - 1, 1)
-    return jnp.sqrt(jnp.sum(spread**2, axis=-1) * unbiased) / count
+    variance = jnp.sum(spread**2, axis=-1) * unbiased.astype(spread.dtype)
+    return jnp.sqrt(variance) / count.astype(spread.dtype)
 
 
 def normalize(sample: Sample, fitted: Sample) -> Sample:

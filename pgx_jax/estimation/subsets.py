@@ -54,7 +54,7 @@ def sample_subsets(
             f"num_tasks={num_tasks} tasks, since a subset of subset_size={subset_size} "
             f"holds {pairs_each}; at least {least} are needed"
         )
-    rng = np.random.default_rng(np.asarray(jax.random.bits(key, (4,), jnp.uint32)))
+    rng = np.random.default_rng(jax.device_get(jax.random.bits(key, (4,), jnp.uint32)))
     subsets = np.zeros((num_subsets, num_tasks), bool)
     num_different = math.comb(num_tasks, subset_size)
     num_listed = num_subsets // num_different * num_different
@@ -212,7 +212,7 @@ def check_coverage(subsets: jax.Array | np.ndarray) -> None:
       ValueError: the message names the pairs.
     """
     # Integers have no fast product; these counts need only tell 0 from more.
-    matrix = np.asarray(subsets).astype(np.float32)
+    matrix = np.asarray(jax.device_get(subsets)).astype(np.float32)
     counts = matrix.T @ matrix
     missing = np.argwhere(np.triu(counts == 0))
     if missing.size:

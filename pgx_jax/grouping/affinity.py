@@ -213,7 +213,7 @@ def _check_bootstrap(estimates: SubsetEstimates) -> None:
     """Refuses to draw subsets anew where no choice was made."""
     if getattr(estimates, "resampled_scores", None) is not None:
         return
-    subsets = jax.device_get(estimates.subsets).astype(bool)
+    subsets = np.asarray(jax.device_get(estimates.subsets)).astype(bool)
     sizes = np.unique(subsets.sum(axis=1)).tolist()
     there_are = sum(math.comb(subsets.shape[1], size) for size in sizes)
     if len(np.unique(subsets, axis=0)) == there_are:
@@ -226,6 +226,9 @@ def _check_bootstrap(estimates: SubsetEstimates) -> None:
 
 def _check_scores(estimates: SubsetEstimates) -> None:
     """Refuses what no affinity can be made of, where values are known."""
+    estimates = jax.tree.map(
+        lambda x: x if isinstance(x, jax.core.Tracer) else jax.device_get(x), estimates
+    )
     subsets = np.asarray(estimates.subsets).astype(bool)
     status = getattr(estimates, "status", None)
     if status is not None and not isinstance(status, jax.core.Tracer):
@@ -254,7 +257,7 @@ def _check_scores(estimates: SubsetEstimates) -> None:
 
 
 def _check_singletons(subsets: jax.Array | np.ndarray) -> None:
-    matrix = np.asarray(subsets).astype(bool)
+    matrix = np.asarray(jax.device_get(subsets)).astype(bool)
     alone = matrix[matrix.sum(axis=1) == 1].any(axis=0)
     if not alone.all():
         raise ValueError(

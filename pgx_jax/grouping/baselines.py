@@ -57,7 +57,7 @@ def random_grouping(
             )
         group = np.repeat(np.arange(len(sizes)), sizes)
     labels = np.empty(num_tasks, int)
-    labels[np.asarray(jax.random.permutation(key, num_tasks))] = group
+    labels[jax.device_get(jax.random.permutation(key, num_tasks))] = group
     labels = number_labels(labels)
     return Grouping(labels=labels, num_groups=int(labels.max()) + 1)
 
@@ -93,16 +93,16 @@ def gradient_similarity(
         advantage = call_with_auto_axes(center, (batch.advantage, batch.mask))
         batch = batch._replace(advantage=advantage)
     gradients = task_gradients(log_prob_fn, params, batch)
-    matrix = call_with_auto_axes(_cosines, (gradients,))
-    return Affinity(matrix=matrix, pair_counts=jnp.ones(matrix.shape, jnp.int32))
+    return call_with_auto_axes(_cosines, (gradients,))
 
 
 @jax.jit
-def _cosines(gradients: jax.Array) -> jax.Array:
+def _cosines(gradients: jax.Array) -> Affinity:
     norm = jnp.linalg.norm(gradients, axis=1, keepdims=True)
     unit = gradients / jnp.where(norm > 0, norm, 1.0)
     with jax.default_matmul_precision("highest"):
-        return unit @ unit.T
+        matrix = unit @ unit.T
+    return Affinity(matrix=matrix, pair_counts=jnp.ones(matrix.shape, jnp.int32))
 
 
 @jax.jit
@@ -110,7 +110,8 @@ def _center(advantage: jax.Array, mask: jax.Array | None) -> jax.Array:
     """Advantages less the mean of each task's valid ones; [n, N]."""
     valid = jnp.ones(advantage.shape, bool) if mask is None else mask
     total = jnp.where(valid, advantage, 0.0).sum(axis=1, keepdims=True)
-    return advantage - total / jnp.maximum(valid.sum(axis=1, keepdims=True), 1)
+    count = jnp.maximum(valid.sum(axis=1, keepdims=True), 1)
+    return advantage - total / count.astype(advantage.dtype)
 
 
 @jax.jit

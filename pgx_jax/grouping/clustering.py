@@ -69,6 +69,7 @@ def cluster_tasks(
         in 1..n, the penalty is no finite number, or both are given.
       RuntimeError: the solver failed.
     """
+    affinity = jax.device_get(affinity)
     matrix = _check_affinity(affinity)
     num_tasks = len(matrix)
     if num_groups is not None:
@@ -123,6 +124,7 @@ def grouping_stability(
         raise ValueError(
             "affinity has no resamples; task_affinity(estimates, key=key) draws them"
         )
+    affinity = jax.device_get(affinity)
     # The noise of a resample is that of the affinity.
     noise = np.asarray(affinity.resamples) - np.asarray(affinity.matrix)
     labels = np.stack(
