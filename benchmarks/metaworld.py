@@ -26,9 +26,9 @@ import common  # noqa: E402
 import jax  # noqa: E402
 from environments import Program, measure, ours  # noqa: E402
 
-from pgx_jax.config import PipelineConfig  # noqa: E402
 from pgx_jax.envs import TaskIdSuite, make_suite  # noqa: E402
-from pgx_jax.pipeline import make_networks  # noqa: E402
+from pgx_jax.pipeline.checks import make_networks  # noqa: E402
+from pgx_jax.pipeline.config import PipelineConfig  # noqa: E402
 from pgx_jax.training.ppo import PPO  # noqa: E402
 
 CONFIG = Path(__file__).parents[1] / "pgx_jax/configs/metaworld_mt10.py"

@@ -47,7 +47,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     runtime.configure()
-    from pgx_jax.config import PipelineConfig
+    from pgx_jax.pipeline.config import PipelineConfig
     from pgx_jax.runs.provenance import describe
 
     config = PipelineConfig.from_dict(_CONFIG.value.to_dict())
@@ -74,7 +74,7 @@ def run_cell(config, name: str, seed: int, evaluators: list[str]):
     import pgx_jax as pgx
     from pgx_jax.analysis.statistics import normalized_mutual_information
     from pgx_jax.envs import make_suite
-    from pgx_jax.pipeline import make_networks
+    from pgx_jax.pipeline.checks import make_networks
     from pgx_jax.training.ppo import PPO
     from pgx_jax.training.rollout import RolloutEvaluator
 

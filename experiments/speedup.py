@@ -43,9 +43,9 @@ from ml_collections import config_flags
 import pgx_jax as pgx
 from pgx_jax import runtime
 from pgx_jax.analysis.flops import count_flops
-from pgx_jax.config import PipelineConfig
 from pgx_jax.envs import TaskSuite, make_suite
 from pgx_jax.networks.mlp import make_actor_critic
+from pgx_jax.pipeline.config import PipelineConfig
 from pgx_jax.runs.progress import Progress
 from pgx_jax.runs.provenance import describe
 from pgx_jax.runs.workdir import Workdir, config_difference

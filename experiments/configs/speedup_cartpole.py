@@ -12,7 +12,7 @@ groups were the true ones at 10 updates; at 20, on three of six seeds.
 
 from ml_collections import config_dict
 
-from pgx_jax.config import PipelineConfig
+from pgx_jax.pipeline.config import PipelineConfig
 
 
 def get_config() -> config_dict.ConfigDict:

@@ -18,8 +18,8 @@ from pathlib import Path
 from absl import app, flags
 
 from pgx_jax.cli.common import shown_command
+from pgx_jax.pipeline.results import RunResults
 from pgx_jax.reporting.aggregate import aggregate, aggregate_page, draw_curves
-from pgx_jax.results import RunResults
 
 _OUTPUT = flags.DEFINE_string(
     "output", None, "Where to write, without an ending.", required=True

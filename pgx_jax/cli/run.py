@@ -34,18 +34,21 @@ def _run(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     quiet()
-    from pgx_jax.config import PipelineConfig
-    from pgx_jax.pipeline import TrainingDiverged, run_pipeline
+    from pgx_jax.pipeline.config import PipelineConfig
+    from pgx_jax.pipeline.run import run_pipeline
+    from pgx_jax.pipeline.runner import TrainingDiverged
+    from pgx_jax.reporting.page import write_report
     from pgx_jax.reporting.summary import summary_table
 
     try:
         config = PipelineConfig.from_dict(_CONFIG.value.to_dict())
-        results, report = run_pipeline(
+        results = run_pipeline(
             config,
             _WORKDIR.value,
             command=shown_command(),
             tensorboard=_TENSORBOARD.value,
         )
+        report = write_report(results, _WORKDIR.value)
     except (ValueError, OSError, ImportError, TrainingDiverged) as error:
         sys.exit(f"error: {error}")
     print(summary_table(results))

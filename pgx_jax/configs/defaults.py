@@ -9,7 +9,7 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from pgx_jax.config import (
+from pgx_jax.pipeline.config import (
     EstimationConfig,
     EvaluationConfig,
     NetworkConfig,

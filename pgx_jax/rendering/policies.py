@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from pgx_jax.config import PipelineConfig
 from pgx_jax.envs import TaskIdSuite, TaskSuite, make_suite
 from pgx_jax.networks.mlp import ActorCritic, make_actor_critic
+from pgx_jax.pipeline.config import PipelineConfig
 from pgx_jax.runs.workdir import Workdir
 from pgx_jax.training.statistics import RunningStatistics
 

@@ -15,10 +15,10 @@ from pgx_jax.analysis.statistics import (
     t_interval,
 )
 from pgx_jax.appearance import MUTED, figure_style, group_color
-from pgx_jax.config import PipelineConfig
+from pgx_jax.pipeline.config import PipelineConfig
+from pgx_jax.pipeline.results import RunResults
 from pgx_jax.reporting.curves import fill_gaps, label_steps, shown_curve, smooth
 from pgx_jax.reporting.tables import Cell, Table
-from pgx_jax.results import RunResults
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

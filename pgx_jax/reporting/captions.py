@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from pgx_jax.analysis import statistics
+from pgx_jax.pipeline.results import RunResults
 from pgx_jax.reporting.curves import has_many_tasks, shown_curve
 from pgx_jax.reporting.matrices import CENTERED_SCORES
 from pgx_jax.reporting.summary import MethodSummary
-from pgx_jax.results import RunResults
 
 TITLES = {
     "methods": "Return by method.",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pgx_jax.appearance import group_color
+from pgx_jax.pipeline.results import RunResults, order_by_group
 from pgx_jax.reporting.labels import new_figure, short_count
-from pgx_jax.results import RunResults, order_by_group
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

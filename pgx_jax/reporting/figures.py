@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgx_jax.appearance import figure_style
+from pgx_jax.pipeline.results import RunResults
 from pgx_jax.reporting.curves import draw_learning_curves
 from pgx_jax.reporting.matrices import draw_affinity, draw_stability
 from pgx_jax.reporting.returns import draw_methods, draw_tasks
 from pgx_jax.reporting.summary import MethodSummary
-from pgx_jax.results import RunResults
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pgx_jax.appearance import APART, TOGETHER, group_color
+from pgx_jax.pipeline.results import RunResults, order_by_group
 from pgx_jax.reporting.labels import (
     MAX_LABELED_TASKS,
     annotate_cells,
@@ -15,7 +16,6 @@ from pgx_jax.reporting.labels import (
     new_figure,
     shorten,
 )
-from pgx_jax.results import RunResults, order_by_group
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pgx_jax.appearance import group_color
+from pgx_jax.pipeline.results import RunResults, StageTiming, order_by_group
 from pgx_jax.reporting.captions import TITLES, write_captions
 from pgx_jax.reporting.figures import draw_figures, save_figure, to_svg
 from pgx_jax.reporting.summary import (
@@ -19,7 +20,6 @@ from pgx_jax.reporting.summary import (
     summarize,
 )
 from pgx_jax.reporting.tables import Cell, Table
-from pgx_jax.results import RunResults, StageTiming, order_by_group
 from pgx_jax.runs.formats import format_count, format_duration
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pgx_jax.appearance import ACCENT, BASELINE, INK, MUTED, PAPER, group_color
+from pgx_jax.pipeline.results import RunResults, order_by_group
 from pgx_jax.reporting.labels import (
     MAX_LABELED_TASKS,
     annotate_cells,
@@ -17,7 +18,6 @@ from pgx_jax.reporting.labels import (
     shorten,
 )
 from pgx_jax.reporting.summary import Estimate, MethodSummary
-from pgx_jax.results import RunResults, order_by_group
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pgx_jax.analysis import statistics
+from pgx_jax.pipeline.results import MethodResult, RunResults, order_by_group
 from pgx_jax.reporting.tables import Cell, Table
-from pgx_jax.results import MethodResult, RunResults, order_by_group
 
 # Means that some runs have besides returns, and what columns call them.
 MEANS = {

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pgx_jax.config import PipelineConfig
 from pgx_jax.configs import config_names, find_config
 from pgx_jax.envs import SUITES
+from pgx_jax.pipeline.config import PipelineConfig
 
 # Those of other experiments.
 OTHERS = Path(__file__).parents[2] / "experiments" / "configs"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from pgx_jax import rendering
-from pgx_jax.config import PipelineConfig
+from pgx_jax.pipeline.config import PipelineConfig
 from pgx_jax.runs.workdir import Workdir
 from pgx_jax.training.ppo import TrainingState
 from pgx_jax.training.statistics import RunningStatistics

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pgx_jax.results import RunResults
+from pgx_jax.pipeline.results import RunResults
 
 
 def make_results(num_tasks=10, num_groups=2, planted=True, num_updates=60, **changes):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pgx_jax.config import PipelineConfig
+from pgx_jax.pipeline.config import PipelineConfig
+from pgx_jax.pipeline.results import RunResults
 from pgx_jax.reporting.aggregate import aggregate, aggregate_page, draw_curves
-from pgx_jax.results import RunResults
 
 
 def make_run(seed, returns, config=None, task_names=("a", "b"), **method):

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from pgx_jax.results import RunResults, order_by_group
+from pgx_jax.pipeline.results import RunResults, order_by_group
 
 
 def test_results_survive_json(make_results, tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pgx_jax.config import PipelineConfig
+from pgx_jax.pipeline.config import PipelineConfig
 
 
 def test_round_trip():

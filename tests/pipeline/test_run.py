@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 import pgx_jax as pgx
-from pgx_jax.config import PipelineConfig
 from pgx_jax.envs import (
     SUITES,
     ActionSpace,
@@ -24,15 +23,19 @@ from pgx_jax.envs import (
     make_suite,
     register_suite,
 )
-from pgx_jax.pipeline import STAGES, TrainingDiverged, reports_success, run_pipeline
+from pgx_jax.pipeline.checks import STAGES, reports_success
+from pgx_jax.pipeline.config import PipelineConfig
+from pgx_jax.pipeline.results import RunResults
+from pgx_jax.pipeline.run import run_pipeline
+from pgx_jax.pipeline.runner import TrainingDiverged
 from pgx_jax.rendering import restore_policies
+from pgx_jax.reporting.page import write_report
 from pgx_jax.reporting.summary import summary_table
-from pgx_jax.results import RunResults
 from pgx_jax.runs.metrics import read_metrics
 from pgx_jax.runs.progress import Progress
 from pgx_jax.training.evaluate import evaluate
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SMALL = {
     "checkpoint_every": 2,
     "network": {"hidden_sizes": [8]},
@@ -53,7 +56,8 @@ FEW = SMALL["estimation"] | {"num_subsets": 3, "subset_size": 2}
 
 def run(workdir, **changes):
     config = PipelineConfig.from_dict(SMALL | changes)
-    return run_pipeline(config, workdir, tensorboard=False)
+    results = run_pipeline(config, workdir, tensorboard=False)
+    return results, write_report(results, workdir)
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +127,8 @@ def test_a_killed_run_ends_with_the_same_numbers(finished, tmp_path):
         "import json, sys\n"
         "from pgx_jax import runtime\n"
         "runtime.configure(cache_directory=sys.argv[3])\n"
-        "from pgx_jax.config import PipelineConfig\n"
-        "from pgx_jax.pipeline import run_pipeline\n"
+        "from pgx_jax.pipeline.config import PipelineConfig\n"
+        "from pgx_jax.pipeline.run import run_pipeline\n"
         "config = PipelineConfig.from_dict(json.loads(sys.argv[1]))\n"
         "run_pipeline(config, sys.argv[2], tensorboard=False)\n"
     )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,15 +10,20 @@ import numpy as np
 import pytest
 
 import pgx_jax as pgx
-from pgx_jax.config import PipelineConfig
 from pgx_jax.envs import SUITES, ActionSpace, TaskSuite
-from pgx_jax.pipeline import (
-    Groupings,
-    Method,
+from pgx_jax.pipeline.assembly import count_env_steps
+from pgx_jax.pipeline.checks import make_networks, stage_key
+from pgx_jax.pipeline.config import PipelineConfig
+from pgx_jax.pipeline.methods import Groupings, Method, list_methods
+from pgx_jax.pipeline.run import adapt, run_pipeline, train_groups
+from pgx_jax.pipeline.runner import Runner
+from pgx_jax.pipeline.stages import (
+    Adaptation,
     Policies,
-    Run,
-    make_networks,
-    run_pipeline,
+    Problem,
+    choose_groups,
+    count_group_updates,
+    evaluate_groupings,
 )
 from pgx_jax.runs.metrics import MetricsWriter
 from pgx_jax.runs.progress import Progress
@@ -65,6 +71,21 @@ def arms_suite(arms):
     return dataclasses.replace(suite, planted_labels=labels)
 
 
+class Run(NamedTuple):
+    """A config, and what runs its stages."""
+
+    config: PipelineConfig
+    runner: Runner
+
+    def group(self, estimates):
+        return choose_groups(
+            self.config.grouping,
+            self.config.estimation.score,
+            estimates,
+            stage_key(self.config.seed, "grouping"),
+        )
+
+
 @pytest.fixture
 def make_run(tmp_path, monkeypatch):
     monkeypatch.setitem(
@@ -79,22 +100,22 @@ def make_run(tmp_path, monkeypatch):
     def make(**changes):
         config = PipelineConfig.from_dict(SETTINGS | changes)
         suite = arms_suite([0] * NUM_TASKS)
-        return Run(
-            config,
-            suite,
-            make_networks(config, suite),
+        runner = Runner(
+            Problem(suite, make_networks(config, suite), config.ppo),
             Workdir(tmp_path, config.to_dict()),
             MetricsWriter(tmp_path, tensorboard=False, task_names=suite.task_names),
             Progress(stream=io.StringIO()),
+            config.checkpoint_every,
         )
+        return Run(config, runner)
 
     return make
 
 
 def meta_policy(run):
     """A policy for all tasks whose value statistics differ by task."""
-    ppo = PPO(run.config.ppo, run.actor_critic, 1)
-    meta = ppo.init(run.suite, jax.random.key(0))
+    ppo = PPO(run.config.ppo, run.runner.problem.actor_critic, 1)
+    meta = ppo.init(run.runner.problem.suite, jax.random.key(0))
     mean = 1000.0 * jnp.arange(NUM_TASKS)
     return meta._replace(value_statistics=meta.value_statistics._replace(mean=mean))
 
@@ -119,7 +140,7 @@ def test_each_way_of_grouping_is_of_its_own_matrix(make_run):
         "pair_counts": np.full((NUM_TASKS, NUM_TASKS), 10),
         "gradient_similarity": block_affinity([0, 1, 0, 1, 0, 1]),
     }
-    labels = run.grouping(estimates)
+    labels = run.group(estimates)
     np.testing.assert_array_equal(labels["estimated"], HALVES)
     np.testing.assert_array_equal(labels["similarity"], [0, 1, 0, 1, 0, 1])
 
@@ -132,7 +153,7 @@ def test_gradient_similarity_chooses_its_own_number_of_groups(make_run):
         "pair_counts": np.full((NUM_TASKS, NUM_TASKS), 10),
         "gradient_similarity": block_affinity(HALVES),
     }
-    labels = run.grouping(estimates)
+    labels = run.group(estimates)
     assert pgx.cluster_tasks(estimates["affinity"]).num_groups == 1
     np.testing.assert_array_equal(labels["estimated"], 0)
     np.testing.assert_array_equal(labels["similarity"], HALVES)
@@ -146,7 +167,7 @@ def test_random_groups_have_the_sizes_of_the_estimated_ones(make_run):
         "pair_counts": np.full((NUM_TASKS, NUM_TASKS), 10),
         "gradient_similarity": block_affinity(labels),
     }
-    draws = run.grouping(estimates)["random"]
+    draws = run.group(estimates)["random"]
     assert draws.shape == (5, NUM_TASKS)
     for draw in draws:
         assert sorted(np.bincount(draw).tolist()) == [1, 5]
@@ -161,15 +182,18 @@ def test_transfer_gains_are_held_against_tasks_alone(make_run):
         "pair_counts": np.full((NUM_TASKS, NUM_TASKS), 10),
         "gradient_similarity": np.eye(NUM_TASKS, dtype=np.float32),
     }
-    np.testing.assert_array_equal(
-        run.grouping(estimates)["estimated"], range(NUM_TASKS)
-    )
+    np.testing.assert_array_equal(run.group(estimates)["estimated"], range(NUM_TASKS))
 
 
 def test_planted_labels_of_any_names_are_numbered(make_run):
     run = make_run()
     labels = {"estimated": np.array([3, 3, 1, 1, 3, 3]), "similarity": np.zeros(6, int)}
-    methods = {m.name: m for m in run.methods(labels)}
+    methods = {
+        m.name: m
+        for m in list_methods(
+            run.config.grouping, labels, np.array([7, 7, -2, -2, 7, 7])
+        )
+    }
     np.testing.assert_array_equal(methods["planted groups"].draws, [[0, 0, 1, 1, 0, 0]])
     # Two names of one partition are one partition.
     np.testing.assert_array_equal(
@@ -191,7 +215,9 @@ def test_partitions_are_trained_once_for_each_number_of_updates(make_run):
     np.testing.assert_array_equal(groupings.uses_estimate, [True, False, False, False])
     assert [x.tolist() for x in groupings.of_method] == [[0], [1], [2, 3, 2], [0]]
     # 40 transitions are two and a half updates, which others take three for.
-    np.testing.assert_array_equal(run.group_updates(groupings), [2, 5, 5, 5])
+    np.testing.assert_array_equal(
+        count_group_updates(run.config, groupings), [2, 5, 5, 5]
+    )
 
 
 def test_every_row_starts_with_the_value_statistics_of_its_task(make_run):
@@ -200,7 +226,7 @@ def test_every_row_starts_with_the_value_statistics_of_its_task(make_run):
         [method("ours", HALVES, uses_estimate=True), method("random", PAIRS, [0] * 6)]
     )
     meta = meta_policy(run)
-    trained = run.group_training(meta, groupings)
+    trained = train_groups(run.config, run.runner, meta, groupings)
     # Returns are 5 at most: an update moves the mean by 1% of what differs at most.
     expected = np.tile(1000.0 * np.arange(NUM_TASKS), 3)
     np.testing.assert_allclose(trained.value_statistics.mean, expected, atol=300.0)
@@ -210,8 +236,8 @@ def test_every_row_starts_with_the_value_statistics_of_its_task(make_run):
     )
     for new, old in leaves:
         np.testing.assert_allclose(new, np.broadcast_to(old, new.shape), atol=1e-6)
-    steps = [run.directory.info(x)["env_steps"] for x in run.stages]
-    assert run.stages == ["group_training", "group_training_5_updates"]
+    steps = [run.runner.directory.info(x)["env_steps"] for x in run.runner.stages]
+    assert run.runner.stages == ["group_training", "group_training_5_updates"]
     assert steps == [2 * 16 * 6, 5 * 16 * 6 * 2]
 
 
@@ -236,31 +262,30 @@ def test_adaptation_starts_from_the_policy_that_is_best_on_the_target(make_run):
     groupings = Groupings.create(
         [method("ours", HALVES, uses_estimate=True), method("one", [0] * 6)]
     )
-    result = run.adaptation(trained_policies(run, groupings), groupings)
+    result = adapt(run.config, run.runner, trained_policies(run, groupings), groupings)
     # The mean over episodes of 5 steps; policy 2, the only one of its grouping, has
     # arm 0, and the rate of learning lets none change.
-    np.testing.assert_array_equal(
-        result["target"].mean(axis=-1), [[5, 5, 5], [0, 5, 0]]
-    )
-    stored = run.directory.result("adaptation_selection")
+    np.testing.assert_array_equal(result.returns.mean(axis=-1), [[5, 5, 5], [0, 5, 0]])
+    stored = run.runner.directory.result("adaptation_selection")
     np.testing.assert_array_equal(stored["best"], [[1, 0, 1], [2, 2, 2]])
     # Two policies, two episodes of five steps on each of three targets.
     np.testing.assert_array_equal(stored["steps"], [60, 0])
     # 20 steps a target are two updates of 16, which the other one takes more.
-    np.testing.assert_array_equal(
-        result["env_steps"], [60 + 1 * 16 * 3, 0 + 3 * 16 * 3]
-    )
+    np.testing.assert_array_equal(result.env_steps, [60 + 1 * 16 * 3, 0 + 3 * 16 * 3])
 
 
 def test_steps_of_a_method_are_all_that_it_took(make_run):
     run = make_run()
     methods = [method("ours", HALVES, uses_estimate=True), method("one", [0] * 6)]
     groupings = Groupings.create(methods)
-    run.directory.finish(
+    run.runner.directory.finish(
         "estimation", {"a": np.ones(1)}, {"env_steps": 240, "seconds": 0.0}
     )
-    adaptation = {"env_steps": np.array([108, 144])}
-    ours, one = (run.env_steps(i, methods, groupings, adaptation) for i in range(2))
+    adaptation = Adaptation(np.zeros((2, 3, 1)), np.array([108, 144]))
+    ours, one = (
+        count_env_steps(run.config, run.runner, method, groupings, i, adaptation)
+        for i, method in enumerate(methods)
+    )
     assert ours == {
         "meta_training": 3 * 16 * 6,
         "estimation": 240,
@@ -288,7 +313,7 @@ def test_all_methods_are_evaluated_on_the_same_states(make_run, monkeypatch):
         return state, state[None], state + noise + action, False
 
     run = make_run(evaluation={"num_episodes": 3, "deterministic": False})
-    run.suite = TaskSuite.from_functions(
+    suite = TaskSuite.from_functions(
         reset,
         step,
         jnp.zeros(NUM_TASKS),
@@ -300,7 +325,14 @@ def test_all_methods_are_evaluated_on_the_same_states(make_run, monkeypatch):
     )
     policies = trained_policies(run, groupings)
     same = policies._replace(params=jax.tree.map(lambda x: 0 * x, policies.params))
-    returns = run.evaluation(same, groupings)["source"]
+    values, _ = evaluate_groupings(
+        run.runner.problem._replace(suite=suite),
+        run.config.evaluation,
+        same,
+        groupings,
+        stage_key(run.config.seed, "evaluation"),
+    )
+    returns = values["source"]
     assert returns.shape == (3, NUM_TASKS, 3)
     np.testing.assert_array_equal(returns[0], returns[1])
     np.testing.assert_array_equal(returns[0], returns[2])

@@ -1,0 +1,192 @@
+"""What the stages left, put together into the results that the report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pgx_jax.analysis.scalarization import Scalarization
+from pgx_jax.analysis.statistics import normalized_mutual_information
+from pgx_jax.pipeline.config import PipelineConfig
+from pgx_jax.pipeline.methods import Groupings, Method
+from pgx_jax.pipeline.results import LearningCurve, MethodResult, RunResults
+from pgx_jax.pipeline.runner import Runner
+from pgx_jax.pipeline.stages import Adaptation, Arrays, count_group_updates
+from pgx_jax.runs.metrics import read_metrics
+from pgx_jax.runs.provenance import describe
+
+
+def assemble_results(
+    config: PipelineConfig,
+    runner: Runner,
+    *,
+    estimates: Arrays,
+    labels: Arrays,
+    planted: np.ndarray | None,
+    methods: Sequence[Method],
+    groupings: Groupings,
+    evaluation: Arrays,
+    adaptation: Adaptation | None,
+    command: str,
+) -> RunResults:
+    """The results of a run whose stages are all finished."""
+    suite, directory = runner.problem.suite, runner.directory
+    distance = estimates["relative_distance"]
+    uncertainty = None
+    if "nmi" in labels:
+        uncertainty = {
+            "lower": estimates["lower"],
+            "upper": estimates["upper"],
+            "co_assignment": labels["co_assignment"],
+            "nmi": labels["nmi"],
+        }
+    known = dict(evaluation)
+    if not runner.reports_success:
+        known = {k: v for k, v in known.items() if not k.endswith("success")}
+    infos = [(stage, directory.info(stage)) for stage in runner.stages]
+    return RunResults(
+        name=suite.name,
+        task_names=list(suite.task_names),
+        episode_length=suite.episode_length,
+        seed=config.seed,
+        affinity=estimates["affinity"],
+        affinity_method=config.estimation.score,
+        pair_counts=estimates["pair_counts"],
+        num_subsets=config.estimation.num_subsets,
+        subset_size=config.estimation.subset_size,
+        relative_distance={
+            "median": float(np.median(distance)),
+            "max": float(np.max(distance)),
+        },
+        converged_share=float(np.mean(estimates["converged"])),
+        groups={m.grouping: m.draws[0] for m in methods},
+        methods=[
+            _method_result(
+                config,
+                method,
+                groupings.of_method[i],
+                known,
+                suite.episode_length,
+                adaptation,
+                count_env_steps(config, runner, method, groupings, i, adaptation),
+            )
+            for i, method in enumerate(methods)
+        ],
+        scalarization=config.evaluation.scalarization,
+        learning_curves={
+            "meta-training": _curve(runner, "meta_training"),
+            "group training": _curve(runner, "group_training"),
+        },
+        timings=[
+            {
+                "stage": stage.replace("_", " "),
+                "seconds": info["seconds"],
+                "env_steps": info.get("env_steps"),
+            }
+            for stage, info in infos
+        ],
+        nmi={} if planted is None else _agreement(planted, methods),
+        uncertainty=uncertainty,
+        config=config.to_dict(),
+        command=command,
+        resumed=directory.resumed,
+        **describe(),
+    )
+
+
+def count_env_steps(
+    config: PipelineConfig,
+    runner: Runner,
+    method: Method,
+    groupings: Groupings,
+    index: int,
+    adaptation: Adaptation | None,
+) -> dict[str, int]:
+    """Environment steps behind the policies of one draw of a method, by stage.
+
+    Evaluation is left out, which is no part of any method.
+
+    Args:
+      config: of the run.
+      runner: whose workdir knows what the estimate took.
+      method: number `index` of those that the groupings are made of.
+      groupings: all of them.
+      index: of the method.
+      adaptation: to target tasks, or None.
+    """
+    per_update = config.ppo.steps_per_update * runner.problem.suite.num_tasks
+    which = groupings.of_method[index]
+    steps = {}
+    if method.uses_estimate or config.group_training.start == "meta":
+        steps["meta_training"] = config.meta_training.num_updates * per_update
+    if method.uses_estimate:
+        steps["estimation"] = int(runner.directory.info("estimation")["env_steps"])
+    updates = count_group_updates(config, groupings)[which[0]]
+    steps["group_training"] = int(updates) * per_update
+    if adaptation is not None:
+        steps["adaptation"] = int(adaptation.env_steps[which].mean())
+    return steps
+
+
+def _method_result(
+    config: PipelineConfig,
+    method: Method,
+    which: np.ndarray,
+    evaluation: Mapping[str, np.ndarray],
+    episode_length: int,
+    adaptation: Adaptation | None,
+    env_steps: dict[str, int],
+) -> MethodResult:
+    """Of one method, whose draws are the groupings `which`."""
+
+    def task_means(name: str) -> Any:
+        """Over episodes, [draws, n]; None where it is not known."""
+        return evaluation[name][which].mean(axis=-1) if name in evaluation else None
+
+    returns: Any = evaluation["source"][which]
+    scalarized = None
+    if config.evaluation.scalarization:
+        scalarization = Scalarization(config.evaluation.scalarization)
+        rewards = returns.mean(axis=-1) / episode_length
+        scalarized = np.asarray(scalarization(rewards)).tolist()
+    target: Any = None if adaptation is None else adaptation.returns[which]
+    return {
+        "name": method.name,
+        "description": method.description,
+        "num_policies": method.num_policies,
+        "source": returns,
+        "target": target,
+        "grouping": method.grouping,
+        "env_steps": env_steps,
+        "scalarized": scalarized,
+        "success": task_means("success"),
+        "sampled_return": task_means("sampled_source"),
+        "sampled_success": task_means("sampled_success"),
+    }
+
+
+def _agreement(planted: np.ndarray, methods: Sequence[Method]) -> dict[str, float]:
+    """Normalized mutual information with the planted groups, mean over draws."""
+    return {
+        method.grouping: float(
+            np.mean([normalized_mutual_information(planted, x) for x in method.draws])
+        )
+        for method in methods
+    }
+
+
+def _curve(runner: Runner, stage: str) -> LearningCurve:
+    lines = [x for x in read_metrics(runner.directory.path) if x["stage"] == stage]
+
+    def values(name: str) -> list[list[float]]:
+        return [[np.nan if y is None else y for y in x[name]] for x in lines]
+
+    curve: LearningCurve = {
+        "steps": [x["step"] for x in lines],
+        "returns": values("return"),
+    }
+    if runner.reports_success:
+        curve["success"] = values("success")
+    return curve

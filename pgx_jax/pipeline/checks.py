@@ -1,0 +1,146 @@
+"""What a config is checked for before any work, beyond the types of its fields."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+import pgx_jax as pge
+from pgx_jax.envs import SUITES, TaskIdSuite, TaskSuite, make_suite
+from pgx_jax.estimation.estimate import PRECISIONS
+from pgx_jax.estimation.evaluators import EVALUATORS
+from pgx_jax.grouping.affinity import SCORES
+from pgx_jax.networks.mlp import ActorCritic, make_actor_critic
+from pgx_jax.pipeline.config import EstimationConfig, PipelineConfig
+
+STAGES = (
+    "meta_training",
+    "estimation",
+    "grouping",
+    "group_training",
+    "evaluation",
+    "adaptation",
+)
+
+
+def stage_key(seed: int, stage: str) -> jax.Array:
+    """The key of a stage, or of the draw of "subsets"."""
+    return jax.random.fold_in(jax.random.key(seed), (*STAGES, "subsets").index(stage))
+
+
+def make_checked_suite(config: PipelineConfig) -> TaskSuite:
+    """The suite, once every setting that depends on it has been found possible.
+
+    Raises:
+      ValueError: one is not; the message names the field and what is allowed.
+    """
+    suite = make_suite(config.suite.name)
+    if config.suite.task_id:
+        suite = TaskIdSuite.create(suite)
+    if config.checkpoint_every < 1:
+        raise ValueError(
+            f"config field 'checkpoint_every' must be at least 1, got "
+            f"{config.checkpoint_every}"
+        )
+    _check_suite(suite)
+    _check_groups(config, suite)
+    _check_estimation(config.estimation, config.ppo.num_envs)
+    _check_adaptation(config, suite)
+    # Drawn here once, so that what cannot be sampled is refused before training.
+    sample_subsets(config.estimation, config.seed, suite.num_tasks)
+    return suite
+
+
+def _check_suite(suite: TaskSuite) -> None:
+    if suite.num_tasks < 2:
+        raise ValueError(
+            f"config field 'suite.name': {suite.name!r} has one task; there is nothing "
+            "to group"
+        )
+    planted = getattr(suite, "planted_labels", None)
+    if planted is not None and len(planted) != suite.num_tasks:
+        raise ValueError(
+            f"planted_labels of suite {suite.name!r} must be {suite.num_tasks} labels, "
+            f"one for each task, got {len(planted)}"
+        )
+
+
+def _check_groups(config: PipelineConfig, suite: TaskSuite) -> None:
+    num_groups, num_tasks = config.grouping.num_groups, suite.num_tasks
+    if not 0 <= num_groups <= num_tasks:
+        raise ValueError(
+            f"config field 'grouping.num_groups' must be 0 (choose it) or at most the "
+            f"{num_tasks} tasks of {suite.name!r}, got {num_groups}"
+        )
+    others = config.grouping.other_num_groups
+    if not all(1 <= k <= num_tasks for k in others) or len({*others}) < len(others):
+        raise ValueError(
+            "config field 'grouping.other_num_groups' must be different numbers of at "
+            f"least 1 and at most the {num_tasks} tasks of {suite.name!r}, got {others}"
+        )
+
+
+def _check_estimation(settings: EstimationConfig, num_envs: int) -> None:
+    for field, value, allowed in (
+        ("evaluator", settings.evaluator, (*EVALUATORS, "rollout")),
+        ("score", settings.score, SCORES),
+        ("feature_precision", settings.feature_precision, PRECISIONS),
+    ):
+        if value not in allowed:
+            raise ValueError(
+                f"config field 'estimation.{field}' must be one of "
+                f"{', '.join(allowed)}, got {value!r}"
+            )
+    if settings.num_transitions % num_envs:
+        raise ValueError(
+            "config field 'estimation.num_transitions' must be a multiple of "
+            f"ppo.num_envs = {num_envs}, got {settings.num_transitions}"
+        )
+    for field in ("max_relative_distance", "num_resamples"):
+        if getattr(settings, field) < 0:
+            raise ValueError(
+                f"config field 'estimation.{field}' must not be negative, got "
+                f"{getattr(settings, field)}"
+            )
+
+
+def _check_adaptation(config: PipelineConfig, suite: TaskSuite) -> None:
+    if config.adaptation.num_updates and "target" not in SUITES[config.suite.name]:
+        raise ValueError(
+            f"config field 'adaptation.num_updates' must be 0, since {suite.name!r} "
+            "has no target tasks"
+        )
+    if config.adaptation.num_updates and config.suite.task_id:
+        raise ValueError(
+            "config field 'suite.task_id' must be False for adaptation: a target task "
+            "has no id among the source tasks"
+        )
+
+
+def make_networks(config: PipelineConfig, suite: TaskSuite) -> ActorCritic:
+    """The networks of the config, in the sizes of the suite."""
+    return make_actor_critic(
+        suite.observation_size,
+        suite.action_space.size,
+        suite.action_space.discrete,
+        config.network.hidden_sizes,
+        config.network.activation,
+        config.network.bounded_mean,
+    )
+
+
+def reports_success(suite: TaskSuite) -> bool:
+    """Whether tasks report success, by `metrics["success"]` of their environment."""
+    state = jax.eval_shape(lambda key: suite.reset(key, 1), jax.random.key(0))
+    return "success" in getattr(state.env_state, "metrics", {})
+
+
+def sample_subsets(settings: EstimationConfig, seed: int, num_tasks: int) -> np.ndarray:
+    """The subsets that a run estimates; bool [m, n]."""
+    return pge.sample_subsets(
+        stage_key(seed, "subsets"),
+        num_tasks,
+        settings.num_subsets,
+        settings.subset_size,
+        singletons=settings.score == "transfer_gain",
+    )

@@ -1,0 +1,203 @@
+"""The ways of grouping that a run compares, and the partitions that they train."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from pgx_jax.grouping.clustering import number_labels
+from pgx_jax.pipeline.config import GroupingConfig
+
+
+class Method(NamedTuple):
+    """One way of grouping the tasks.
+
+    Attributes:
+      name: as tables and figures call it.
+      description: one sentence.
+      grouping: the key of its labels in the report; one of several draws' if there are
+        several.
+      draws: labels of every draw; int [draws, n].
+      uses_estimate: whether it needs the transitions of the estimate.
+    """
+
+    name: str
+    description: str
+    grouping: str
+    draws: np.ndarray
+    uses_estimate: bool = False
+
+    @property
+    def num_policies(self) -> int:
+        """Policies of one draw."""
+        return int(self.draws.max()) + 1
+
+
+def list_methods(
+    settings: GroupingConfig,
+    labels: Mapping[str, np.ndarray],
+    planted: np.ndarray | None,
+) -> list[Method]:
+    """The estimated groups, and what they are compared with.
+
+    Args:
+      settings: which methods there are.
+      labels: by every way of grouping, as `stages.choose_groups` returns them.
+      planted: the groups known beforehand, int [n], or None.
+    """
+    num_tasks = len(labels["estimated"])
+    methods = [
+        Method(
+            "estimated groups",
+            "One policy per group of the estimated affinity.",
+            "estimated",
+            labels["estimated"][None],
+            uses_estimate=True,
+        )
+    ]
+    methods += [
+        Method(
+            f"estimated groups, k = {k}",
+            "The same, with another number of groups.",
+            f"estimated, k = {k}",
+            labels[f"estimated_{k}"][None],
+            uses_estimate=True,
+        )
+        for k in settings.other_num_groups
+    ]
+    one_policy = np.zeros((1, num_tasks), np.int32)
+    methods.append(
+        Method("one policy", "One policy for all tasks.", "one policy", one_policy)
+    )
+    if "random" in labels:
+        text = "One policy per group, groups of the same sizes drawn at random."
+        methods.append(Method("random groups", text, "random", labels["random"]))
+    methods.append(
+        Method(
+            "gradient similarity",
+            "One policy per group of the cosine similarity of task gradients.",
+            "gradient similarity",
+            labels["similarity"][None],
+            uses_estimate=True,
+        )
+    )
+    if planted is not None:
+        text = "One policy per group, the groups known beforehand."
+        methods.append(Method("planted groups", text, "planted", planted[None]))
+    if settings.single_tasks:
+        alone = np.arange(num_tasks, dtype=np.int32)[None]
+        methods.append(
+            Method("single tasks", "One policy per task.", "single tasks", alone)
+        )
+    return [
+        method._replace(draws=np.stack([number_labels(x) for x in method.draws]))
+        for method in methods
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Groupings:
+    """Every different partition among all methods, trained once each.
+
+    A partition is trained twice where methods with and without the estimate have it,
+    since these train for different numbers of updates.
+
+    Attributes:
+      labels: one row per partition; int [groupings, n].
+      uses_estimate: of the methods that have it; bool [groupings].
+      of_method: for every method, the partition of each of its draws.
+    """
+
+    labels: np.ndarray
+    uses_estimate: np.ndarray
+    of_method: list[np.ndarray]
+
+    @classmethod
+    def create(cls, methods: Sequence[Method]) -> Groupings:
+        """The partitions of all draws of the methods, the estimated groups first."""
+        every = np.concatenate(
+            [np.insert(m.draws, 0, m.uses_estimate, axis=1) for m in methods]
+        )
+        different, first, inverse = np.unique(
+            every, axis=0, return_index=True, return_inverse=True
+        )
+        order = np.argsort(first)  # as they first appear: the estimated groups lead
+        place = np.argsort(order)[inverse.ravel()]
+        ends = np.cumsum([len(m.draws) for m in methods])
+        labels, uses_estimate = different[order, 1:], different[order, 0].astype(bool)
+        return cls(labels, uses_estimate, np.split(place, ends[:-1]))
+
+    @classmethod
+    def alone(cls, num_tasks: int, num_groupings: int) -> Groupings:
+        """Groupings that have every task alone."""
+        labels = np.tile(np.arange(num_tasks), (num_groupings, 1))
+        return cls(labels, np.zeros(num_groupings, bool), [])
+
+    def subset(self, chosen: np.ndarray) -> Groupings:
+        """The partitions of some indices, of no method."""
+        return Groupings(self.labels[chosen], self.uses_estimate[chosen], [])
+
+    @property
+    def policy_ranges(self) -> list[tuple[int, int]]:
+        """First and one past the last policy of every partition."""
+        ends = np.cumsum(self.labels.max(axis=1) + 1).tolist()
+        return list(zip([0, *ends[:-1]], ends, strict=True))
+
+    @property
+    def num_policies(self) -> int:
+        return self.policy_ranges[-1][1]
+
+    @property
+    def tasks(self) -> np.ndarray:
+        """The task of every row; int [rows]."""
+        return np.tile(np.arange(self.labels.shape[1]), len(self.labels))
+
+    @property
+    def policy_ids(self) -> np.ndarray:
+        """The policy of every row; int32 [rows]."""
+        firsts = np.array([first for first, _ in self.policy_ranges])
+        return (self.labels + firsts[:, None]).ravel().astype(np.int32)
+
+    def rows(self, grouping: int) -> np.ndarray:
+        """The rows of one partition, in the order of tasks; int [n]."""
+        num_tasks = self.labels.shape[1]
+        return grouping * num_tasks + np.arange(num_tasks)
+
+
+def training_parts(
+    stage: str, num_updates: np.ndarray
+) -> Iterator[tuple[str, int, np.ndarray]]:
+    """Name, number of updates and groupings of what is trained in one program."""
+    for count in dict.fromkeys(num_updates.tolist()):
+        chosen = np.flatnonzero(num_updates == count)
+        yield stage if chosen[0] == 0 else f"{stage}_{count}_updates", count, chosen
+
+
+def locate_policies(
+    methods: Sequence[Method], groupings: Groupings, num_updates: np.ndarray
+) -> dict[str, dict]:
+    """Where group training leaves the policies of every method.
+
+    Args:
+      methods: of which the groupings are made.
+      groupings: all of them.
+      num_updates: of every grouping; int [groupings].
+
+    Returns:
+      By method, in order: "stage", whose training state holds them, and "policy_ids",
+      the policy of each task there, [draws][n].
+    """
+    places = {}
+    for stage, _, chosen in training_parts("group_training", num_updates):
+        ids = groupings.subset(chosen).policy_ids.reshape(len(chosen), -1)
+        for method, draws in zip(methods, groupings.of_method, strict=True):
+            if draws[0] in chosen:
+                ids_of_draws = ids[np.searchsorted(chosen, draws)]
+                places[method.name] = {
+                    "stage": stage,
+                    "policy_ids": ids_of_draws.tolist(),
+                }
+    return {method.name: places[method.name] for method in methods}

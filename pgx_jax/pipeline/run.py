@@ -1,0 +1,213 @@
+"""The whole run: the stages in order, each from the results of those before."""
+
+from __future__ import annotations
+
+import os
+
+import jax
+import numpy as np
+
+from pgx_jax.envs import make_suite
+from pgx_jax.grouping.clustering import number_labels
+from pgx_jax.pipeline import stages
+from pgx_jax.pipeline.assembly import assemble_results
+from pgx_jax.pipeline.checks import (
+    make_checked_suite,
+    make_networks,
+    sample_subsets,
+    stage_key,
+)
+from pgx_jax.pipeline.config import PipelineConfig
+from pgx_jax.pipeline.methods import Groupings, list_methods, locate_policies
+from pgx_jax.pipeline.results import RunResults
+from pgx_jax.pipeline.runner import Runner
+from pgx_jax.pipeline.stages import Adaptation, Arrays, Policies, Problem
+from pgx_jax.runs.metrics import MetricsWriter
+from pgx_jax.runs.progress import Progress
+from pgx_jax.runs.workdir import Workdir
+from pgx_jax.training.ppo import PPO, TrainingState
+
+
+def run_pipeline(
+    config: PipelineConfig,
+    workdir: str | os.PathLike[str],
+    *,
+    command: str = "",
+    tensorboard: bool = True,
+    progress: Progress | None = None,
+) -> RunResults:
+    """Runs all stages that the workdir has no result of.
+
+        results = run_pipeline(PipelineConfig(), "runs/cartpole_planted")
+        print(summary_table(results))
+        write_report(results, "runs/cartpole_planted")
+
+    Args:
+      config: the settings.
+      workdir: directory of the run.
+      command: that started the run, for the report.
+      tensorboard: whether to write TensorBoard events beside `metrics.jsonl`.
+      progress: where to show progress; standard output if None.
+
+    Returns:
+      The results, which are in `results.json` of the workdir too.
+
+    Raises:
+      ValueError: a setting is not allowed, or the workdir is of another config.
+      OSError: the workdir cannot be written to.
+      TrainingDiverged: training met a NaN or an infinity.
+    """
+    suite = make_checked_suite(config)
+    problem = Problem(suite, make_networks(config, suite), config.ppo)
+    directory = Workdir(workdir, config.to_dict())
+    with (
+        progress or Progress() as shown,
+        MetricsWriter(
+            directory.path, tensorboard=tensorboard, task_names=suite.task_names
+        ) as writer,
+    ):
+        runner = Runner(problem, directory, writer, shown, config.checkpoint_every)
+        results = run_stages(config, runner, command)
+    results.to_json(directory.path / "results.json")
+    return results
+
+
+def run_stages(config: PipelineConfig, runner: Runner, command: str) -> RunResults:
+    """Runs what is left to run, and gathers what the report shows."""
+    suite = runner.problem.suite
+    meta = train_meta_policy(config, runner)
+    subsets = sample_subsets(config.estimation, config.seed, suite.num_tasks)
+    estimates = runner.once(
+        "estimation",
+        lambda: stages.estimate(
+            runner.problem,
+            config.estimation,
+            meta,
+            subsets,
+            stage_key(config.seed, "estimation"),
+        ),
+    )
+    labels = runner.once(
+        "grouping",
+        lambda: (
+            stages.choose_groups(
+                config.grouping,
+                config.estimation.score,
+                estimates,
+                stage_key(config.seed, "grouping"),
+            ),
+            None,
+        ),
+    )
+    planted = getattr(suite, "planted_labels", None)
+    if planted is not None:
+        planted = number_labels(np.asarray(planted))
+    methods = list_methods(config.grouping, labels, planted)
+    groupings = Groupings.create(methods)
+    updates = stages.count_group_updates(config, groupings)
+    runner.directory.write_policies(locate_policies(methods, groupings, updates))
+    trained = train_groups(config, runner, meta, groupings)
+    evaluation = runner.once(
+        "evaluation",
+        lambda: stages.evaluate_groupings(
+            runner.problem,
+            config.evaluation,
+            trained,
+            groupings,
+            stage_key(config.seed, "evaluation"),
+        ),
+    )
+    adaptation = adapt(config, runner, trained, groupings)
+    runner.progress.note("writing the report")
+    return assemble_results(
+        config,
+        runner,
+        estimates=estimates,
+        labels=labels,
+        planted=planted,
+        methods=methods,
+        groupings=groupings,
+        evaluation=evaluation,
+        adaptation=adaptation,
+        command=command,
+    )
+
+
+def train_meta_policy(config: PipelineConfig, runner: Runner) -> TrainingState:
+    """Trains one policy on all tasks."""
+    suite, actor_critic, settings = runner.problem
+    ppo = PPO(settings, actor_critic, config.meta_training.num_updates)
+    start = ppo.init(suite, stage_key(config.seed, "meta_training"))
+    rows = np.arange(suite.num_tasks)
+    return runner.train("meta_training", ppo, suite, start, suite.task_names, rows)
+
+
+def train_groups(
+    config: PipelineConfig, runner: Runner, meta: TrainingState, groupings: Groupings
+) -> Policies:
+    """Trains one policy per group of every grouping."""
+    key = stage_key(config.seed, "group_training")
+    return runner.train_groupings(
+        "group_training",
+        runner.problem.suite,
+        groupings,
+        stages.count_group_updates(config, groupings),
+        lambda ppo, suite, chosen: stages.start_groups(
+            config.group_training, meta, groupings.subset(chosen), ppo, suite, key
+        ),
+    )
+
+
+def adapt(
+    config: PipelineConfig, runner: Runner, trained: Policies, groupings: Groupings
+) -> Adaptation | None:
+    """Adapts to target tasks, from the policy of each grouping that is best there.
+
+    A grouping of one policy has no episodes to play for that choice; those that play
+    fewer steps than others adapt for longer instead, in whole updates.
+
+    Returns:
+      None where the config adapts to nothing.
+    """
+    settings = config.adaptation
+    if not settings.num_updates:
+        return None
+    targets = make_suite(config.suite.name, "target")
+    problem = runner.problem._replace(suite=targets)
+    num_targets, num_groupings = targets.num_tasks, len(groupings.labels)
+    select_key, train_key, evaluate_key = jax.random.split(
+        stage_key(config.seed, "adaptation"), 3
+    )
+    selection: Arrays = runner.once(
+        "adaptation_selection",
+        lambda: stages.select_policies(
+            problem,
+            settings,
+            config.evaluation.deterministic,
+            trained,
+            groupings,
+            select_key,
+        ),
+    )
+    best, selection_steps = selection["best"], selection["steps"]
+    updates = stages.count_adaptation_updates(
+        settings, config.ppo, selection_steps, num_targets
+    )
+    each = Groupings.alone(num_targets, num_groupings)
+    adapted = runner.train_groupings(
+        "adaptation_training",
+        targets,
+        each,
+        updates,
+        lambda ppo, suite, chosen: stages.start_adaptation(
+            trained, groupings, best[chosen].ravel(), ppo, suite, train_key
+        ),
+    )
+    result = runner.once(
+        "adaptation_evaluation",
+        lambda: stages.evaluate_adapted(
+            problem, config.evaluation, adapted, each, evaluate_key
+        ),
+    )
+    steps = selection_steps + updates * config.ppo.steps_per_update * num_targets
+    return Adaptation(result["target"], steps)

@@ -1,0 +1,253 @@
+"""What alone touches the disk, metrics and progress: running stages, and resuming them.
+
+Each stage leaves its result in the workdir and is not run again. Training stages also
+checkpoint their whole state, so that a run that was killed goes on from there and ends
+with the same numbers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pgx_jax.envs import TaskSuite
+from pgx_jax.pipeline.checks import reports_success
+from pgx_jax.pipeline.methods import Groupings, training_parts
+from pgx_jax.pipeline.stages import Arrays, Policies, Problem
+from pgx_jax.runs.metrics import MetricsWriter
+from pgx_jax.runs.progress import Progress
+from pgx_jax.runs.workdir import Workdir
+from pgx_jax.training.diagnostics import first_nonfinite, on_host
+from pgx_jax.training.ppo import PPO, TrainingState
+
+# Share of a task's steps between two checkpoints that may diverge.
+MOST_DIVERGENCES = 0.1
+
+
+class TrainingDiverged(RuntimeError):
+    """Training met a number that is not finite; the last good checkpoint is kept."""
+
+
+class Runner:
+    """Runs stages in a workdir, or takes from it what an earlier run has finished.
+
+    Args:
+      problem: the tasks, networks and PPO's settings.
+      directory: of the run.
+      writer: of the metrics.
+      progress: the display.
+      checkpoint_every: PPO updates between checkpoints, metrics and progress.
+
+    Attributes:
+      stages: names of the stages run or found so far, in order.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        directory: Workdir,
+        writer: MetricsWriter,
+        progress: Progress,
+        checkpoint_every: int,
+    ) -> None:
+        self.problem = problem
+        self.directory = directory
+        self.writer = writer
+        self.progress = progress
+        self.checkpoint_every = checkpoint_every
+        self.reports_success = reports_success(problem.suite)
+        self.stages: list[str] = []
+
+    def once(
+        self, stage: str, function: Callable[[], tuple[Arrays, int | None]]
+    ) -> Arrays:
+        """The stage's stored result, or the one that `function` now computes.
+
+        Args:
+          stage: its name.
+          function: returns arrays by name, and the environment steps it took or None
+            where it is no matter of steps.
+        """
+        self.stages.append(stage)
+        if not self.directory.is_finished(stage):
+            self.progress.start(stage.replace("_", " "), 0)
+            began = time.perf_counter()
+            result, env_steps = function()
+            seconds = time.perf_counter() - began
+            info = {} if env_steps is None else {"env_steps": env_steps}
+            self.directory.finish(stage, result, info | {"seconds": seconds})
+            self.progress.finish()
+        return self.directory.result(stage)
+
+    def train_groupings(
+        self,
+        stage: str,
+        suite: TaskSuite,
+        groupings: Groupings,
+        num_updates: np.ndarray,
+        start: Callable[[PPO, TaskSuite, np.ndarray], TrainingState],
+    ) -> Policies:
+        """Trains groupings of one number of updates in one program.
+
+        Args:
+          stage: of the first grouping; of others, their number of updates follows it.
+          suite: n tasks.
+          groupings: of those tasks.
+          num_updates: of every grouping; int [groupings].
+          start: makes the state to start from, of the groupings of some indices.
+        """
+        parts, policies, rows = [], [], []
+        for name, count, chosen in training_parts(stage, num_updates):
+            part = groupings.subset(chosen)
+            ppo = PPO(self.problem.ppo, self.problem.actor_critic, count)
+            tasks = suite.select(part.tasks.tolist())
+            state = self.train(
+                name,
+                ppo,
+                tasks,
+                start(ppo, tasks, chosen),
+                suite.task_names,
+                part.rows(0),
+            )
+            parts.append(
+                Policies(
+                    state.params, state.observation_statistics, state.value_statistics
+                )
+            )
+            ranges = [groupings.policy_ranges[i] for i in chosen]
+            policies += [np.arange(*ends) for ends in ranges]
+            rows += [groupings.rows(i) for i in chosen]
+        of_policy = np.argsort(np.concatenate(policies))
+        of_row = np.argsort(np.concatenate(rows))
+
+        def join(order):
+            return lambda *leaves: jnp.concatenate(leaves)[order]
+
+        params, observation, value = zip(*parts, strict=True)
+        return Policies(
+            jax.tree.map(join(of_policy), *params),
+            jax.tree.map(join(of_policy), *observation),
+            jax.tree.map(join(of_row), *value),
+        )
+
+    def train(
+        self,
+        stage: str,
+        ppo: PPO,
+        suite: TaskSuite,
+        state: TrainingState,
+        task_names: Sequence[str],
+        rows: np.ndarray,
+    ) -> TrainingState:
+        """Trains to the end of the stage, from its last checkpoint if there is one.
+
+        Args:
+          stage: its name.
+          ppo: the training step.
+          suite: r tasks.
+          state: to start from.
+          task_names: of the rows whose returns are logged and shown.
+          rows: those rows.
+
+        Raises:
+          TrainingDiverged: a number is not finite, or many steps diverged.
+        """
+        self.stages.append(stage)
+        if self.directory.is_finished(stage):
+            return self.directory.result(stage, state)
+        per_update = ppo.config.steps_per_update
+        all_steps = per_update * suite.num_tasks
+        began = time.perf_counter()
+        with self.directory.training_checkpoints(stage) as checkpoints:
+            done, seconds_before = 0, 0.0
+            restored = checkpoints.restore(state)
+            if restored is not None:
+                done, state, info = restored
+                seconds_before = info["seconds"]
+            seconds = seconds_before  # where only the result was still to be stored
+            self.writer.rewind(stage, done * per_update)
+            self.progress.start(
+                stage.replace("_", " "),
+                ppo.num_updates * all_steps,
+                done * all_steps,
+                tuple(task_names),
+            )
+            while done < ppo.num_updates:
+                chunk = min(self.checkpoint_every, ppo.num_updates - done)
+                state, metrics = ppo.run(suite, state, chunk)
+                self._check_finite(stage, state, metrics, done)
+                values = on_host(metrics)
+                self._check_divergences(
+                    stage, values["divergences"], suite, chunk * per_update
+                )
+                self._log(stage, values, rows, done, per_update)
+                done += chunk
+                seconds = seconds_before + time.perf_counter() - began
+                checkpoints.save(done, state, {"seconds": seconds})
+                shown = _latest_returns(values["return"][:, rows])
+                self.progress.update(done * all_steps, shown)
+        info = {"seconds": seconds, "env_steps": ppo.num_updates * all_steps}
+        self.directory.finish(stage, state, info)
+        self.progress.finish()
+        return state
+
+    def _log(
+        self,
+        stage: str,
+        metrics: Mapping[str, np.ndarray],
+        rows: np.ndarray,
+        done: int,
+        per_update: int,
+    ) -> None:
+        """One line an update: returns of the rows shown, else means over all rows."""
+        per_task = ["return", *(["success"] if self.reports_success else [])]
+        for i in range(len(metrics["return"])):
+            line: dict[str, Any] = {name: metrics[name][i, rows] for name in per_task}
+            for name, values in metrics.items():
+                if name not in per_task:
+                    finite = values[i][np.isfinite(values[i])]
+                    line[name] = finite.mean() if len(finite) else np.nan
+            self.writer.write(stage, (done + i + 1) * per_update, line)
+
+    def _check_finite(
+        self, stage: str, state: TrainingState, metrics: Any, done: int
+    ) -> None:
+        place = first_nonfinite(state, metrics)
+        if place is not None:
+            raise TrainingDiverged(
+                f"{stage} met a number that is not finite: {place}. The "
+                f"checkpoint after update {done} is kept in "
+                f"{self.directory.path / 'checkpoints' / stage}"
+            )
+
+    def _check_divergences(
+        self, stage: str, divergences: np.ndarray, suite: TaskSuite, steps: int
+    ) -> None:
+        """Reports environments whose physics diverged; refuses to train on many."""
+        counts = divergences.sum(axis=0)
+        worst = int(counts.argmax())
+        if counts[worst] > MOST_DIVERGENCES * steps:
+            raise TrainingDiverged(
+                f"{stage}: {counts[worst] / steps:.0%} of the steps of task "
+                f"{suite.task_names[worst]!r} gave an observation or a reward that is "
+                "not finite; its environment seems to be broken"
+            )
+        if counts[worst]:
+            self.progress.note(
+                f"{stage}: {int(counts.sum()):,} of {steps * len(counts):,} steps "
+                "diverged, their environments were reset; most of them of "
+                f"{suite.task_names[worst]!r}"
+            )
+
+
+def _latest_returns(returns: np.ndarray) -> np.ndarray:
+    """The last return of every row that is not NaN; [updates, rows] to [rows]."""
+    latest = np.full(returns.shape[1], np.nan)
+    for row in returns:
+        latest = np.where(np.isnan(row), latest, row)
+    return latest
