@@ -137,10 +137,10 @@ class Table:
     def create(cls, values: Mapping[str, Any], name: str) -> Table:
         import importlib
 
-        from pgx_jax.pipeline.config import PipelineConfig
         from pgx_jax.envs import TaskIdSuite, make_suite, register_suite
         from pgx_jax.envs.locks import combination_locks
         from pgx_jax.networks.mlp import make_actor_critic
+        from pgx_jax.pipeline.config import PipelineConfig
 
         if name not in values["tables"]:
             raise ValueError(
