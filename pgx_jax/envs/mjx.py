@@ -21,8 +21,8 @@ class Physics(NamedTuple):
     """The state of one simulation.
 
     Attributes:
-      qpos: generalised positions, in m and rad or unit quaternions; float32 [nq].
-      qvel: generalised velocities, in m/s and rad/s; float32 [nv].
+      qpos: generalized positions, in m and rad or unit quaternions; float32 [nq].
+      qvel: generalized velocities, in m/s and rad/s; float32 [nv].
       qacc_warmstart: accelerations of the step before; float32 [nv].
     """
 

@@ -47,7 +47,7 @@ def motion_of(states) -> Motion:
     """Our coordinates of Gymnasium's [..., 10], which give the hull's origin."""
     angle = states[..., 2]
     up = np.stack([-np.sin(angle), np.cos(angle)], axis=-1)
-    centre = states[..., :2] + module.HULL_CENTRE[1] * up
+    centre = states[..., :2] + module.HULL_CENTER[1] * up
     legs = states[..., 6:8] + module.LEG_REFERENCE * module.LEG_SIDES
     position = np.concatenate([centre, states[..., 2:3], legs], axis=-1)
     velocity = states[..., [3, 4, 5, 8, 9]]
@@ -55,7 +55,7 @@ def motion_of(states) -> Motion:
 
 
 def test_masses_equal_box2d(gym):
-    hull = module.HULL_MASS, module.HULL_CENTRE[1], module.HULL_INERTIA
+    hull = module.HULL_MASS, module.HULL_CENTER[1], module.HULL_INERTIA
     leg = module.LEG_MASS, 0.0, module.LEG_INERTIA
     np.testing.assert_allclose([hull, leg], gym["masses"], rtol=1e-4, atol=1e-6)
 
@@ -333,7 +333,7 @@ def rest_at(x=10.0, height=3.95, angle=0.0, velocity=(0.0, 0.0), ground=3.3):
     """A lander with legs out, above level ground, as a state to step from."""
     env, state = LunarLander(v3_parameters()), fresh_state()
     rest = [angle, 0.35, -0.35]
-    centre = np.array([x, height]) + module.rotate(module.HULL_CENTRE, angle)
+    centre = np.array([x, height]) + module.rotate(module.HULL_CENTER, angle)
     motion = Motion(jnp.array([*centre, *rest]), jnp.array([*velocity, 0.0, 0.0, 0.0]))
     info = state.info | {"ground": jnp.full((11,), ground)}
     obs = module.observe(motion, jnp.zeros(2, bool))

@@ -37,7 +37,7 @@ class CartPoleParameters(NamedTuple):
       gravity: m/s^2; float32.
       cart_mass: kg; float32.
       pole_mass: kg; float32.
-      pole_half_length: m, from the hinge to the pole's centre; float32.
+      pole_half_length: m, from the hinge to the pole's center; float32.
       forces: N, the horizontal force of each action; float32 [..., num_actions].
     """
 
@@ -137,8 +137,8 @@ class CartPole(Env):
             Wedge((position, 0), 1.12 * length, 90 - limit, 90 + limit, color="#eef0f6")
         )
         for side in (-0.3, 0.3):
-            centre = (position + side * width, track + wheel)
-            axes.add_patch(Circle(centre, wheel, color="#6b7280"))
+            center = (position + side * width, track + wheel)
+            axes.add_patch(Circle(center, wheel, color="#6b7280"))
         cart = FancyBboxPatch(
             (position - width / 2 + 0.05, -height / 2 + 0.05),
             width - 0.1,

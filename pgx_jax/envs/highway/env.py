@@ -193,10 +193,10 @@ class Highway(Env):
         for line in (np.arange(1, lanes) - 0.5) * LANE_WIDTH:
             axes.hlines([line] * len(starts), starts, starts + 4, color="white", lw=1)
         for slot in np.flatnonzero(vehicles.present)[::-1]:
-            colour = "#f2b134" if slot == 0 else "#7fb7e6"
+            color = "#f2b134" if slot == 0 else "#7fb7e6"
             if vehicles.crashed[slot]:
-                colour = "#d64545"
-            _draw_vehicle(axes, vehicles, slot, colour)
+                color = "#d64545"
+            _draw_vehicle(axes, vehicles, slot, color)
 
 
 def choose_targets(
@@ -331,7 +331,7 @@ def place_vehicles(
     )
 
 
-def _draw_vehicle(axes: Axes, vehicles: Vehicles, slot: int, colour: str) -> None:
+def _draw_vehicle(axes: Axes, vehicles: Vehicles, slot: int, color: str) -> None:
     """A rounded body and a windscreen, turned by the heading."""
     from matplotlib.patches import FancyBboxPatch, Rectangle
     from matplotlib.transforms import Affine2D
@@ -344,7 +344,7 @@ def _draw_vehicle(axes: Axes, vehicles: Vehicles, slot: int, colour: str) -> Non
         LENGTH - 0.6,
         WIDTH - 0.6,
         boxstyle="round,pad=0.3",
-        facecolor=colour,
+        facecolor=color,
         edgecolor="#222222",
         linewidth=0.8,
         transform=place,

@@ -26,7 +26,7 @@ from pgx_jax.envs.highway.vehicle import (
 MAX_ACCELERATION = 6.0  # m/s^2, either way
 COMFORT_ACCELERATION = 3.0  # m/s^2
 COMFORT_BRAKING = 5.0  # m/s^2
-JAM_GAP = 5.0 + LENGTH  # m, between centres
+JAM_GAP = 5.0 + LENGTH  # m, between centers
 TIME_GAP = 1.5  # s
 MIN_GAIN = 0.2  # m/s^2, for which a lane is changed
 MAX_BRAKING_IMPOSED = 2.0  # m/s^2, on the vehicle that is cut in on
@@ -52,13 +52,13 @@ class Motion(NamedTuple):
     log_ratio: jax.Array
 
 
-class Neighbours(NamedTuple):
+class Neighbors(NamedTuple):
     """The vehicles nearest ahead and behind; leaves of shape [3 lanes, vehicles].
 
     Attributes:
-      front_gap: m to the centre of the one ahead, infinite where there is none.
+      front_gap: m to the center of the one ahead, infinite where there is none.
       front: its motion, zero where there is none.
-      rear_gap: m to the centre of the one behind, infinite where there is none.
+      rear_gap: m to the center of the one behind, infinite where there is none.
       rear: its motion, zero where there is none.
     """
 
@@ -91,16 +91,16 @@ def drive(
     decides = ~vehicles.crashed & (jnp.arange(vehicles.x.shape[0]) > 0)
     lane = closest_lane(vehicles.y, num_lanes)
     motion = _motion(vehicles, speed_limit)
-    neighbours = find_neighbours(vehicles, motion, lane)
+    neighbors = find_neighbors(vehicles, motion, lane)
 
     target_lane, timer = _change_lane(
-        vehicles, motion, neighbours, decides, lane, num_lanes, politeness
+        vehicles, motion, neighbors, decides, lane, num_lanes, politeness
     )
     target_lane = _abort_change(vehicles, motion, decides, lane, target_lane)
 
     # [3, vehicles]: behind whoever drives ahead in each lane.
     following = idm_acceleration(
-        motion, vehicles.exponent, neighbours.front_gap, neighbours.front
+        motion, vehicles.exponent, neighbors.front_gap, neighbors.front
     )
     acceleration = jnp.where(
         target_lane < lane,
@@ -119,7 +119,7 @@ def drive(
     return decided, acceleration, steering
 
 
-def find_neighbours(vehicles: Vehicles, motion: Motion, lane: jax.Array) -> Neighbours:
+def find_neighbors(vehicles: Vehicles, motion: Motion, lane: jax.Array) -> Neighbors:
     """Finds who drives ahead and behind in the lanes around each vehicle.
 
     Args:
@@ -129,10 +129,10 @@ def find_neighbours(vehicles: Vehicles, motion: Motion, lane: jax.Array) -> Neig
     """
     num_vehicles = lane.shape[0]
     slots = jnp.arange(num_vehicles, dtype=jnp.int32)
-    centre = LANE_WIDTH * (lane + jnp.array([[-1], [0], [1]])).astype(jnp.float32)
+    center = LANE_WIDTH * (lane + jnp.array([[-1], [0], [1]])).astype(jnp.float32)
     y = jnp.where(vehicles.present, vehicles.y, jnp.inf)
     # [3, vehicles, other vehicles]
-    on_lane = jnp.abs(y - centre[:, :, None]) <= LANE_WIDTH / 2 + LANE_MARGIN
+    on_lane = jnp.abs(y - center[:, :, None]) <= LANE_WIDTH / 2 + LANE_MARGIN
     gap = vehicles.x - vehicles.x[:, None]
     # The bits of a positive float are ordered as it is. With a slot in place of the
     # last few of them, the least one tells who is nearest, many times faster on a CPU
@@ -149,7 +149,7 @@ def find_neighbours(vehicles: Vehicles, motion: Motion, lane: jax.Array) -> Neig
             *(jnp.where(found, leaf[slot], 0.0) for leaf in motion)
         )
 
-    return Neighbours(*nearest(on_lane & (gap > 0)), *nearest(on_lane & (gap < 0)))
+    return Neighbors(*nearest(on_lane & (gap > 0)), *nearest(on_lane & (gap < 0)))
 
 
 def idm_acceleration(
@@ -160,7 +160,7 @@ def idm_acceleration(
     Args:
       motion: of the vehicle that drives.
       exponent: of its speed ratio, which is how fast it gives up accelerating.
-      gap: m, between its centre and that of the vehicle ahead; infinite for none.
+      gap: m, between its center and that of the vehicle ahead; infinite for none.
       front: the motion of the vehicle ahead.
     """
     free = 1 - jnp.exp(exponent * motion.log_ratio)
@@ -173,7 +173,7 @@ def _crowding(motion: Motion, gap: jax.Array, front: Motion) -> jax.Array:
 
 
 def _desired_gap(motion: Motion, front: Motion) -> jax.Array:
-    """m, between centres."""
+    """m, between centers."""
     projected = front.speed * (front.cos * motion.cos + front.sin * motion.sin)
     approach = motion.speed - projected
     braking = 2 * np.sqrt(COMFORT_ACCELERATION * COMFORT_BRAKING)
@@ -193,7 +193,7 @@ def _motion(vehicles: Vehicles, speed_limit: jax.Array) -> Motion:
 def _change_lane(
     vehicles: Vehicles,
     motion: Motion,
-    neighbours: Neighbours,
+    neighbors: Neighbors,
     decides: jax.Array,
     lane: jax.Array,
     num_lanes: jax.Array,
@@ -203,7 +203,7 @@ def _change_lane(
     # A timer of steps of 0.2 s must not run out by rounding after five of them.
     due = decides & (vehicles.timer > LANE_CHANGE_DELAY + 1e-3)
     due = due & (lane == vehicles.target_lane)
-    gain, imposed = _mobil(vehicles, motion, neighbours, politeness)
+    gain, imposed = _mobil(vehicles, motion, neighbors, politeness)
     wanted = (gain >= MIN_GAIN) & (imposed >= -MAX_BRAKING_IMPOSED)
     wanted = wanted & due & (jnp.abs(vehicles.speed) >= MIN_SPEED_TO_CHANGE)
     left, right = wanted & jnp.stack([lane > 0, lane < num_lanes - 1])
@@ -214,7 +214,7 @@ def _change_lane(
 
 
 def _mobil(
-    vehicles: Vehicles, motion: Motion, neighbours: Neighbours, politeness: jax.Array
+    vehicles: Vehicles, motion: Motion, neighbors: Neighbors, politeness: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """What a change to the left or the right brings; both m/s^2, [2, vehicles].
 
@@ -223,8 +223,8 @@ def _mobil(
       acceleration that it leaves to the follower in the new lane. A driver credits
       everyone with an exponent like its own.
     """
-    sides = jax.tree.map(lambda leaf: leaf[jnp.array([LEFT, RIGHT])], neighbours)
-    own = jax.tree.map(lambda leaf: leaf[OWN], neighbours)
+    sides = jax.tree.map(lambda leaf: leaf[jnp.array([LEFT, RIGHT])], neighbors)
+    own = jax.tree.map(lambda leaf: leaf[OWN], neighbors)
 
     def acceleration(driver, gap, front):
         return idm_acceleration(driver, vehicles.exponent, gap, front)

@@ -1,7 +1,7 @@
 """Vehicles on a straight road: their state, controllers, motion and collisions.
 
 The x axis points along the road and the y axis to the right of the driver; lane 0, the
-leftmost one, has its centre at y = 0. All figures are those of highway-env 1.12.1
+leftmost one, has its center at y = 0. All figures are those of highway-env 1.12.1
 (Leurent, "An Environment for Autonomous Driving Decision-Making", 2018); the motion is
 the kinematic bicycle of Polack et al., "The kinematic bicycle model", 2017.
 """
@@ -30,8 +30,8 @@ class Vehicles(NamedTuple):
     """Every vehicle of one road; the ego first. Leaves of shape [vehicles].
 
     Attributes:
-      x: m, of the centre, along the road; float32.
-      y: m, of the centre, to the right; float32.
+      x: m, of the center, along the road; float32.
+      y: m, of the center, to the right; float32.
       heading: rad, 0 along the road and positive to the right; float32.
       cos: of the heading; float32. It is kept since a compiler would compute it anew
         for every pair of vehicles.
@@ -72,7 +72,7 @@ def not_zero(x: jax.Array) -> jax.Array:
 
 
 def closest_lane(y: jax.Array, num_lanes: jax.Array) -> jax.Array:
-    """The lane whose centre is nearest, the left one of two; int32, the shape of y."""
+    """The lane whose center is nearest, the left one of two; int32, the shape of y."""
     lane = jnp.ceil(y / LANE_WIDTH - 0.5).astype(jnp.int32)
     return jnp.clip(lane, 0, num_lanes - 1)
 
@@ -85,7 +85,7 @@ def speed_control(speed: jax.Array, target_speed: jax.Array) -> jax.Array:
 def steering_control(
     y: jax.Array, heading: jax.Array, speed: jax.Array, target_lane: jax.Array
 ) -> jax.Array:
-    """The tangent of the steering angle towards the centre of a lane.
+    """The tangent of the steering angle towards the center of a lane.
 
     The offset from the lane asks for a lateral speed, that for a heading, and the
     heading's error for a turning rate, which the bicycle has at the angle returned.
@@ -207,11 +207,11 @@ def _overlaps(
         (-cos, -sin, turned_length, length),
         (-sin, cos, turned_width, width),
     ):
-        centre = axis_x * apart_x + axis_y * apart_y
+        center = axis_x * apart_x + axis_y * apart_y
         travel = axis_x * travel_x + axis_y * travel_y
-        overlap = overlap & (jnp.abs(centre) <= ego_half + half)
-        low = centre - ego_half + jnp.minimum(travel, 0)
-        high = centre + ego_half + jnp.maximum(travel, 0)
+        overlap = overlap & (jnp.abs(center) <= ego_half + half)
+        low = center - ego_half + jnp.minimum(travel, 0)
+        high = center + ego_half + jnp.maximum(travel, 0)
         strike = strike & (low <= half) & (high >= -half)
         # The overlap is measured from the rectangle that begins first, looking along
         # the axis in both directions.
@@ -219,7 +219,7 @@ def _overlaps(
         found = jnp.minimum(
             jnp.where(low < -half, forth, back), jnp.where(high > half, back, forth)
         )
-        side = jnp.where(centre > 0, found, -found)
+        side = jnp.where(center > 0, found, -found)
         push_x = jnp.where(found < depth, side * axis_x, push_x)
         push_y = jnp.where(found < depth, side * axis_y, push_y)
         depth = jnp.minimum(found, depth)

@@ -1,6 +1,6 @@
 """Suites of one environment and n reward functions, one objective a task.
 
-Every objective is normalised before it is combined with others, so that none counts
+Every objective is normalized before it is combined with others, so that none counts
 more because of its unit: 0 is about what random actions earn, 1 a good value.
 """
 
@@ -23,8 +23,8 @@ class Objective(NamedTuple):
 
     Attributes:
       measure: of one step; larger is better.
-      low: what is normalised to 0, in the measure's unit.
-      high: what is normalised to 1, in the measure's unit.
+      low: what is normalized to 0, in the measure's unit.
+      high: what is normalized to 1, in the measure's unit.
     """
 
     measure: Callable[[Motion], jax.Array]
@@ -52,7 +52,7 @@ HALF_CHEETAH_OBJECTIVES: Mapping[str, Objective] = {
 
 @dataclasses.dataclass(frozen=True)
 class WeightedObjectives:
-    """A reward function: the sum of normalised objectives, weighted by the goal.
+    """A reward function: the sum of normalized objectives, weighted by the goal.
 
     Attributes:
       objectives: K of them.

@@ -1,7 +1,7 @@
 """LunarLander as a family of tasks: an MJX model that flies as Gymnasium's does.
 
 A hull on two sprung legs moves in a vertical plane above uneven ground. One task is one
-set of physical parameters. The frame is Gymnasium's: x to the right, z up, in metres,
+set of physical parameters. The frame is Gymnasium's: x to the right, z up, in meters,
 the ground spanning 0..20 m; angles are counter-clockwise, in rad.
 
 MJX computes the dynamics; its constraints are asked for what Box2D's give, see
@@ -40,7 +40,7 @@ PIXEL = 1 / 30  # m; Gymnasium gives lengths in pixels
 GROUND_WIDTH = 20.0  # m
 GROUND_X = np.linspace(0.0, GROUND_WIDTH, 11)  # m
 MAX_GROUND_HEIGHT = 20 / 3  # m, before smoothing
-PAD_POINTS = slice(3, 8)  # the points of the ground that are levelled for the pad
+PAD_POINTS = slice(3, 8)  # the points of the ground that are leveled for the pad
 PAD_HEIGHT = 10 / 3  # m
 PAD_EDGES = (8.0, 12.0)  # m, where the flags stand
 START_HEIGHT = 40 / 3  # m
@@ -93,32 +93,32 @@ START_LEG_ANGLE = 0.542 + LEG_REFERENCE  # rad
 def polygon_mass(
     vertices: np.ndarray, density: float
 ) -> tuple[float, np.ndarray, float]:
-    """Mass, centre and moment of inertia of a flat polygon.
+    """Mass, center and moment of inertia of a flat polygon.
 
     Args:
       vertices: m, in counter-clockwise order; [n, 2].
       density: kg/m^2.
 
     Returns:
-      The mass in kg, the centre of mass in m, [2], and the moment of inertia about that
-      centre in kg m^2.
+      The mass in kg, the center of mass in m, [2], and the moment of inertia about that
+      center in kg m^2.
     """
     following = np.roll(vertices, -1, axis=0)
     cross = vertices[:, 0] * following[:, 1] - vertices[:, 1] * following[:, 0]
     area = cross.sum() / 2
-    centre = (cross[:, None] * (vertices + following)).sum(axis=0) / (6 * area)
+    center = (cross[:, None] * (vertices + following)).sum(axis=0) / (6 * area)
     squares = (vertices**2 + vertices * following + following**2).sum(axis=1)
     about_origin = (cross * squares).sum() / 12
-    inertia = density * (about_origin - area * centre @ centre)
-    return float(density * area), centre, float(inertia)
+    inertia = density * (about_origin - area * center @ center)
+    return float(density * area), center, float(inertia)
 
 
-def _box(half_size: np.ndarray, centre: np.ndarray) -> np.ndarray:
+def _box(half_size: np.ndarray, center: np.ndarray) -> np.ndarray:
     """Corners of a box, counter-clockwise from the lower left one; [4, 2]."""
-    return centre + half_size * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+    return center + half_size * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
 
 
-HULL_MASS, HULL_CENTRE, HULL_INERTIA = polygon_mass(HULL, HULL_DENSITY)
+HULL_MASS, HULL_CENTER, HULL_INERTIA = polygon_mass(HULL, HULL_DENSITY)
 # Legs in the frame of their joint, which sits at the hull's origin; [leg, corner, 2].
 LEGS = np.stack(
     [_box(LEG_HALF_SIZE, np.array([side * LEG_AWAY, -LEG_DOWN])) for side in LEG_SIDES]
@@ -156,7 +156,7 @@ class Motion(NamedTuple):
     """What the simulator goes on from; float32.
 
     Attributes:
-      position: x and z of the hull's centre of mass in m, the hull's angle in rad, and
+      position: x and z of the hull's center of mass in m, the hull's angle in rad, and
         the angles of the legs relative to the hull in rad; [5].
       velocity: their rates; [5].
     """
@@ -332,8 +332,8 @@ class LunarLander(Env):
 def smooth_ground(heights: jax.Array) -> jax.Array:
     """The ground made of 12 random heights in m: 11 points at `GROUND_X`, float32.
 
-    Each point is 0.33 times the sum of itself and its two neighbours, once the points
-    about the pad have been levelled; the twelfth height is the first one's neighbour.
+    Each point is 0.33 times the sum of itself and its two neighbors, once the points
+    about the pad have been leveled; the twelfth height is the first one's neighbor.
     """
     heights = heights.at[PAD_POINTS].set(PAD_HEIGHT)
     inner = heights[:-1]
@@ -352,10 +352,10 @@ def start(parameters: LunarLanderParameters, push: jax.Array) -> Motion:
     fall = TIME_STEP * parameters.gravity
     speed = PUSH_SPEED * push
     angle = PUSH_ANGLE * push[0]
-    # The height is of the hull's origin, which its centre of mass lies above.
-    centre = rotate(HULL_CENTRE, angle)
-    x = GROUND_WIDTH / 2 + shift[0] + centre[0]
-    z = START_HEIGHT + START_LIFT + shift[1] - TIME_STEP * fall + centre[1]
+    # The height is of the hull's origin, which its center of mass lies above.
+    center = rotate(HULL_CENTER, angle)
+    x = GROUND_WIDTH / 2 + shift[0] + center[0]
+    z = START_HEIGHT + START_LIFT + shift[1] - TIME_STEP * fall + center[1]
     legs = START_LEG_ANGLE * LEG_SIDES
     position = jnp.stack([x, z, angle, legs[0], legs[1]])
     still = jnp.zeros((2,))
@@ -411,7 +411,7 @@ def engine_force(
     throttle: jax.Array,
     noise: jax.Array,
 ) -> jax.Array:
-    """Force along x and z in N, and torque about the hull's centre in N m; [3].
+    """Force along x and z in N, and torque about the hull's center in N m; [3].
 
     Args:
       parameters: of one task.
@@ -424,7 +424,7 @@ def engine_force(
     angle = position[2]
     sin, cos = jnp.sin(angle), jnp.cos(angle)
     up, right = jnp.stack([-sin, cos]), jnp.stack([cos, sin])
-    origin = -rotate(HULL_CENTRE, angle)  # from the centre of mass
+    origin = -rotate(HULL_CENTER, angle)  # from the center of mass
 
     main = (MAIN_LEVER + 2 * noise[0]) * up + noise[1] * right
     side_lever = 3 * noise[1] + jnp.sign(throttle[1]) * SIDE_LEVER
@@ -508,7 +508,7 @@ def clearance(points: jax.Array, ground: jax.Array) -> jax.Array:
 
 def to_world(position: jax.Array, points: np.ndarray) -> jax.Array:
     """Points [n, 2] of the hull, from its origin, in the world; m, [n, 2]."""
-    return position[:2] + rotate(points - HULL_CENTRE, position[2])
+    return position[:2] + rotate(points - HULL_CENTER, position[2])
 
 
 def leg_points(position: jax.Array, points: np.ndarray) -> jax.Array:
@@ -539,7 +539,7 @@ def simulate(
       parameters: of one task.
       motion: before the step.
       ground: heights in m at `GROUND_X`; [11].
-      force: on the hull's centre along x and z in N, and torque in N m; [3].
+      force: on the hull's center along x and z in N, and torque in N m; [3].
     """
     model = _task_model(parameters, motion.position, ground)
     data = mjx.make_data(model)
@@ -662,7 +662,7 @@ def _xml() -> str:
             for corner, foot in enumerate(FEET[leg])
         )
         return f"""
-        <body pos="0 0 {-HULL_CENTRE[1]}">
+        <body pos="0 0 {-HULL_CENTER[1]}">
           <inertial pos="{x} 0 {z}" mass="{LEG_MASS}"
             diaginertia="{LEG_INERTIA} {LEG_INERTIA} {LEG_INERTIA}"/>
           <joint type="hinge" axis="0 -1 0" range="{low} {high}" limited="true"

@@ -358,10 +358,10 @@ def _grasp(sides, readings, object_pos, action, start):
     across = np.array([0, 2])  # x and z: the pads close along y
     slack = 0.005
     margin = _distance(start.object_init[across], start.tcp_init[across]) - slack
-    centred = tolerance(
+    centered = tolerance(
         _distance(readings.tcp[across], object_pos[across]), slack, margin
     )
-    caging = hamacher_product(hamacher_product(sides[0], sides[1]), centred)
+    caging = hamacher_product(hamacher_product(sides[0], sides[1]), centered)
     gripping = jnp.where(caging > 0.97, _effort(action), 0.0)
     return (hamacher_product(caging, gripping) + caging) / 2.0
 

@@ -37,7 +37,7 @@ MAX_CONTACTS = 16  # of those with friction
 SOLVER_ITERATIONS = 4
 LINE_SEARCHES = 8
 # What holds a degree of freedom: kg and kg/s, or kg m^2 and kg m^2/s. A contact of
-# 1,000 N moves it by 1 micrometre a second.
+# 1,000 N moves it by 1 micrometer a second.
 HELD_ARMATURE = 1e7
 HELD_DAMPING = 1e9
 # Scales the solver's tolerance; MuJoCo's own mean would count what is held.
@@ -53,11 +53,11 @@ POINT_RADIUS = 1e-3  # m, of the points that stop at planes
 Vector = Sequence[float]
 
 # Of pictures.
-VIEW_CENTRE, VIEW_EXTENT = (0.0, 0.67, 0.17), 0.64  # m
+VIEW_CENTER, VIEW_EXTENT = (0.0, 0.67, 0.17), 0.64  # m
 VIEW_AZIMUTH, VIEW_ELEVATION = 140.0, -26.0  # degrees
 ARM_RADII = (0.075, 0.06, 0.06, 0.055, 0.05, 0.045, 0.04)  # m
-ARM_COLOUR = (0.78, 0.30, 0.28, 1.0)
-GOAL_COLOUR = (0.1, 0.7, 0.25, 1.0)
+ARM_COLOR = (0.78, 0.30, 0.28, 1.0)
+GOAL_COLOR = (0.1, 0.7, 0.25, 1.0)
 HIDDEN = 4  # a group of geoms that is not drawn
 
 
@@ -68,7 +68,7 @@ class Link(NamedTuple):
     quat: Vector
     range: tuple[float, float]  # rad
     mass: float
-    centre: Vector
+    center: Vector
     inertia_quat: Vector
     inertia: Vector  # kg m^2, principal
 
@@ -267,7 +267,7 @@ class Thing(NamedTuple):
     Attributes:
       mass: kg.
       box: of the object.
-      centre: of mass.
+      center: of mass.
       inertia_quat: of the principal axes.
       inertia: kg m^2, principal.
       free: which degrees of freedom are not held: x, y, z, and turns about them.
@@ -289,12 +289,12 @@ class Thing(NamedTuple):
       softness: of the box.
       pressed: whether fingers press on the box, rather than grip it.
       turn: of the box about y, rad.
-      colours: of the object and of the fixture in pictures.
+      colors: of the object and of the fixture in pictures.
     """
 
     mass: float
     box: Box
-    centre: Vector = (0, 0, 0)
+    center: Vector = (0, 0, 0)
     inertia_quat: Vector = (1, 0, 0, 0)
     inertia: Vector = (1e-3, 1e-3, 1e-3)
     free: tuple[int, ...] = (0, 1, 2, 3, 4, 5)
@@ -314,7 +314,7 @@ class Thing(NamedTuple):
     softness: Softness = HARD
     pressed: bool = False
     turn: float = 0.0
-    colours: tuple[Vector, Vector] = ((0.2, 0.5, 0.8, 1), (0.7, 0.7, 0.7, 1))
+    colors: tuple[Vector, Vector] = ((0.2, 0.5, 0.8, 1), (0.7, 0.7, 0.7, 1))
 
 
 def mix(a: Softness, b: Softness) -> Softness:
@@ -327,9 +327,9 @@ def mix(a: Softness, b: Softness) -> Softness:
 
 
 def soften(softness: Softness, weight: float, lever: float = 1.0) -> Softness:
-    """Parameters that make a constraint's regularisation `weight` times as large.
+    """Parameters that make a constraint's regularization `weight` times as large.
 
-    With impedance d and a constraint's inverse inertia A, MuJoCo regularises by
+    With impedance d and a constraint's inverse inertia A, MuJoCo regularizes by
     (1 - d) / d A. Where A is not that of the constraint to be imitated, an impedance d'
     with (1 - d') / d' = weight (1 - d) / d makes up for it. Stiffness is d over the
     square of the full impedance, the time constant and the damping ratio, and damping
@@ -373,13 +373,13 @@ _PUCK = Thing(
     damping=0.0,
     armature=0.0,
     box=Box((0.02, 0.02, 0.02), (0, 0, 0)),
-    colours=((0.85, 0.2, 0.2, 1), (0.7, 0.7, 0.7, 1)),
+    colors=((0.85, 0.2, 0.2, 1), (0.7, 0.7, 0.7, 1)),
 )
 
 _HINGE = (-0.185, -0.1, 0.0)
 _DOOR_TIP = 0.36  # m from the hinge
 _DOOR_OPEN = 2.0  # rad
-# The inverse inertia about the hinge, and that along a line through the centre of mass.
+# The inverse inertia about the hinge, and that along a line through the center of mass.
 _DOOR_TURN, _DOOR_SHIFT = 6.628918, 0.111498
 _DOOR_LIMIT = {
     "softness": soften(DEFAULT, 1.0, _DOOR_TIP),
@@ -387,7 +387,7 @@ _DOOR_LIMIT = {
 }
 _DOOR = Thing(
     mass=2.2298222619416523,
-    centre=(0.223701589, -0.020428075, 0.0),
+    center=(0.223701589, -0.020428075, 0.0),
     inertia_quat=(0.55544607, 0.555433844, 0.437591469, 0.437591835),
     inertia=(0.0436175, 0.037338006, 0.011690399),
     free=(5,),
@@ -426,13 +426,13 @@ _DOOR = Thing(
     ),
     tracked=(0.3757216, -0.1071399, 3.594872e-05),
     tracked_quat=(0.151171, 0.690758, -0.150621, 0.690879),
-    colours=((0.55, 0.6, 0.68, 1), (0.45, 0.45, 0.5, 1)),
+    colors=((0.55, 0.6, 0.68, 1), (0.45, 0.45, 0.5, 1)),
 )
 
 _DRAWER_OFFSET = (0, -0.01, 0.09)
 _DRAWER = Thing(
     mass=0.38,
-    centre=(0, -0.061578947, -0.002105263),
+    center=(0, -0.061578947, -0.002105263),
     free=(1,),
     offset=_DRAWER_OFFSET,
     box=Box((0.1, 0.008, 0.052), (0, -0.082, 0.008)),
@@ -454,12 +454,12 @@ _DRAWER = Thing(
     ),
     tracked=(0, -0.16, 0),
     shown_quat="wxyz",
-    colours=((0.93, 0.9, 0.82, 1), (0.75, 0.66, 0.52, 1)),
+    colors=((0.93, 0.9, 0.82, 1), (0.75, 0.66, 0.52, 1)),
 )
 
 _BUTTON = Thing(
     mass=0.01,
-    centre=(0, 0, 0.1935),
+    center=(0, 0, 0.1935),
     free=(2,),
     offset=(0, 0, 0),
     rest=(0, 0, 0.000461516),
@@ -481,7 +481,7 @@ _BUTTON = Thing(
     tracked_quat=(0.707388269, -0.706825181, 0.0, 0.0),
     shown_quat="wxyz",
     pressed=True,
-    colours=((0.9, 0.15, 0.15, 1), (0.95, 0.8, 0.2, 1)),
+    colors=((0.9, 0.15, 0.15, 1), (0.95, 0.8, 0.2, 1)),
 )
 
 _PEG = Thing(
@@ -502,12 +502,12 @@ _PEG = Thing(
     tracked=(0.03, 0, 0.01),
     softness=DEFAULT,
     turn=np.pi / 2,
-    colours=((0.2, 0.65, 0.35, 1), (0.8, 0.6, 0.4, 1)),
+    colors=((0.2, 0.65, 0.35, 1), (0.8, 0.6, 0.4, 1)),
 )
 
 _WINDOW = Thing(
     mass=0.6377869,
-    centre=(-0.086769134, -0.018868723, 0.0),
+    center=(-0.086769134, -0.018868723, 0.0),
     free=(0,),
     offset=(0, 0, 0),
     box=Box((0.1, 0.012, 0.15), (-0.1, -0.013, 0)),
@@ -529,7 +529,7 @@ _WINDOW = Thing(
     ),
     tracked=(-0.04, -0.095, 0),
     shown_quat="zeros",
-    colours=((0.85, 0.9, 0.95, 1), (0.75, 0.25, 0.2, 1)),
+    colors=((0.85, 0.9, 0.95, 1), (0.75, 0.25, 0.2, 1)),
 )
 
 THINGS = {
@@ -584,7 +584,7 @@ def build_model(task: str, visible: bool = False) -> mujoco.MjModel:
     model = spec.compile()
     _hold(model, thing)
     if visible:
-        model.stat.center[:], model.stat.extent = VIEW_CENTRE, VIEW_EXTENT
+        model.stat.center[:], model.stat.extent = VIEW_CENTER, VIEW_EXTENT
     return model
 
 
@@ -606,7 +606,7 @@ def _add_arm(spec):
             pos=link.pos,
             quat=link.quat,
             mass=link.mass,
-            ipos=link.centre,
+            ipos=link.center,
             iquat=link.inertia_quat,
             inertia=link.inertia,
             explicitinertial=True,
@@ -698,7 +698,7 @@ def _add_object(spec, thing):
     body = spec.worldbody.add_body(
         name="object",
         mass=thing.mass,
-        ipos=thing.centre,
+        ipos=thing.center,
         iquat=thing.inertia_quat,
         inertia=thing.inertia,
         explicitinertial=True,
@@ -796,7 +796,7 @@ def _add_pairs(spec, thing):
 def _pyramid(friction, by_friction=False):
     """How much softer than an elliptic cone MuJoCo's pyramidal one is.
 
-    Each of a pyramid's four edges is regularised by 2 mu^2 (1 + mu^2) times what the
+    Each of a pyramid's four edges is regularized by 2 mu^2 (1 + mu^2) times what the
     normal of an elliptic cone would be. The four share a normal force, and pairs of
     opposite ones, which lean by mu, a tangential one; so either the normal or the
     tangential softness can be that of the elliptic cone, which has one for both. What
@@ -828,7 +828,7 @@ def _hold(model, thing):
 
 
 def _show(spec, thing):
-    """Hides what only collides, shows the arm and the goal, and colours things."""
+    """Hides what only collides, shows the arm and the goal, and colors things."""
     # The last one ends where the fingers are not hidden.
     ends = [link.pos for link in ARM[1:]] + [tuple(0.55 * x for x in HAND_POS)]
     for i, end in enumerate(ends):
@@ -837,14 +837,14 @@ def _show(spec, thing):
             size=(ARM_RADII[i], 0, 0),
             fromto=(0, 0, 0, *end),
             mass=0,
-            rgba=ARM_COLOUR,
+            rgba=ARM_COLOR,
             **_UNPAIRED,
         )
     goal = spec.worldbody.add_body(name="goal", mocap=True)
     goal.add_geom(
         type=mujoco.mjtGeom.mjGEOM_SPHERE,
         size=(0.02, 0, 0),
-        rgba=GOAL_COLOUR,
+        rgba=GOAL_COLOR,
         **_UNPAIRED,
     )
     spec.add_texture(
@@ -858,7 +858,7 @@ def _show(spec, thing):
     )
     table = spec.add_material(name="table", texuniform=True, texrepeat=(5, 5))
     table.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "table"
-    of_object, of_fixture = thing.colours
+    of_object, of_fixture = thing.colors
     for geom in spec.geoms:
         kind, parent = geom.name.rstrip("0123456789"), geom.parent.name
         # The gripper's palm and fingers keep MuJoCo's grey.
