@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import pgx_jax as pgx
+import pgx_jax as pge
 from pgx_jax.runs.provenance import describe
 
 RESULTS = Path(__file__).parent / "results"
@@ -150,7 +150,7 @@ def make_problem(num_tasks=10, num_samples=2048, sizes=(39, 400, 400, 400, 4), s
     advantage = sign * np.tanh(observation[..., 0]) * noise[..., 0]
     advantage = advantage + rng.standard_normal(shape, np.float32)
     action = mean_action(params, observation, np) + noise
-    batch = pgx.Transitions(observation, action, advantage)
+    batch = pge.Transitions(observation, action, advantage)
     return jax.tree.map(jnp.asarray, (params, batch))
 
 
@@ -159,9 +159,9 @@ def count_params(params) -> int:
     return sum(x.size for x in jax.tree.leaves(params))
 
 
-def estimate(params, batch, subsets, **settings: Any) -> pgx.SubsetEstimates:
+def estimate(params, batch, subsets, **settings: Any) -> pge.SubsetEstimates:
     """`estimate_subsets` of the benchmarks' policy, with one key for all of them."""
-    return pgx.estimate_subsets(
+    return pge.estimate_subsets(
         log_prob, params, batch, subsets, key=jax.random.key(2), **settings
     )
 

@@ -32,7 +32,7 @@ runtime.configure()
 import common  # noqa: E402
 import jax  # noqa: E402
 
-import pgx_jax as pgx  # noqa: E402
+import pgx_jax as pge  # noqa: E402
 
 # Seconds on an H100, written down before measuring.
 PREDICTED = {
@@ -67,7 +67,7 @@ def measure_once(sizes: dict, precision: str) -> dict:
 
     layers = (39, *sizes["hidden"], 4)
     problem = common.make_problem(NUM_TASKS, sizes["num_samples"], layers)
-    subsets = pgx.sample_subsets(
+    subsets = pge.sample_subsets(
         jax.random.key(1), NUM_TASKS, sizes["num_subsets"], subset_size=3
     )
     jax.block_until_ready(problem)
@@ -76,7 +76,7 @@ def measure_once(sizes: dict, precision: str) -> dict:
         estimates = common.estimate(
             params, batch, subsets, dim=sizes["dim"], feature_precision=precision
         )
-        return pgx.task_affinity(estimates), estimates
+        return pge.task_affinity(estimates), estimates
 
     jax.monitoring.register_event_listener(count)
     moments = [time.perf_counter()]

@@ -22,7 +22,7 @@ import common  # noqa: E402
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 
-import pgx_jax as pgx  # noqa: E402
+import pgx_jax as pge  # noqa: E402
 from pgx_jax.analysis.statistics import (  # noqa: E402
     normalized_mutual_information,
     rank_correlation,
@@ -55,15 +55,15 @@ def measure_seed(seed: int, sizes: dict) -> list[dict]:
     meta, _ = ppo.run(suite, ppo.init(suite, keys[0]), 20)
     batch = ppo.collect_transitions(suite, meta, keys[1], sizes["samples"])
     policy = jax.tree.map(lambda x: x[0], meta.params["policy"])
-    subsets = pgx.sample_subsets(jax.random.key(0), 10, 120, 3)
+    subsets = pge.sample_subsets(jax.random.key(0), 10, 120, 3)
     pairs = np.triu_indices(10, 1)
 
     def estimate(dim):
-        estimates = pgx.estimate_subsets(
+        estimates = pge.estimate_subsets(
             networks.log_prob, policy, batch, subsets, key=keys[2], dim=dim
         )
-        affinity = np.asarray(pgx.task_affinity(estimates).matrix)
-        labels = pgx.cluster_tasks(affinity, 2).labels
+        affinity = np.asarray(pge.task_affinity(estimates).matrix)
+        labels = pge.cluster_tasks(affinity, 2).labels
         return np.asarray(estimates.scores)[subsets], affinity[pairs], labels
 
     exact_scores, exact_affinity, exact_labels = estimate(None)

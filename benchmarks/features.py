@@ -30,7 +30,7 @@ import common  # noqa: E402
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 
-import pgx_jax as pgx  # noqa: E402
+import pgx_jax as pge  # noqa: E402
 
 # Seconds on an H100 at the middle of the sweeps, written down before measuring.
 PREDICTED = {
@@ -104,11 +104,11 @@ def draw(projection, key, params):
 
 def project(params, observation, action, columns, *, method, precision, dim):
     """Features of one configuration; `columns` is P, or None to draw it."""
-    projection = pgx.GaussianProjection(dim)
+    projection = pge.GaussianProjection(dim)
     if columns is not None:
         projection = StoredProjection(dim, columns)
     with jax.default_matmul_precision(common.PRECISIONS[precision]):
-        return pgx.project_gradients(
+        return pge.project_gradients(
             common.log_prob,
             params,
             observation,
@@ -149,7 +149,7 @@ def measure(point: dict, hidden: int, peak: float, reference, repeats: int):
     )
     columns = None
     if point["projection"] == "stored":
-        projection = pgx.GaussianProjection(dim)
+        projection = pge.GaussianProjection(dim)
         columns = jax.jit(draw, static_argnums=0)(projection, jax.random.key(2), params)
     setting = {name: point[name] for name in ("method", "precision", "dim")}
     arguments = (params, batch.observation[0], batch.action[0], columns)

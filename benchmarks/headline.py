@@ -17,7 +17,7 @@ import common  # noqa: E402
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 
-import pgx_jax as pgx  # noqa: E402
+import pgx_jax as pge  # noqa: E402
 
 
 def main() -> None:
@@ -35,20 +35,20 @@ def main() -> None:
     rows = []
     for num_subsets, precision in cases:
         key = jax.random.key(1)
-        subsets = pgx.sample_subsets(key, 10, num_subsets, 3)
+        subsets = pge.sample_subsets(key, 10, num_subsets, 3)
 
         def estimate(params, batch, subsets=subsets, precision=precision):
             estimates = common.estimate(
                 params, batch, subsets, feature_precision=precision
             )
-            return pgx.task_affinity(estimates), estimates
+            return pge.task_affinity(estimates), estimates
 
         call = jax.jit(estimate, compiler_options=runtime.compiler_options())
         began = time.perf_counter()
         compiled = call.lower(params, batch).compile()
         compile_s = time.perf_counter() - began
         affinity, estimates = jax.device_get(compiled(params, batch))
-        labels = pgx.cluster_tasks(affinity, 2).labels
+        labels = pge.cluster_tasks(affinity, 2).labels
         timing = common.measure(compiled, params, batch, repeats=arguments.repeats)
         rows.append(
             {

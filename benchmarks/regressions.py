@@ -41,7 +41,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import optax  # noqa: E402
 
-import pgx_jax as pgx  # noqa: E402
+import pgx_jax as pge  # noqa: E402
 
 # On an H100 and its host, written down before measuring.
 PREDICTED = {
@@ -91,12 +91,12 @@ def make_features(sizes: dict):
         flat = jax.tree.map(
             lambda x: x.reshape(-1, *x.shape[2:]), (batch.observation, batch.action)
         )
-        features = pgx.project_gradients(
+        features = pge.project_gradients(
             common.log_prob,
             params,
             *flat,
             key=jax.random.key(2),
-            projection=pgx.GaussianProjection(sizes["dim"]),
+            projection=pge.GaussianProjection(sizes["dim"]),
         ).reshape(*batch.advantage.shape, -1)
         features = features - jnp.mean(features, axis=1, keepdims=True)
         size = jnp.mean(jnp.abs(batch.advantage), axis=1, keepdims=True)
@@ -251,7 +251,7 @@ def compare(features, advantage, subsets, sizes, repeats, budget) -> list[dict]:
     """Rows of all methods and penalties."""
     options = runtime.compiler_options()
     ours = jax.jit(
-        lambda f, a, l2: pgx.solve_regressions(
+        lambda f, a, l2: pge.solve_regressions(
             f, a, subsets, l2=l2, tolerance=TOLERANCE
         ),
         compiler_options=options,
@@ -385,7 +385,7 @@ def main() -> None:
     budget = common.Budget(arguments.seconds)
     budget.allows("features")
     features, advantage = jax.block_until_ready(make_features(sizes))
-    subsets = pgx.sample_subsets(
+    subsets = pge.sample_subsets(
         jax.random.key(1), NUM_TASKS, sizes["num_subsets"], subset_size=3
     )
     rows = compare(features, advantage, subsets, sizes, arguments.repeats, budget)

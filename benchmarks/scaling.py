@@ -35,7 +35,7 @@ import common  # noqa: E402
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 
-import pgx_jax as pgx  # noqa: E402
+import pgx_jax as pge  # noqa: E402
 
 # Seconds on an H100, written down before measuring.
 PREDICTED = {
@@ -86,7 +86,7 @@ def draw_subsets(num_tasks: int, num_subsets: int) -> np.ndarray:
     """Subsets of a tenth of the tasks that cover all pairs."""
     size = min(max(4, num_tasks // 10), num_tasks - 1)
     drawn = min(num_subsets, 2_000)
-    subsets = pgx.sample_subsets(jax.random.key(1), num_tasks, drawn, size)
+    subsets = pge.sample_subsets(jax.random.key(1), num_tasks, drawn, size)
     # Balanced draws take the host a minute for 100,000 subsets; the rest are uniform.
     rest = np.zeros((num_subsets - drawn, num_tasks), bool)
     rest[:, :size] = True
@@ -107,7 +107,7 @@ def measure_point(num_tasks: int, num_subsets: int, sizes: dict, repeats: int) -
         )
         jax.block_until_ready(estimates)
         moments.append(time.perf_counter())
-        jax.block_until_ready(pgx.task_affinity(estimates))
+        jax.block_until_ready(pge.task_affinity(estimates))
         moments.append(time.perf_counter())
         for stage, (begin, end) in zip(
             stages.values(), itertools.pairwise(moments), strict=True

@@ -71,7 +71,7 @@ def run_cell(config, name: str, seed: int, evaluators: list[str]):
     import jax
     import numpy as np
 
-    import pgx_jax as pgx
+    import pgx_jax as pge
     from pgx_jax.analysis.statistics import normalized_mutual_information
     from pgx_jax.envs import make_suite
     from pgx_jax.pipeline.checks import make_networks
@@ -88,17 +88,17 @@ def run_cell(config, name: str, seed: int, evaluators: list[str]):
     )
     policy = jax.tree.map(lambda x: x[0], meta.params["policy"])
     num_subsets = suite.num_tasks * (suite.num_tasks - 1) * (suite.num_tasks - 2) // 6
-    subsets = pgx.sample_subsets(subset_key, suite.num_tasks, num_subsets, 3)
+    subsets = pge.sample_subsets(subset_key, suite.num_tasks, num_subsets, 3)
     for evaluator_name in evaluators:
         evaluator = evaluator_name
         if evaluator == "rollout":
             evaluator = RolloutEvaluator(suite, networks, meta.observation_statistics)
         began = time.perf_counter()
-        estimates = pgx.estimate_subsets(
+        estimates = pge.estimate_subsets(
             networks.log_prob, policy, batch, subsets, key=key, evaluator=evaluator
         )
-        affinity = pgx.task_affinity(estimates)
-        grouping = pgx.cluster_tasks(affinity)
+        affinity = pge.task_affinity(estimates)
+        grouping = pge.cluster_tasks(affinity)
         scores = np.where(subsets, estimates.scores, np.nan)
         errors = np.where(subsets, estimates.standard_error, np.nan)
         sizes = np.where(subsets, estimates.effective_sample_size, np.nan)

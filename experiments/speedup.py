@@ -40,7 +40,7 @@ import speedup_report as report
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-import pgx_jax as pgx
+import pgx_jax as pge
 from pgx_jax import runtime
 from pgx_jax.analysis.flops import count_flops
 from pgx_jax.envs import TaskSuite, make_suite
@@ -291,7 +291,7 @@ class Cell:
             ppo=PPO(config, networks, settings.meta_updates),
             collector=PPO(many_envs, networks, 1),
             oracle=Oracle(fine_tuner, **options),
-            subsets=pgx.sample_subsets(
+            subsets=pge.sample_subsets(
                 _stage_key(seed, "subsets"),
                 suite.num_tasks,
                 settings.num_subsets,
@@ -400,7 +400,7 @@ class Cell:
         batch = self.collector.collect_transitions(
             suite, state, collect_key, self.settings.num_transitions
         )
-        estimates = pgx.estimate_subsets(
+        estimates = pge.estimate_subsets(
             self.ppo.actor_critic.log_prob,
             jax.tree.map(lambda x: x[0], meta.params["policy"]),
             batch,
@@ -412,7 +412,7 @@ class Cell:
             "scores": estimates.scores,
             "num_iterations": estimates.num_iterations,
             "converged": estimates.converged,
-            "affinity": pgx.task_affinity(estimates).matrix,
+            "affinity": pge.task_affinity(estimates).matrix,
         }
 
     def time_estimate(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-import pgx_jax as pgx
+import pgx_jax as pge
 from pgx_jax.analysis.statistics import normalized_mutual_information, rank_correlation
 from pgx_jax.reporting.tables import Table
 from pgx_jax.training.oracle import SubsetScores
@@ -35,11 +35,11 @@ def compare(
     """
     upper = np.triu_indices(subsets.shape[1], k=1)
     affinity = {
-        name: np.asarray(pgx.task_affinity(SubsetScores(subsets, f))[0])
+        name: np.asarray(pge.task_affinity(SubsetScores(subsets, f))[0])
         for name, f in scores.items()
     }
     labels = {
-        name: pgx.cluster_tasks(matrix, num_groups).labels
+        name: pge.cluster_tasks(matrix, num_groups).labels
         for name, matrix in affinity.items()
     }
     by_task = {

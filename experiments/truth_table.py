@@ -235,7 +235,7 @@ def train_meta(table: Table) -> dict[str, Any]:
 
 def sum_up(table: Table, meta: Mapping[str, Any]) -> dict[str, Any]:
     """Estimates and sums of the meta-policy's transitions, at several numbers."""
-    import pgx_jax as pgx
+    import pgx_jax as pge
     from pgx_jax.analysis.partitions import all_subsets
     from pgx_jax.estimation.sums import accumulate
     from pgx_jax.training.ppo import PPO
@@ -253,7 +253,7 @@ def sum_up(table: Table, meta: Mapping[str, Any]) -> dict[str, Any]:
     )
     policy = jax.tree.map(lambda x: x[0], state.params["policy"])
     log_prob = table.actor_critic.log_prob
-    projection = pgx.GaussianProjection(settings["dim"])
+    projection = pge.GaussianProjection(settings["dim"])
     collect = jax.jit(functools.partial(unroll_transitions, ppo))
     add_up = functools.partial(
         accumulate,
@@ -276,16 +276,16 @@ def sum_up(table: Table, meta: Mapping[str, Any]) -> dict[str, Any]:
         result |= _pack(sums._replace(squared_product=None, noise_outer=None), chunk)
         for size in settings["estimate_transitions"]:
             few = jax.tree.map(lambda x, size=size: x[:, :size], batch)
-            cosine = pgx.gradient_similarity(log_prob, policy, few)
+            cosine = pge.gradient_similarity(log_prob, policy, few)
             result[f"cosine_{size}"] = cosine.matrix
             if size < settings["estimate_transitions"][-1] // 8:
                 continue
             result |= _pack(add_up(few, noise=False, num_parts=2), size)
-            estimates = pgx.estimate_subsets(
+            estimates = pge.estimate_subsets(
                 log_prob, policy, few, subsets, key=table.key(4), dim=settings["dim"]
             )
             result[f"surrogate_{size}"] = estimates.scores
-        cosine = pgx.gradient_similarity(log_prob, policy, batch)
+        cosine = pge.gradient_similarity(log_prob, policy, batch)
         result["cosine_chunk"] = cosine.matrix
         _report(table, "first chunk", sums.count.sum(axis=0))
     _report(table, "sums", total.count.sum(axis=0))

@@ -15,7 +15,7 @@ from flax import linen as nn
 from flax.training.train_state import TrainState
 from sklearn.metrics import normalized_mutual_info_score
 
-import pgx_jax as pgx
+import pgx_jax as pge
 
 NUM_TOKENS, LENGTH = 10, 9
 STEPS = np.random.default_rng(0).choice([-1, 0, 1], size=(1000, 1 + LENGTH))
@@ -64,11 +64,11 @@ def main(seed=0, num_updates=100):
     reward = wanted.mean(axis=-1, where=COUNTED[:, None])  # [task, sample]
     advantage = reward - reward.mean(axis=1, keepdims=True)
     text = jnp.broadcast_to(text, (len(reward), *text.shape))
-    batch = pgx.Transitions(text[..., :1], text[..., 1:], advantage)
-    subsets = pgx.sample_subsets(subset_key, len(reward), num_subsets=84, subset_size=3)
-    estimates = pgx.estimate_subsets(log_prob_fn, state.params, batch, subsets, key=key)
-    affinity = pgx.task_affinity(estimates)
-    groups = pgx.cluster_tasks(affinity)
+    batch = pge.Transitions(text[..., :1], text[..., 1:], advantage)
+    subsets = pge.sample_subsets(subset_key, len(reward), num_subsets=84, subset_size=3)
+    estimates = pge.estimate_subsets(log_prob_fn, state.params, batch, subsets, key=key)
+    affinity = pge.task_affinity(estimates)
+    groups = pge.cluster_tasks(affinity)
 
     print("groups:", groups.labels)
     print("affinity:", np.asarray(affinity.matrix).round(1), sep="\n")

@@ -14,7 +14,7 @@ import optax
 from flax import nnx
 from sklearn.metrics import normalized_mutual_info_score
 
-import pgx_jax as pgx
+import pgx_jax as pge
 
 KNOWN_GROUPS = np.repeat([0, 1, 2], 3)
 ANGLES = KNOWN_GROUPS * 2 * np.pi / 3 + np.tile([-0.3, 0.0, 0.3], 3)  # rad
@@ -41,7 +41,7 @@ def rollout(policy, rngs, num_episodes=1000):
     action = mean + std * rngs.normal(mean.shape)
     reward = -jnp.linalg.norm(start + action - GOALS, axis=-1)
     advantage = reward - reward.mean(axis=1, keepdims=True)
-    return pgx.Transitions(observation=start, action=action, advantage=advantage)
+    return pge.Transitions(observation=start, action=action, advantage=advantage)
 
 
 @nnx.jit
@@ -65,10 +65,10 @@ def main(seed=0, num_updates=200):
         return nnx.merge(graph, params).log_prob(observation, action)
 
     batch = rollout(policy, rngs)
-    subsets = pgx.sample_subsets(rngs(), len(GOALS), num_subsets=84, subset_size=3)
-    estimates = pgx.estimate_subsets(log_prob_fn, params, batch, subsets, key=rngs())
-    affinity = pgx.task_affinity(estimates)
-    groups = pgx.cluster_tasks(affinity)
+    subsets = pge.sample_subsets(rngs(), len(GOALS), num_subsets=84, subset_size=3)
+    estimates = pge.estimate_subsets(log_prob_fn, params, batch, subsets, key=rngs())
+    affinity = pge.task_affinity(estimates)
+    groups = pge.cluster_tasks(affinity)
 
     print("groups:", groups.labels)
     print("affinity:", np.asarray(affinity.matrix).round(1), sep="\n")

@@ -13,7 +13,7 @@ import rejax
 from gymnax.environments.classic_control.cartpole import CartPole, EnvParams
 from sklearn.metrics import normalized_mutual_info_score
 
-import pgx_jax as pgx
+import pgx_jax as pge
 
 FORCES = np.array([8.0, 9.0, 10.0, 11.0, 12.0, -8.0, -9.0, -10.0, -11.0, -12.0])  # N
 KNOWN_GROUPS = FORCES < 0
@@ -52,7 +52,7 @@ def main(seed=0, total_timesteps=65_536):
         state, steps = one_task.collect_trajectories(state)
         last_value = agent.critic.apply(state.critic_ts.params, state.last_obs)
         advantage, _ = one_task.calculate_gae(steps, last_value)
-        batch = pgx.Transitions(steps.obs, steps.action, advantage)
+        batch = pge.Transitions(steps.obs, steps.action, advantage)
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
 
     collect_keys = jax.random.split(collect_key, len(FORCES))
@@ -63,12 +63,12 @@ def main(seed=0, total_timesteps=65_536):
         return agent.actor.apply(params, observation, action, method=method)[0]
 
     params = trained.actor_ts.params
-    subsets = pgx.sample_subsets(
+    subsets = pge.sample_subsets(
         subset_key, len(FORCES), num_subsets=120, subset_size=3
     )
-    estimates = pgx.estimate_subsets(log_prob_fn, params, batch, subsets, key=key)
-    affinity = pgx.task_affinity(estimates)
-    groups = pgx.cluster_tasks(affinity)
+    estimates = pge.estimate_subsets(log_prob_fn, params, batch, subsets, key=key)
+    affinity = pge.task_affinity(estimates)
+    groups = pge.cluster_tasks(affinity)
 
     print("groups:", groups.labels)
     print("affinity:", np.asarray(affinity.matrix).round(1), sep="\n")

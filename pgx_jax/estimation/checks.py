@@ -130,7 +130,7 @@ def as_transitions(batch: Any) -> Transitions:
         isinstance(batch, (tuple, list)) and len(batch) in (3, 4)
     ):
         raise ValueError(
-            "batch must be pgx.Transitions(observation, action, advantage, mask), got "
+            "batch must be pge.Transitions(observation, action, advantage, mask), got "
             f"{type(batch).__name__}"
         )
     batch = Transitions(*batch)

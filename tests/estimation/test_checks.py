@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import pgx_jax as pgx
+import pgx_jax as pge
 from pgx_jax.estimation.subsets import as_subsets
 
 NUM_TASKS, NUM_SAMPLES = 4, 6
@@ -29,7 +29,7 @@ def make_problem():
     def draw(*shape):
         return rng.normal(size=shape).astype(np.float32)
 
-    batch = pgx.Transitions(
+    batch = pge.Transitions(
         draw(NUM_TASKS, NUM_SAMPLES, 3),
         draw(NUM_TASKS, NUM_SAMPLES),
         draw(NUM_TASKS, NUM_SAMPLES),
@@ -44,7 +44,7 @@ PARAMS, BATCH = make_problem()
 def estimate(params=PARAMS, batch=BATCH, subsets=SUBSETS, **settings):
     settings = {"key": KEY, "dim": 3, **settings}
     fn = settings.pop("log_prob_fn", log_prob)
-    return pgx.estimate_subsets(fn, params, batch, subsets, **settings)
+    return pge.estimate_subsets(fn, params, batch, subsets, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,7 @@ REFUSED = {
         "mask must hold only 0 and 1",
     ),
     "no observation": ({"batch": BATCH._replace(observation=None)}, "observation must"),
-    "mapping": ({"batch": BATCH._asdict()}, "batch must be pgx.Transitions.*got dict"),
+    "mapping": ({"batch": BATCH._asdict()}, "batch must be pge.Transitions.*got dict"),
     "index": (
         {"subsets": [[0, 1], [1, 4]]},
         r"0\.\.3, for each subset; row 1 is \[1, 4",
@@ -186,7 +186,7 @@ REFUSED = {
     "dim above p": ({"dim": 5}, "p = 4, got 5. dim=None does without.*exact"),
     "projection": ({"projection": 3}, "projection must have a dim.*got 3"),
     "projection dim": (
-        {"projection": pgx.RademacherProjection(400)},
+        {"projection": pge.RademacherProjection(400)},
         "at most the number of parameters, p = 4, got 400",
     ),
     "iterations": ({"max_iterations": -1}, "max_iterations must be at least 0, got -1"),
@@ -283,13 +283,13 @@ def test_the_regression_refuses_by_name(case):
     changed, message = REGRESSION_REFUSED[case]
     arguments = {"features": FEATURES, "advantage": BATCH.advantage, "subsets": SUBSETS}
     with pytest.raises(ValueError, match=message):
-        pgx.solve_regressions(**{**arguments, **changed})
+        pge.solve_regressions(**{**arguments, **changed})
 
 
 def test_the_regression_takes_lists():
     settings = dict(l2=0.1, max_iterations=3)
-    one = pgx.solve_regressions(FEATURES, BATCH.advantage, SUBSETS, **settings)
-    other = pgx.solve_regressions(
+    one = pge.solve_regressions(FEATURES, BATCH.advantage, SUBSETS, **settings)
+    other = pge.solve_regressions(
         FEATURES.tolist(),
         BATCH.advantage.tolist(),
         [[0, 1], {1, 2, 3}, [0, 3]],
@@ -309,7 +309,7 @@ def test_the_regression_takes_lists():
 )
 def test_gradients_of_tasks_refuse_by_name(changed, message):
     params, batch = changed.get("params", PARAMS), changed.get("batch", BATCH)
-    for function in (pgx.task_gradients, pgx.gradient_similarity):
+    for function in (pge.task_gradients, pge.gradient_similarity):
         with pytest.raises(ValueError, match=message):
             function(log_prob, params, batch)
 
@@ -334,4 +334,4 @@ def test_projected_gradients_refuse_by_name(changed, message):
         "key": KEY,
     }
     with pytest.raises(ValueError, match=message):
-        pgx.project_gradients(log_prob, **{**arguments, **changed})
+        pge.project_gradients(log_prob, **{**arguments, **changed})

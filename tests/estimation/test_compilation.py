@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-import pgx_jax as pgx
+import pgx_jax as pge
 from pgx_jax.estimation.evaluators import EVALUATORS
 from pgx_jax.estimation.regression import plan_blocks
 from pgx_jax.estimation.subsets import distinct_subsets, round_up
@@ -45,15 +45,15 @@ def make_batch(seed):
     shape = (NUM_TASKS, 20)
     observation = rng.normal(size=(*shape, 3)).astype(np.float32)
     draws = rng.normal(size=(2, *shape)).astype(np.float32)
-    return pgx.Transitions(observation, *draws)
+    return pge.Transitions(observation, *draws)
 
 
 def draw_subsets(seed):
-    return pgx.sample_subsets(jax.random.key(seed), NUM_TASKS, 16, 3)
+    return pge.sample_subsets(jax.random.key(seed), NUM_TASKS, 16, 3)
 
 
 def estimate(seed, log_prob=log_prob):
-    return pgx.estimate_subsets(
+    return pge.estimate_subsets(
         log_prob,
         PARAMS,
         make_batch(seed),
@@ -66,7 +66,7 @@ def estimate(seed, log_prob=log_prob):
 
 def solve(seed):
     batch = make_batch(seed)
-    return pgx.solve_regressions(
+    return pge.solve_regressions(
         batch.observation, batch.advantage, draw_subsets(seed), l2=0.1 + seed
     )
 
@@ -77,17 +77,17 @@ def affinity(seed):
     estimates = estimate(0)
     scores = rng.normal(size=subsets.shape).astype(np.float32)
     estimates = estimates._replace(subsets=subsets, scores=scores)
-    return pgx.task_affinity(estimates, key=jax.random.key(seed))
+    return pge.task_affinity(estimates, key=jax.random.key(seed))
 
 
 CALLS = {
     "estimate_subsets": estimate,
     "solve_regressions": solve,
     "task_affinity": affinity,
-    "task_gradients": lambda seed: pgx.task_gradients(
+    "task_gradients": lambda seed: pge.task_gradients(
         log_prob, PARAMS, make_batch(seed)
     ),
-    "gradient_similarity": lambda seed: pgx.gradient_similarity(
+    "gradient_similarity": lambda seed: pge.gradient_similarity(
         log_prob, PARAMS, make_batch(seed), center_features=True
     ),
 }
@@ -146,7 +146,7 @@ def test_a_subset_that_comes_often_is_solved_once():
         return EVALUATORS["surrogate"](adapted)
 
     def compute(subsets):
-        return pgx.estimate_subsets(
+        return pge.estimate_subsets(
             log_prob,
             PARAMS,
             make_batch(0),
@@ -179,7 +179,7 @@ def test_every_row_has_its_place_among_the_distinct_ones():
 
 def test_a_list_of_all_subsets_loses_every_copy():
     # 6 tasks have 20 subsets of three, and 6 of one.
-    subsets = pgx.sample_subsets(jax.random.key(0), 6, 22, 3, singletons=True)
+    subsets = pge.sample_subsets(jax.random.key(0), 6, 22, 3, singletons=True)
     rows, place = distinct_subsets(subsets)
     assert len(rows) == 26
     np.testing.assert_array_equal(rows[place], subsets)

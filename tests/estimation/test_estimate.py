@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-import pgx_jax as pgx
+import pgx_jax as pge
 
 NUM_TASKS, NUM_SAMPLES, DIM = 4, 24, 6
 KEY = jax.random.key(7)
@@ -31,7 +31,7 @@ def make_problem(seed=0, num_samples=NUM_SAMPLES):
         return rng.normal(size=shape).astype(np.float32)
 
     params = {"hidden": draw(3, 4), "out": draw(4)}
-    batch = pgx.Transitions(
+    batch = pge.Transitions(
         draw(NUM_TASKS, num_samples, 3),
         draw(NUM_TASKS, num_samples),
         draw(NUM_TASKS, num_samples),
@@ -44,7 +44,7 @@ PARAMS, BATCH = make_problem()
 
 def estimate(batch=BATCH, subsets=SUBSETS, params=PARAMS, **settings):
     settings = {"key": KEY, "dim": DIM, **settings}
-    return pgx.estimate_subsets(log_prob, params, batch, subsets, **settings)
+    return pge.estimate_subsets(log_prob, params, batch, subsets, **settings)
 
 
 def step_lengths(adapted):
@@ -185,7 +185,7 @@ def test_numbers_under_jit_are_those_outside():
     expected = estimate()
     params, batch, subsets = PARAMS, BATCH, jnp.asarray(SUBSETS)
     traced = jax.jit(
-        lambda p, b, s: pgx.estimate_subsets(log_prob, p, b, s, key=KEY, dim=DIM)
+        lambda p, b, s: pge.estimate_subsets(log_prob, p, b, s, key=KEY, dim=DIM)
     )(params, batch, subsets)
     np.testing.assert_array_equal(traced.subsets, expected.subsets)
     for name in ("scores", "delta", "loss", "relative_distance"):
@@ -222,7 +222,7 @@ def test_padding_changes_nothing(fill):
         return np.concatenate([x, padding], axis=1)
 
     mask = np.arange(NUM_SAMPLES + 9) < NUM_SAMPLES
-    padded = pgx.Transitions(
+    padded = pge.Transitions(
         *(pad(x) for x in BATCH[:3]), np.broadcast_to(mask, (NUM_TASKS, mask.size))
     )
     estimates = estimate(padded)
@@ -264,14 +264,14 @@ def test_the_scale_of_the_policys_log_probability_is_taken_out():
         return 16.0 * log_prob(params, observation, action)
 
     settings = dict(key=KEY, dim=DIM, max_relative_distance=None)
-    one = pgx.estimate_subsets(log_prob, PARAMS, BATCH, SUBSETS, **settings)
-    other = pgx.estimate_subsets(sharper, PARAMS, BATCH, SUBSETS, **settings)
+    one = pge.estimate_subsets(log_prob, PARAMS, BATCH, SUBSETS, **settings)
+    other = pge.estimate_subsets(sharper, PARAMS, BATCH, SUBSETS, **settings)
     np.testing.assert_allclose(other.scores, one.scores, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(16 * other.delta, one.delta, rtol=1e-3, atol=1e-5)
 
 
 def test_a_projection_of_another_size_is_taken():
-    estimates = estimate(projection=pgx.RademacherProjection(3))
+    estimates = estimate(projection=pge.RademacherProjection(3))
     assert estimates.delta.shape == (len(SUBSETS), 3)
 
 
@@ -349,7 +349,7 @@ def test_bad_arguments_are_refused_by_name(case):
 
 def test_a_wrong_log_prob_fn_is_refused_by_name():
     with pytest.raises(ValueError, match="log_prob_fn"):
-        pgx.estimate_subsets(
+        pge.estimate_subsets(
             lambda params, observation, action: observation,
             PARAMS,
             BATCH,
@@ -379,16 +379,16 @@ def test_the_paper_example_in_ten_lines_finds_two_planted_groups():
     def linear_log_prob(params, obs, act):
         return jax.scipy.stats.norm.logpdf(act, obs @ params, 1.0)
 
-    subsets = pgx.sample_subsets(jax.random.key(0), num_tasks, 60, 3)
-    estimates = pgx.estimate_subsets(
+    subsets = pge.sample_subsets(jax.random.key(0), num_tasks, 60, 3)
+    estimates = pge.estimate_subsets(
         linear_log_prob,
         jnp.full(3, 0.01),
-        pgx.Transitions(observation, action, advantage.astype(np.float32)),
+        pge.Transitions(observation, action, advantage.astype(np.float32)),
         subsets,
         key=KEY,
         dim=None,
     )
-    affinity = pgx.task_affinity(estimates)
+    affinity = pge.task_affinity(estimates)
     for num_groups in (2, None):
-        groups = pgx.cluster_tasks(affinity, num_groups=num_groups)
+        groups = pge.cluster_tasks(affinity, num_groups=num_groups)
         np.testing.assert_array_equal(groups.labels, [0, 1, 0, 1, 0, 1])

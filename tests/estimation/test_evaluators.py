@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import pgx_jax as pgx
+import pgx_jax as pge
 from pgx_jax.estimation.evaluators import CLIP, _loss_fall
 
 KEY = jax.random.key(5)
@@ -31,7 +31,7 @@ def make_problem():
     observation = rng.normal(size=(NUM_TASKS, NUM_SAMPLES, 3)).astype(np.float32)
     action = rng.integers(0, 2, size=(NUM_TASKS, NUM_SAMPLES))
     advantage = rng.normal(size=(NUM_TASKS, NUM_SAMPLES)).astype(np.float32)
-    return params, pgx.Transitions(observation, action, advantage)
+    return params, pge.Transitions(observation, action, advantage)
 
 
 PARAMS, BATCH = make_problem()
@@ -49,7 +49,7 @@ def theta(delta_source):
         )
         return jnp.zeros(adapted.subsets.shape)
 
-    pgx.estimate_subsets(
+    pge.estimate_subsets(
         log_prob, PARAMS, BATCH, SUBSETS, evaluator=spy, **delta_source
     )
     jax.effects_barrier()
@@ -60,7 +60,7 @@ def theta(delta_source):
 @pytest.mark.parametrize("limit", [0.01, 1.0])
 def test_off_policy_equals_a_loop_over_transitions(limit):
     settings = dict(key=KEY, dim=20, max_relative_distance=limit)
-    estimates = pgx.estimate_subsets(
+    estimates = pge.estimate_subsets(
         log_prob, PARAMS, BATCH, SUBSETS, evaluator="off_policy", **settings
     )
     params, advantage = theta(settings)
@@ -115,11 +115,11 @@ def test_the_surrogate_scores_at_the_distance_that_is_reported():
     all_scores = {}
     for limit in (1e-4, 0.01, None, "auto"):
         settings = dict(key=KEY, dim=20, max_relative_distance=limit)
-        estimates = pgx.estimate_subsets(log_prob, PARAMS, BATCH, SUBSETS, **settings)
+        estimates = pge.estimate_subsets(log_prob, PARAMS, BATCH, SUBSETS, **settings)
         scores = np.asarray(estimates.scores)
         all_scores[limit] = scores
         told = dict(settings, max_relative_distance=None if limit == "auto" else limit)
-        pgx.estimate_subsets(log_prob, PARAMS, BATCH, SUBSETS, evaluator=spy, **told)
+        pge.estimate_subsets(log_prob, PARAMS, BATCH, SUBSETS, evaluator=spy, **told)
         jax.effects_barrier()
         margin = np.einsum(
             "ntd,sd->snt", seen["features"].astype(float), estimates.delta
@@ -152,17 +152,17 @@ def test_the_fall_of_the_loss_keeps_small_margins_and_bears_large_ones():
 
 
 def test_standard_error_of_the_surrogate_is_that_of_its_mean():
-    estimates = pgx.estimate_subsets(
+    estimates = pge.estimate_subsets(
         log_prob, PARAMS, BATCH, SUBSETS, key=KEY, dim=20, held_out_fraction=0.5
     )
-    twice = pgx.Transitions(
+    twice = pge.Transitions(
         *[
             None if x is None else np.tile(x, (1, 2) + (1,) * (x.ndim - 2))
             for x in BATCH
         ]
     )
-    more = pgx.estimate_subsets(log_prob, PARAMS, twice, SUBSETS, key=KEY, dim=20)
-    once = pgx.estimate_subsets(log_prob, PARAMS, BATCH, SUBSETS, key=KEY, dim=20)
+    more = pge.estimate_subsets(log_prob, PARAMS, twice, SUBSETS, key=KEY, dim=20)
+    once = pge.estimate_subsets(log_prob, PARAMS, BATCH, SUBSETS, key=KEY, dim=20)
     member = SUBSETS.astype(bool)
     np.testing.assert_allclose(more.scores, once.scores, atol=1e-4)
     np.testing.assert_allclose(
@@ -176,15 +176,15 @@ def test_standard_error_of_the_surrogate_is_that_of_its_mean():
 
 def test_padding_changes_no_off_policy_score():
     extra = ((0, 0), (0, 5))
-    padded = pgx.Transitions(
+    padded = pge.Transitions(
         np.pad(BATCH.observation, (*extra, (0, 0)), constant_values=7.0),
         np.pad(BATCH.action, extra),
         np.pad(BATCH.advantage, extra, constant_values=9.0),
         np.broadcast_to(np.arange(35) < 30, (NUM_TASKS, 35)),
     )
     settings = dict(key=KEY, dim=20, evaluator="off_policy")
-    plain = pgx.estimate_subsets(log_prob, PARAMS, BATCH, SUBSETS, **settings)
-    masked = pgx.estimate_subsets(log_prob, PARAMS, padded, SUBSETS, **settings)
+    plain = pge.estimate_subsets(log_prob, PARAMS, BATCH, SUBSETS, **settings)
+    masked = pge.estimate_subsets(log_prob, PARAMS, padded, SUBSETS, **settings)
     for name in ("scores", "standard_error", "effective_sample_size"):
         np.testing.assert_allclose(
             getattr(masked, name), getattr(plain, name), rtol=2e-3, atol=1e-6
@@ -196,13 +196,13 @@ def test_a_callable_may_return_scores_or_an_evaluation():
         return jnp.full(adapted.subsets.shape, 2.0)
 
     def evaluation(adapted):
-        return pgx.Evaluation(*[jnp.full(adapted.subsets.shape, x) for x in (2.0, 3.0)])
+        return pge.Evaluation(*[jnp.full(adapted.subsets.shape, x) for x in (2.0, 3.0)])
 
     settings = dict(key=KEY, dim=8)
-    one = pgx.estimate_subsets(
+    one = pge.estimate_subsets(
         log_prob, PARAMS, BATCH, SUBSETS, evaluator=scores_only, **settings
     )
-    two = pgx.estimate_subsets(
+    two = pge.estimate_subsets(
         log_prob, PARAMS, BATCH, SUBSETS, evaluator=evaluation, **settings
     )
     np.testing.assert_array_equal(one.scores, 2.0 * SUBSETS)
@@ -213,6 +213,6 @@ def test_a_callable_may_return_scores_or_an_evaluation():
 
 def test_an_evaluator_of_another_name_is_refused():
     with pytest.raises(ValueError, match="RolloutEvaluator"):
-        pgx.estimate_subsets(
+        pge.estimate_subsets(
             log_prob, PARAMS, BATCH, SUBSETS, key=KEY, evaluator="rollout"
         )

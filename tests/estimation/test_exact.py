@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-import pgx_jax as pgx
+import pgx_jax as pge
 from pgx_jax.estimation.exact import _factor, exact_dim, exact_features
 
 KEY = jax.random.key(3)
@@ -26,7 +26,7 @@ def make_problem(num_samples, width, seed=0):
         "hidden": rng.normal(size=(3, width)).astype(np.float32),
         "out": rng.normal(size=(width, 2)).astype(np.float32),
     }
-    batch = pgx.Transitions(
+    batch = pge.Transitions(
         rng.normal(size=(3, num_samples, 3)).astype(np.float32),
         rng.integers(0, 2, size=(3, num_samples)),
         rng.normal(size=(3, num_samples)).astype(np.float32),
@@ -74,7 +74,7 @@ def test_inner_products_and_lengths_are_those_of_the_gradients(params, batch):
 @pytest.mark.parametrize("params, batch", PROBLEMS)
 def test_the_exact_estimate_is_the_regression_on_the_gradients(params, batch):
     l2 = 0.1
-    estimates = pgx.estimate_subsets(
+    estimates = pge.estimate_subsets(
         log_prob, params, batch, SUBSETS, key=KEY, dim=None, l2=l2, tolerance=1e-6
     )
     gradients = all_gradients(params, batch).astype(float)
@@ -109,14 +109,14 @@ def test_the_exact_estimate_is_the_regression_on_the_gradients(params, batch):
 
 def test_the_projected_answer_approaches_the_exact_one():
     params, batch = make_problem(40, 170)
-    exact = pgx.estimate_subsets(
+    exact = pge.estimate_subsets(
         log_prob, params, batch, SUBSETS, key=KEY, dim=None
     ).scores
     errors = [
         np.mean(
             [
                 np.abs(
-                    pgx.estimate_subsets(
+                    pge.estimate_subsets(
                         log_prob, params, batch, SUBSETS, key=jax.random.key(s), dim=dim
                     ).scores
                     - exact
@@ -134,14 +134,14 @@ def test_the_projected_answer_approaches_the_exact_one():
 def test_padding_changes_nothing():
     params, batch = make_problem(8, 12)
     padding = ((0, 0), (0, 4))
-    padded = pgx.Transitions(
+    padded = pge.Transitions(
         np.pad(batch.observation, (*padding, (0, 0)), constant_values=np.nan),
         np.pad(batch.action, padding),
         np.pad(batch.advantage, padding),
         np.arange(12) < np.full((3, 1), 8),
     )
     plain, masked = (
-        pgx.estimate_subsets(
+        pge.estimate_subsets(
             log_prob, params, x, SUBSETS, key=KEY, dim=None, evaluator=evaluator
         ).scores
         for evaluator in ("surrogate",)

@@ -12,7 +12,7 @@ import jax
 PROGRAM = """
     import jax, jax.numpy as jnp, numpy as np
     from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
-    import pgx_jax as pgx
+    import pgx_jax as pge
 
     def log_prob(params, observation, action):
         return jax.scipy.stats.norm.logpdf(action, observation @ params, 1.0)
@@ -21,16 +21,16 @@ PROGRAM = """
     draw = lambda *shape: rng.normal(size=shape).astype(np.float32)
     params, key = draw(3), jax.random.key(0)
     # Eight transitions a task, so that they may come sharded; six subsets do not.
-    batch = pgx.Transitions(draw(4, 8, 3), draw(4, 8), draw(4, 8))
-    subsets = pgx.sample_subsets(key, 4, 6, 2)
+    batch = pge.Transitions(draw(4, 8, 3), draw(4, 8), draw(4, 8))
+    subsets = pge.sample_subsets(key, 4, 6, 2)
 
     def estimate(batch, mesh=None, subsets=subsets):
-        return pgx.estimate_subsets(
+        return pge.estimate_subsets(
             log_prob, params, batch, subsets, key=key, dim=3, mesh=mesh
         )
 
     one = estimate(batch)
-    affinity = pgx.task_affinity(one).matrix
+    affinity = pge.task_affinity(one).matrix
 
     def check(case, many, expected=one):
         for name in ("scores", "delta", "loss", "relative_distance"):
@@ -77,9 +77,9 @@ PROGRAM = """
         many = estimate(batch, mesh)
         check("context", many)
         check("context, nested", nested(sharded), inside)
-        np.testing.assert_allclose(pgx.task_affinity(many).matrix, affinity, atol=1e-4)
+        np.testing.assert_allclose(pge.task_affinity(many).matrix, affinity, atol=1e-4)
     rows = jax.device_put(jnp.asarray(one.scores), on(make((2,), explicit), "x"))
-    u = pgx.task_affinity(one._replace(scores=rows)).matrix
+    u = pge.task_affinity(one._replace(scores=rows)).matrix
     np.testing.assert_allclose(u, affinity, atol=1e-5)
     print("same")
 """

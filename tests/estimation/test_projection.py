@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import pgx_jax as pgx
+import pgx_jax as pge
 from pgx_jax.estimation import projection as projection_module
 from pgx_jax.estimation.projection import map_blocks, projection_gram
 
@@ -101,9 +101,9 @@ def sample_gradients(log_prob_fn, params, observation, action):
 )
 def test_features_are_gradients_times_a_written_out_projection(case, settings):
     log_prob_fn, params, observation, action = CASES[case]
-    projection = pgx.GaussianProjection(DIM)
+    projection = pge.GaussianProjection(DIM)
     features = jax.jit(
-        lambda *arrays: pgx.project_gradients(
+        lambda *arrays: pge.project_gradients(
             log_prob_fn, *arrays, key=KEY, projection=projection, **settings
         )
     )(params, observation, action)
@@ -116,7 +116,7 @@ def test_features_are_gradients_times_a_written_out_projection(case, settings):
 
 
 @pytest.mark.parametrize(
-    "distribution", [pgx.GaussianProjection, pgx.RademacherProjection]
+    "distribution", [pge.GaussianProjection, pge.RademacherProjection]
 )
 def test_the_mean_of_p_times_its_transpose_is_the_identity(distribution):
     params = {"a": jnp.zeros((2, 2)), "b": jnp.zeros(3)}
@@ -137,14 +137,14 @@ def test_the_mean_of_p_times_its_transpose_is_the_identity(distribution):
 
 def test_rademacher_entries_are_signs_over_the_root_of_d():
     params = jnp.zeros((20, 5))
-    p = written_out(pgx.RademacherProjection(16), KEY, params)
+    p = written_out(pge.RademacherProjection(16), KEY, params)
     np.testing.assert_allclose(np.abs(p), 0.25, rtol=1e-6)
     assert 0.45 < np.mean(p > 0) < 0.55
 
 
 def test_columns_leaves_and_keys_are_independent():
     params = {"a": jnp.zeros(50), "b": jnp.zeros(50)}
-    projection = pgx.GaussianProjection(4)
+    projection = pge.GaussianProjection(4)
     both = np.concatenate(
         [written_out(projection, jax.random.key(k), params) for k in range(2)], axis=1
     ).reshape(2, 50, 8)
@@ -156,7 +156,7 @@ def test_columns_leaves_and_keys_are_independent():
 @pytest.mark.parametrize("stored", [True, False], ids=["stored", "streamed"])
 def test_gram_and_back_projection_equal_the_products(monkeypatch, stored):
     params = {"a": jnp.ones((2, 3)), "b": jnp.ones(())}
-    projection = pgx.RademacherProjection(DIM)
+    projection = pge.RademacherProjection(DIM)
     if not stored:
         # Room for two and a half columns, so that blocks do not divide d.
         room = 5 * projection_module.count_params(params)
@@ -168,7 +168,7 @@ def test_gram_and_back_projection_equal_the_products(monkeypatch, stored):
     def products():
         return (
             projection_gram(projection, KEY, params),
-            pgx.back_project(projection, KEY, params, delta),
+            pge.back_project(projection, KEY, params, delta),
         )
 
     gram, change = products()
@@ -185,13 +185,13 @@ def test_auto_gives_the_same_features_where_p_is_too_large_to_store(monkeypatch)
     log_prob_fn, params, observation, action = CASES["gaussian"]
 
     def project():
-        return pgx.project_gradients(
+        return pge.project_gradients(
             log_prob_fn,
             params,
             observation,
             action,
             key=KEY,
-            projection=pgx.RademacherProjection(DIM),
+            projection=pge.RademacherProjection(DIM),
         )
 
     stored = jax.jit(lambda: project())()
@@ -211,7 +211,7 @@ def test_a_projection_of_the_users_own_is_taken():
             return jnp.where(jnp.arange(params.size) == index, 1.0, 0.0)
 
     observation = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
-    features = pgx.project_gradients(
+    features = pge.project_gradients(
         lambda params, obs, act: jnp.sum(params * obs, axis=-1) * act,
         jnp.zeros(5),
         observation,
@@ -235,12 +235,12 @@ def test_a_projection_of_the_users_own_is_taken():
 def test_a_wrong_log_prob_fn_is_refused_by_name(wrong):
     _, params, observation, action = CASES["discrete"]
     with pytest.raises(ValueError, match="log_prob_fn.*one number per transition"):
-        pgx.project_gradients(wrong, params, observation, action, key=KEY)
+        pge.project_gradients(wrong, params, observation, action, key=KEY)
 
 
 def test_an_unknown_method_is_refused():
     with pytest.raises(ValueError, match="method must be.*'sideways'"):
-        pgx.project_gradients(*CASES["discrete"], key=KEY, method="sideways")
+        pge.project_gradients(*CASES["discrete"], key=KEY, method="sideways")
 
 
 @pytest.mark.parametrize("block", [1, 2, 3, 7, 8, 100])

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import pgx_jax as pgx
+import pgx_jax as pge
 
 NUM_TASKS, NUM_SAMPLES, DIM = 5, 16, 4
 KEY = jax.random.key(11)
@@ -50,16 +50,16 @@ def draw_batch(seed):
     advantage = rng.normal(size=(NUM_TASKS, NUM_SAMPLES))
     advantage = advantage + observation[..., 0] * action * rng.normal(size=(5, 1))
     arrays = (observation, action, advantage)
-    return pgx.Transitions(*(x.astype(np.float32) for x in arrays))
+    return pge.Transitions(*(x.astype(np.float32) for x in arrays))
 
 
 @functools.partial(jax.jit, static_argnames="score")
 def estimate_affinity(batch, subsets, score="standardized"):
     """U, not made symmetric, through all stages."""
-    estimates = pgx.estimate_subsets(
+    estimates = pge.estimate_subsets(
         log_prob, PARAMS, batch, subsets, key=KEY, dim=DIM, l2=0.1, tolerance=1e-6
     )
-    return pgx.task_affinity(estimates, score=score, symmetric=False).matrix
+    return pge.task_affinity(estimates, score=score, symmetric=False).matrix
 
 
 def assert_close(actual, expected):
@@ -154,7 +154,7 @@ def test_order_and_blocks_of_subsets_change_nothing(seed, order, block):
 @functools.cache
 def jitted_solver(block):
     return jax.jit(
-        lambda features, advantage, subsets: pgx.solve_regressions(
+        lambda features, advantage, subsets: pge.solve_regressions(
             features, advantage, subsets, l2=0.1, tolerance=1e-6, subset_block=block
         )
     )

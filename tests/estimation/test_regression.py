@@ -11,7 +11,7 @@ import pytest
 from scipy import optimize, special
 from sklearn.linear_model import LogisticRegression
 
-import pgx_jax as pgx
+import pgx_jax as pge
 from pgx_jax.estimation.regression import task_statistics
 
 # Beyond it, float32 can no longer tell whether the gradient falls.
@@ -91,7 +91,7 @@ def draw(seed, num_tasks=4, num_samples=40, dim=6, num_subsets=6):
 # Jitted with sizes that all problems share, so that it compiles once.
 @functools.partial(jax.jit, static_argnames="max_iterations")
 def solve(features, advantage, subsets, l2, mask=None, max_iterations=1_000):
-    return pgx.solve_regressions(
+    return pge.solve_regressions(
         features,
         advantage,
         subsets,
@@ -196,7 +196,7 @@ def test_block_size_does_not_change_the_solution(block):
     features, advantage, subsets = draw(22, num_subsets=11)
     # Small ones first, so that no block is as large as the last.
     subsets = subsets[np.argsort(subsets.sum(axis=1))]
-    solution = pgx.solve_regressions(
+    solution = pge.solve_regressions(
         features, advantage, subsets, l2=0.02, tolerance=TOLERANCE, subset_block=block
     )
     check_against_both(features, advantage, subsets, 0.02, solution=solution)
@@ -205,7 +205,7 @@ def test_block_size_does_not_change_the_solution(block):
 def test_order_and_repetition_of_subsets_do_not_change_the_solution():
     features, advantage, subsets = draw(23)
     order = np.array([3, 0, 5, 3, 1, 4, 2])
-    solution = pgx.solve_regressions(
+    solution = pge.solve_regressions(
         features, advantage, subsets[order], l2=0.02, tolerance=TOLERANCE
     )
     check_against_both(features, advantage, subsets[order], 0.02, solution=solution)
@@ -213,10 +213,10 @@ def test_order_and_repetition_of_subsets_do_not_change_the_solution():
 
 def test_concrete_and_traced_subsets_have_the_same_solution():
     features, advantage, subsets = draw(24)
-    concrete = pgx.solve_regressions(features, advantage, subsets, l2=0.05)
+    concrete = pge.solve_regressions(features, advantage, subsets, l2=0.05)
     for dtype in (bool, np.float32):
         traced = jax.jit(
-            lambda s: pgx.solve_regressions(features, advantage, s, l2=0.05)
+            lambda s: pge.solve_regressions(features, advantage, s, l2=0.05)
         )(subsets.astype(dtype))
         assert np.all(traced.converged)
         np.testing.assert_allclose(traced.delta, concrete.delta, rtol=1e-3, atol=1e-5)
@@ -226,7 +226,7 @@ def test_concrete_and_traced_subsets_have_the_same_solution():
 def test_any_start_leads_to_the_solution():
     features, advantage, subsets = draw(25)
     initial = np.random.default_rng(0).normal(size=(6, 6)).astype(np.float32)
-    solution = pgx.solve_regressions(
+    solution = pge.solve_regressions(
         features, advantage, subsets, l2=0.05, initial=initial, tolerance=TOLERANCE
     )
     check_against_both(features, advantage, subsets, 0.05, solution=solution)
@@ -238,7 +238,7 @@ def test_the_solution_itself_is_a_start_that_takes_no_iteration():
         solve_with_scipy(*rows_of(features, advantage, s), 0.05) for s in subsets
     ]
     initial = np.array(expected, np.float32)
-    solution = pgx.solve_regressions(
+    solution = pge.solve_regressions(
         features, advantage, subsets, l2=0.05, initial=initial
     )
     assert np.all(solution.num_iterations == 0)
@@ -303,7 +303,7 @@ def test_products_are_of_full_precision_whatever_the_default():
     features, advantage, subsets = draw(29)
     with jax.default_matmul_precision("default"):
         program = jax.make_jaxpr(
-            lambda x: pgx.solve_regressions(x, advantage, subsets, l2=0.1)
+            lambda x: pge.solve_regressions(x, advantage, subsets, l2=0.1)
         )(features)
     highest = str(program).count("precision=(Precision.HIGHEST, Precision.HIGHEST)")
     assert highest == str(program).count("dot_general[") > 0
@@ -320,13 +320,13 @@ def test_products_are_of_full_precision_whatever_the_default():
 def test_bad_subsets_are_refused(subsets, message):
     features, advantage, _ = draw(30)
     with pytest.raises(ValueError, match=message):
-        pgx.solve_regressions(features, advantage, subsets)
+        pge.solve_regressions(features, advantage, subsets)
 
 
 @pytest.mark.parametrize("l2", [0.0, -1.0, float("nan")])
 def test_a_penalty_that_is_not_positive_is_refused(l2):
     with pytest.raises(ValueError, match="l2 must be positive"):
-        pgx.solve_regressions(*draw(31), l2=l2)
+        pge.solve_regressions(*draw(31), l2=l2)
 
 
 def test_few_transitions_of_many_features_give_the_same_solution():
@@ -334,10 +334,10 @@ def test_few_transitions_of_many_features_give_the_same_solution():
     features = rng.normal(size=(4, 9, 30)).astype(np.float32)
     advantage = rng.normal(size=(4, 9)).astype(np.float32)
     subsets = np.array([[1, 1, 0, 0], [0, 1, 1, 1], [1, 0, 0, 1]])
-    few = pgx.solve_regressions(features, advantage, subsets)
+    few = pge.solve_regressions(features, advantage, subsets)
     # With padding there are enough of them for a matrix per task to pay.
     padding = ((0, 0), (0, 21))
-    many = pgx.solve_regressions(
+    many = pge.solve_regressions(
         np.pad(features, (*padding, (0, 0))),
         np.pad(advantage, padding),
         subsets,

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-import pgx_jax as pgx
+import pgx_jax as pge
 from pgx_jax.estimation.samples import error_of_mean, run_length
 from pgx_jax.grouping.affinity import _draw_times, _share_of_all
 
 KEY = jax.random.key(11)
 NUM_TASKS = 6
-SUBSETS = pgx.sample_subsets(KEY, NUM_TASKS, 20, 3)
+SUBSETS = pge.sample_subsets(KEY, NUM_TASKS, 20, 3)
 TRUE_LABELS = np.array([0, 0, 0, 1, 1, 1])
 
 
@@ -30,14 +30,14 @@ def make_batch(seed, num_samples=200, noise=1.0):
     direction = np.where(TRUE_LABELS == 0, 1.0, -1.0)[:, None]
     signal = direction * observation[..., 0] * (2 * action - 1)
     advantage = signal + noise * rng.normal(size=action.shape)
-    return pgx.Transitions(observation, action, advantage.astype(np.float32))
+    return pge.Transitions(observation, action, advantage.astype(np.float32))
 
 
 PARAMS = np.zeros((4, 2), np.float32)
 
 
 def estimate(batch, **settings):
-    return pgx.estimate_subsets(
+    return pge.estimate_subsets(
         log_prob, PARAMS + 0.1, batch, SUBSETS, key=KEY, dim=None, **settings
     )
 
@@ -68,7 +68,7 @@ def test_the_plain_scores_stay_as_they_are(held_out):
 def test_runs_of_transitions_are_resampled_together():
     # Every transition four times in a row: the spread is that of a quarter of them.
     batch = make_batch(1, num_samples=60)
-    repeated = pgx.Transitions(
+    repeated = pge.Transitions(
         *[None if x is None else np.repeat(x, 4, axis=1) for x in batch]
     )
     member = SUBSETS.astype(bool)
@@ -85,7 +85,7 @@ def test_runs_of_transitions_are_resampled_together():
 def test_padding_is_never_drawn():
     batch = make_batch(2)
     extra = ((0, 0), (0, 50))
-    padded = pgx.Transitions(
+    padded = pge.Transitions(
         np.pad(batch.observation, (*extra, (0, 0)), constant_values=np.nan),
         np.pad(batch.action, extra),
         np.pad(batch.advantage, extra, constant_values=np.nan),
@@ -100,12 +100,12 @@ def test_padding_is_never_drawn():
 
 
 def test_intervals_hold_the_affinity_of_endless_transitions():
-    truth = pgx.task_affinity(estimate(make_batch(0, num_samples=20000))).matrix
+    truth = pge.task_affinity(estimate(make_batch(0, num_samples=20000))).matrix
     pairs = np.triu_indices(NUM_TASKS, 1)
     inside = []
     for seed in range(1, 31):
         estimates = estimate(make_batch(seed), num_resamples=100)
-        affinity = pgx.task_affinity(estimates, key=KEY)
+        affinity = pge.task_affinity(estimates, key=KEY)
         assert affinity.resamples.shape == (100, NUM_TASKS, NUM_TASKS)
         assert np.all(affinity.lower <= affinity.upper)
         assert affinity.includes_transitions
@@ -115,7 +115,7 @@ def test_intervals_hold_the_affinity_of_endless_transitions():
     assert 0.88 <= np.mean(inside) <= 0.99
 
 
-EVERY = pgx.sample_subsets(KEY, 8, 56, 3)
+EVERY = pge.sample_subsets(KEY, 8, 56, 3)
 # Interactions of three tasks, which no choice of pairs balances.
 WORTH = np.random.default_rng(0).normal(size=(56, 1)).astype(np.float32)
 
@@ -124,7 +124,7 @@ def some_of_every(seed):
     """42 of the 56 subsets of three tasks, with scores that are known."""
     rows = np.random.default_rng(seed).permutation(56)[:42]
     nothing = np.zeros(42)
-    return pgx.SubsetEstimates(
+    return pge.SubsetEstimates(
         EVERY[rows], WORTH[rows] * EVERY[rows], nothing[:, None], *[nothing] * 5
     )
 
@@ -134,7 +134,7 @@ def test_intervals_of_the_choice_of_subsets_hold_the_affinity_of_all():
     pairs = np.triu_indices(8, 1)
     inside = []
     for seed in range(40):
-        affinity = pgx.task_affinity(
+        affinity = pge.task_affinity(
             some_of_every(seed),
             score="mean",
             key=jax.random.key(seed),
@@ -149,7 +149,7 @@ def test_intervals_of_the_choice_of_subsets_hold_the_affinity_of_all():
 
 def test_resamples_vary_as_a_sample_without_replacement_does():
     some = some_of_every(1)
-    affinity = pgx.task_affinity(some, score="mean", key=KEY, num_resamples=3000)
+    affinity = pge.task_affinity(some, score="mean", key=KEY, num_resamples=3000)
     actual = np.asarray(affinity.resamples).std(axis=0)
     for i, j in ((0, 1), (2, 5), (6, 7)):
         both = some.subsets[:, i] & some.subsets[:, j]
@@ -163,8 +163,8 @@ def test_resamples_vary_as_a_sample_without_replacement_does():
 def test_nothing_is_drawn_where_all_subsets_are_there():
     estimates = estimate(make_batch(0))
     with pytest.raises(ValueError, match="all 20 subsets.*pass num_resamples"):
-        pgx.task_affinity(estimates, key=KEY)
-    inside = jax.jit(lambda e: pgx.task_affinity(e, key=KEY, num_resamples=5))(
+        pge.task_affinity(estimates, key=KEY)
+    inside = jax.jit(lambda e: pge.task_affinity(e, key=KEY, num_resamples=5))(
         estimates
     )
     for sample in np.asarray(inside.resamples):
@@ -217,7 +217,7 @@ def test_intervals_of_dependent_transitions_need_runs(length, low, high):
 
 def test_standard_errors_are_of_runs():
     batch = make_batch(1, num_samples=60)
-    repeated = pgx.Transitions(
+    repeated = pge.Transitions(
         *[None if x is None else np.repeat(x, 4, axis=1) for x in batch]
     )
     member = SUBSETS.astype(bool)
@@ -248,9 +248,9 @@ def test_stability_is_full_for_clear_groups_and_low_for_none():
             rng = np.random.default_rng(0)
             advantage = rng.normal(size=batch.advantage.shape).astype(np.float32)
             batch = batch._replace(advantage=advantage)
-        affinity = pgx.task_affinity(estimate(batch, num_resamples=20), key=KEY)
-        grouping = pgx.cluster_tasks(affinity, 2)
-        return grouping, pgx.grouping_stability(affinity, grouping, 2)
+        affinity = pge.task_affinity(estimate(batch, num_resamples=20), key=KEY)
+        grouping = pge.cluster_tasks(affinity, 2)
+        return grouping, pge.grouping_stability(affinity, grouping, 2)
 
     grouping, clear = stability(noise=0.1)
     np.testing.assert_array_equal(grouping.labels, TRUE_LABELS)
@@ -274,6 +274,6 @@ def test_bad_arguments_are_refused():
     mask = np.broadcast_to(np.arange(200) < 30, (NUM_TASKS, 200))
     with pytest.raises(ValueError, match="resample_length=16.*fewest are 30"):
         estimate(batch._replace(mask=mask), resample_length=16)
-    affinity = pgx.task_affinity(estimate(batch))
+    affinity = pge.task_affinity(estimate(batch))
     with pytest.raises(ValueError, match="affinity has no resamples"):
-        pgx.grouping_stability(affinity, pgx.cluster_tasks(affinity, 2))
+        pge.grouping_stability(affinity, pge.cluster_tasks(affinity, 2))

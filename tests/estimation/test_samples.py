@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-import pgx_jax as pgx
+import pgx_jax as pge
 from pgx_jax.estimation.evaluators import EVALUATORS
 from pgx_jax.estimation.samples import held_out_counts
 
@@ -34,7 +34,7 @@ def make_batch():
     order = np.arange(mask.size).reshape(mask.shape) + 1.0
     advantage = np.where(rng.random(mask.shape) < 0.5, order, -order)
     padding = np.where(mask, 0.0, np.nan).astype(np.float32)
-    return pgx.Transitions(
+    return pge.Transitions(
         observation + padding[..., None],
         action + padding,
         advantage.astype(np.float32) + padding,
@@ -62,7 +62,7 @@ def spy(adapted):
 def estimate(key, batch=BATCH, **settings):
     fixed = dict(dim=None, max_relative_distance=None, tolerance=1e-6)
     settings = dict(held_out_fraction=FRACTION) | fixed | settings
-    return pgx.estimate_subsets(log_prob, PARAMS, batch, SUBSETS, key=key, **settings)
+    return pge.estimate_subsets(log_prob, PARAMS, batch, SUBSETS, key=key, **settings)
 
 
 def gradients(task):
@@ -147,7 +147,7 @@ def test_a_task_of_one_transition_is_refused_by_name():
         estimate(jax.random.key(0), BATCH._replace(mask=mask))
 
 
-PAIRS = pgx.sample_subsets(jax.random.key(0), 6, 15, 2)
+PAIRS = pge.sample_subsets(jax.random.key(0), 6, 15, 2)
 
 
 def supervised(num_tasks=6, num_samples=60, sign=1.0):
@@ -160,12 +160,12 @@ def supervised(num_tasks=6, num_samples=60, sign=1.0):
         size=(num_tasks, num_samples)
     )
     advantage = np.full(action.shape, sign, np.float32)
-    return pgx.Transitions(observation, action.astype(np.float32), advantage), group
+    return pge.Transitions(observation, action.astype(np.float32), advantage), group
 
 
 def estimate_supervised(batch, **settings):
     settings = dict(key=jax.random.key(1), dim=None) | settings
-    return pgx.estimate_subsets(log_prob, PARAMS, batch, PAIRS, **settings)
+    return pge.estimate_subsets(log_prob, PARAMS, batch, PAIRS, **settings)
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
@@ -175,10 +175,10 @@ def test_groups_of_supervised_data_are_found(sign, evaluator, inside_jit):
     batch, group = supervised(sign=sign)
 
     def affinity(batch):
-        return pgx.task_affinity(estimate_supervised(batch, evaluator=evaluator)).matrix
+        return pge.task_affinity(estimate_supervised(batch, evaluator=evaluator)).matrix
 
     matrix = (jax.jit(affinity) if inside_jit else affinity)(batch)
-    labels = pgx.cluster_tasks(matrix, 2).labels
+    labels = pge.cluster_tasks(matrix, 2).labels
     np.testing.assert_array_equal(labels, group)
 
 

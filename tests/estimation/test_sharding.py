@@ -9,7 +9,7 @@ import textwrap
 
 PROGRAM = """
     import jax, jax.numpy as jnp, numpy as np
-    import pgx_jax as pgx
+    import pgx_jax as pge
 
     def log_prob(params, observation, action):
         hidden = jnp.tanh(observation @ params["hidden"])
@@ -19,9 +19,9 @@ PROGRAM = """
     draw = lambda *shape: rng.normal(size=shape).astype(np.float32)
     params = {"hidden": draw(3, 8), "out": draw(8, 2)}
     # Neither 5 * 21 transitions nor 37 subsets divide by 8.
-    batch = pgx.Transitions(draw(5, 21, 3), rng.integers(0, 2, (5, 21)), draw(5, 21))
+    batch = pge.Transitions(draw(5, 21, 3), rng.integers(0, 2, (5, 21)), draw(5, 21))
     key = jax.random.key(0)
-    subsets = pgx.sample_subsets(key, 5, 37, 3)
+    subsets = pge.sample_subsets(key, 5, 37, 3)
 
     devices = np.array(jax.devices())
     assert len(devices) == 8
@@ -34,7 +34,7 @@ PROGRAM = """
         dict(dim=None),
         dict(dim=16, evaluator="off_policy", held_out_fraction=0.3),
     ):
-        estimate = lambda **more: pgx.estimate_subsets(
+        estimate = lambda **more: pge.estimate_subsets(
             log_prob, params, batch, subsets, key=key, **settings, **more
         )
         one = estimate()
@@ -53,8 +53,8 @@ PROGRAM = """
                     loose |= name in ("scores", "standard_error")
                 error = np.abs(np.asarray(a, float) - np.asarray(b, float)).max()
                 assert error <= (1e-4 if loose else 1e-5) * size, (name, error / size)
-            u = pgx.task_affinity(one).matrix
-            np.testing.assert_allclose(pgx.task_affinity(many).matrix, u, atol=1e-4)
+            u = pge.task_affinity(one).matrix
+            np.testing.assert_allclose(pge.task_affinity(many).matrix, u, atol=1e-4)
     print("same")
 """
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-import pgx_jax as pgx
+import pgx_jax as pge
 
 STRICT = {
     "promotion": lambda: jax.numpy_dtype_promotion("strict"),
@@ -24,14 +24,14 @@ def make_batch(masked):
     rng = np.random.default_rng(0)
     draws = rng.normal(size=(5, 4, 20)).astype(np.float32)
     mask = np.arange(20) < np.array([[20], [15], [9], [20]])
-    return pgx.Transitions(
+    return pge.Transitions(
         np.moveaxis(draws[:3], 0, -1), draws[3], draws[4], mask if masked else None
     )
 
 
 def whole_path(batch, **settings):
-    subsets = pgx.sample_subsets(KEY, 4, 6, 2)
-    estimates = pgx.estimate_subsets(
+    subsets = pge.sample_subsets(KEY, 4, 6, 2)
+    estimates = pge.estimate_subsets(
         log_prob,
         PARAMS,
         batch,
@@ -42,11 +42,11 @@ def whole_path(batch, **settings):
         held_out_fraction=0.2,
         **settings,
     )
-    affinity = pgx.task_affinity(estimates, key=KEY)
-    grouping = pgx.cluster_tasks(affinity, 2)
-    stability = pgx.grouping_stability(affinity, grouping, 2)
-    similarity = pgx.gradient_similarity(log_prob, PARAMS, batch, center_features=True)
-    solution = pgx.solve_regressions(
+    affinity = pge.task_affinity(estimates, key=KEY)
+    grouping = pge.cluster_tasks(affinity, 2)
+    stability = pge.grouping_stability(affinity, grouping, 2)
+    similarity = pge.gradient_similarity(log_prob, PARAMS, batch, center_features=True)
+    solution = pge.solve_regressions(
         batch.observation, batch.advantage, subsets, mask=batch.mask
     )
     return jax.device_get(

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-import pgx_jax as pgx
+import pgx_jax as pge
 from pgx_jax.estimation.subsets import check_coverage, check_subsets
 
 SIZES = [(2, 2, 3), (5, 2, 30), (6, 3, 40), (10, 3, 100), (10, 5, 60), (20, 4, 400)]
@@ -27,7 +27,7 @@ def count_pairs(subsets):
 @pytest.mark.parametrize(("num_tasks", "subset_size", "num_subsets"), SIZES)
 def test_pairs_are_covered_about_equally_often(num_tasks, subset_size, num_subsets):
     for seed in range(3):
-        subsets = pgx.sample_subsets(
+        subsets = pge.sample_subsets(
             jax.random.key(seed), num_tasks, num_subsets, subset_size
         )
         assert subsets.shape == (num_subsets, num_tasks)
@@ -44,19 +44,19 @@ def test_pairs_are_covered_about_equally_often(num_tasks, subset_size, num_subse
 
 
 def test_subsets_of_two_cover_every_pair_equally():
-    subsets = pgx.sample_subsets(jax.random.key(0), 6, 45, 2)
+    subsets = pge.sample_subsets(jax.random.key(0), 6, 45, 2)
     pairs = count_pairs(subsets)[np.triu_indices(6, 1)]
     np.testing.assert_array_equal(pairs, 3)
 
 
 def test_all_tasks_may_be_one_subset():
-    subsets = pgx.sample_subsets(jax.random.key(0), 4, 2, 4)
+    subsets = pge.sample_subsets(jax.random.key(0), 4, 2, 4)
     assert subsets.all()
 
 
 def test_a_key_draws_the_same_subsets_and_another_key_others():
     first, again, other = (
-        pgx.sample_subsets(jax.random.key(seed), 8, 50, 3) for seed in (1, 1, 2)
+        pge.sample_subsets(jax.random.key(seed), 8, 50, 3) for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
@@ -67,13 +67,13 @@ def test_sizes_out_of_range_are_refused(subset_size):
     with pytest.raises(
         ValueError, match=rf"subset_size must be.*2\.\.5.*{subset_size}"
     ):
-        pgx.sample_subsets(jax.random.key(0), 5, 100, subset_size)
+        pge.sample_subsets(jax.random.key(0), 5, 100, subset_size)
 
 
 def test_too_few_subsets_are_refused_with_the_least_number():
     # 45 pairs, 3 in each subset.
     with pytest.raises(ValueError, match="num_subsets=14.*at least 15"):
-        pgx.sample_subsets(jax.random.key(0), 10, 14, 3)
+        pge.sample_subsets(jax.random.key(0), 10, 14, 3)
 
 
 def test_a_draw_that_leaves_pairs_uncovered_is_refused():
@@ -81,7 +81,7 @@ def test_a_draw_that_leaves_pairs_uncovered_is_refused():
     # may miss; either all pairs are covered or the message names those that are not.
     for seed in range(5):
         try:
-            subsets = pgx.sample_subsets(jax.random.key(seed), 9, 12, 3)
+            subsets = pge.sample_subsets(jax.random.key(seed), 9, 12, 3)
         except ValueError as error:
             assert "uncovered" in str(error)
         else:
@@ -91,7 +91,7 @@ def test_a_draw_that_leaves_pairs_uncovered_is_refused():
 @pytest.mark.parametrize("dtype", [bool, np.int32, np.float32])
 def test_pair_counts_equal_those_counted_one_by_one(dtype):
     subsets = np.random.default_rng(0).random((30, 7)) < 0.4
-    for function in (pgx.pair_counts, jax.jit(pgx.pair_counts)):
+    for function in (pge.pair_counts, jax.jit(pge.pair_counts)):
         np.testing.assert_array_equal(
             function(subsets.astype(dtype)), count_pairs(subsets)
         )
@@ -139,14 +139,14 @@ def test_shapes_are_checked_inside_jit_too():
 
 def test_every_subset_comes_once_before_any_comes_again():
     # 6 tasks have 20 subsets of three.
-    subsets = pgx.sample_subsets(jax.random.key(0), 6, 47, 3)
+    subsets = pge.sample_subsets(jax.random.key(0), 6, 47, 3)
     _, times = np.unique(subsets, axis=0, return_counts=True)
     assert len(times) == 20
     assert set(times) == {2, 3}
 
 
 def test_singletons_come_last():
-    plain = pgx.sample_subsets(jax.random.key(0), 6, 12, 3)
-    more = pgx.sample_subsets(jax.random.key(0), 6, 12, 3, singletons=True)
+    plain = pge.sample_subsets(jax.random.key(0), 6, 12, 3)
+    more = pge.sample_subsets(jax.random.key(0), 6, 12, 3, singletons=True)
     np.testing.assert_array_equal(more[:12], plain)
     np.testing.assert_array_equal(more[12:], np.eye(6, dtype=bool))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import pgx_jax as pgx
+import pgx_jax as pge
 from pgx_jax.estimation import sums as sums_module
 from pgx_jax.estimation.projection import draw_columns
 from pgx_jax.estimation.sums import (
@@ -20,7 +20,7 @@ from pgx_jax.estimation.sums import (
 )
 
 NUM_TASKS, NUM_SAMPLES, DIM, NUM_PARTS = 3, 240, 6, 4
-PROJECTION = pgx.GaussianProjection(DIM)
+PROJECTION = pge.GaussianProjection(DIM)
 KEY = jax.random.key(5)
 SUBSETS = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 1, 1], [1, 1, 1]], bool)
 
@@ -47,7 +47,7 @@ def draw(seed, num_samples=NUM_SAMPLES, mask=None):
     preferred = np.eye(3)[action][..., 0] * np.array([1.0, -1.0, 0.5])[:, None]
     advantage = preferred + 0.3 * rng.normal(size=action.shape) + 0.1
     advantage = advantage * np.array([1.0, 7.0, 0.2])[:, None]
-    return pgx.Transitions(observation, action, advantage.astype(np.float32), mask)
+    return pge.Transitions(observation, action, advantage.astype(np.float32), mask)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def sums(policy, batch):
 @pytest.fixture(scope="module")
 def features(policy, batch):
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch[:2])
-    found = pgx.project_gradients(
+    found = pge.project_gradients(
         log_prob, policy, *flat, key=KEY, projection=PROJECTION
     )
     return np.asarray(found, np.float64).reshape(NUM_TASKS, NUM_SAMPLES, DIM)
@@ -205,7 +205,7 @@ def test_a_large_ridge_steps_along_the_policy_gradient(policy, batch):
     )
     moments = sums_module.task_moments(single, normalize_advantages=False)
     centered = batch.advantage - batch.advantage.mean(axis=1, keepdims=True)
-    gradients = pgx.task_gradients(log_prob, policy, batch._replace(advantage=centered))
+    gradients = pge.task_gradients(log_prob, policy, batch._replace(advantage=centered))
     columns = draw_columns(PROJECTION, KEY, policy)
     flat = np.concatenate(
         [np.asarray(x).reshape(DIM, -1) for x in jax.tree.leaves(columns)], axis=1
@@ -230,7 +230,7 @@ class Identity:
 def test_three_arms_get_the_optimal_policy():
     """Arms of reward (1, 0, -1), a uniform reference, beta = 1: V* = 0.3090."""
     reward = jnp.array([[1.0, 0.0, -1.0]])
-    batch = pgx.Transitions(jnp.zeros((1, 3, 1)), jnp.arange(3)[None], reward)
+    batch = pge.Transitions(jnp.zeros((1, 3, 1)), jnp.arange(3)[None], reward)
     logits = jnp.zeros(3)
     found = accumulate(
         lambda p, _, action: jax.nn.log_softmax(p)[action],
@@ -282,7 +282,7 @@ def test_sums_of_another_projection_or_policy_are_refused(policy, batch, sums):
     others = [
         (policy, jax.random.key(6), PROJECTION),
         (jax.tree.map(lambda x: 1.01 * x, policy), KEY, PROJECTION),
-        (policy, KEY, pgx.RademacherProjection(DIM)),
+        (policy, KEY, pge.RademacherProjection(DIM)),
     ]
     for params, key, projection in others:
         other = accumulate(

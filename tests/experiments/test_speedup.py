@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-import pgx_jax as pgx
+import pgx_jax as pge
 from pgx_jax.runs.progress import Progress
 from pgx_jax.runs.workdir import Workdir
 
@@ -174,7 +174,7 @@ def test_a_wrong_config_is_refused(speedup, config, first, change, message):
 
 def test_comparison_with_scores_whose_relation_is_known(speedup):
     labels = np.array([0, 0, 0, 1, 1, 1])
-    subsets = pgx.sample_subsets(jax.random.key(0), 6, 20, 3)
+    subsets = pge.sample_subsets(jax.random.key(0), 6, 20, 3)
     fellows = subsets @ (labels[:, None] == labels).astype(float)
     oracle = np.where(subsets, 100 + 10 * fellows, 0)
     # In other units, task by task, and with one mistake of a known size.

@@ -9,14 +9,14 @@ import jax
 import numpy as np
 import pytest
 
-import pgx_jax as pgx
+import pgx_jax as pge
 
 
 def make_estimates(subsets, scores):
     """Estimates with only what the affinity looks at."""
-    others = dict.fromkeys(pgx.SubsetEstimates._fields)
+    others = dict.fromkeys(pge.SubsetEstimates._fields)
     others.update(subsets=subsets, scores=np.asarray(scores, np.float32))
-    return pgx.SubsetEstimates(**others)
+    return pge.SubsetEstimates(**others)
 
 
 def draw(seed, num_tasks=6, num_subsets=30):
@@ -57,9 +57,9 @@ def test_the_affinity_equals_a_loop_over_pairs_and_subsets(seed, score):
     expected = by_definition(subsets, scores, score)
     size = np.abs(expected).max()
     estimates = make_estimates(subsets, scores)
-    plain = pgx.task_affinity(estimates, score=score, symmetric=False)
+    plain = pge.task_affinity(estimates, score=score, symmetric=False)
     np.testing.assert_allclose(plain.matrix, expected, atol=1e-5 * size)
-    symmetric = pgx.task_affinity(estimates, score=score)
+    symmetric = pge.task_affinity(estimates, score=score)
     np.testing.assert_allclose(
         symmetric.matrix, 0.5 * (expected + expected.T), atol=1e-5 * size
     )
@@ -71,7 +71,7 @@ def test_the_affinity_equals_a_loop_over_pairs_and_subsets(seed, score):
 def test_standardized_is_the_default():
     subsets, scores = draw(4)
     expected = by_definition(subsets, scores, "standardized")
-    affinity = pgx.task_affinity(make_estimates(subsets, scores))
+    affinity = pge.task_affinity(make_estimates(subsets, scores))
     np.testing.assert_allclose(affinity.matrix, (expected + expected.T) / 2, atol=1e-5)
 
 
@@ -80,7 +80,7 @@ def test_pair_counts_are_those_of_the_subsets():
     counts = [
         [(subsets[:, i] & subsets[:, j]).sum() for j in range(6)] for i in range(6)
     ]
-    affinity = pgx.task_affinity(make_estimates(subsets, scores))
+    affinity = pge.task_affinity(make_estimates(subsets, scores))
     np.testing.assert_array_equal(affinity.pair_counts, counts)
 
 
@@ -90,14 +90,14 @@ def test_scores_outside_of_a_subset_are_not_looked_at():
     garbage = make_estimates(subsets, np.where(subsets, scores, np.nan))
     for score in ("standardized", "mean"):
         np.testing.assert_array_equal(
-            pgx.task_affinity(garbage, score=score).matrix,
-            pgx.task_affinity(estimates, score=score).matrix,
+            pge.task_affinity(garbage, score=score).matrix,
+            pge.task_affinity(estimates, score=score).matrix,
         )
 
 
 def test_the_diagonal_is_zero_where_scores_are_standardized():
     subsets, scores = draw(7)
-    affinity = pgx.task_affinity(make_estimates(subsets, scores))
+    affinity = pge.task_affinity(make_estimates(subsets, scores))
     np.testing.assert_allclose(np.diag(affinity.matrix), 0.0, atol=2e-5)
 
 
@@ -105,11 +105,11 @@ def test_the_diagonal_is_zero_where_scores_are_standardized():
 def test_a_task_whose_scores_never_differ_has_no_preference(value):
     subsets, scores = draw(8)
     scores[:, 2] = np.where(subsets[:, 2], value, 0.0)
-    affinity = pgx.task_affinity(make_estimates(subsets, scores), symmetric=False)
+    affinity = pge.task_affinity(make_estimates(subsets, scores), symmetric=False)
     np.testing.assert_array_equal(affinity.matrix[2], 0.0)
     expected = by_definition(subsets, scores, "mean")
     np.testing.assert_allclose(
-        pgx.task_affinity(make_estimates(subsets, scores), score="mean").matrix,
+        pge.task_affinity(make_estimates(subsets, scores), score="mean").matrix,
         expected,
         rtol=1e-4,
     )
@@ -120,7 +120,7 @@ def test_small_differences_on_a_large_offset_are_kept():
     rng = np.random.default_rng(0)
     # Exact in float32, a thousandth of their size apart.
     scores = np.where(subsets, 1 + rng.integers(-8, 9, subsets.shape) / 4096, 0.0)
-    affinity = pgx.task_affinity(make_estimates(subsets, scores), symmetric=False)
+    affinity = pge.task_affinity(make_estimates(subsets, scores), symmetric=False)
     expected = by_definition(subsets, scores, "standardized")
     np.testing.assert_allclose(affinity.matrix, expected, atol=1e-3)
 
@@ -131,7 +131,7 @@ def test_jit_and_vmap_give_the_same():
     scores = np.where(subsets, scores + 1.0, 0.0).astype(np.float32)
 
     def affinity(s):
-        return pgx.task_affinity(make_estimates(subsets, 0)._replace(scores=s)).matrix
+        return pge.task_affinity(make_estimates(subsets, 0)._replace(scores=s)).matrix
 
     together = jax.jit(jax.vmap(affinity))(scores)
     for index in range(2):
@@ -144,13 +144,13 @@ def test_jit_and_vmap_give_the_same():
 def test_uncovered_pairs_are_refused_by_name():
     subsets = np.array([[1, 1, 0, 0], [0, 1, 1, 0], [1, 0, 1, 1]], bool)
     with pytest.raises(ValueError, match=r"uncovered.*: \(1, 3\)$"):
-        pgx.task_affinity(make_estimates(subsets, np.zeros((3, 4))))
+        pge.task_affinity(make_estimates(subsets, np.zeros((3, 4))))
 
 
 def test_an_unknown_score_is_refused():
     subsets, scores = draw(0)
     with pytest.raises(ValueError, match="score must.*standardized, mean.*'median'"):
-        pgx.task_affinity(make_estimates(subsets, scores), score="median")
+        pge.task_affinity(make_estimates(subsets, scores), score="median")
 
 
 def test_transfer_gain_is_what_company_adds():
@@ -159,7 +159,7 @@ def test_transfer_gain_is_what_company_adds():
     alone = 10.0 + np.arange(num_tasks)
     subsets = np.concatenate([subsets, np.eye(num_tasks, dtype=bool)])
     scores = np.concatenate([scores, np.diag(alone)])
-    affinity = pgx.task_affinity(
+    affinity = pge.task_affinity(
         make_estimates(subsets, scores), score="transfer_gain", symmetric=False
     )
     singles = subsets.sum(axis=1) == 1
@@ -174,7 +174,7 @@ def test_transfer_gain_is_what_company_adds():
 def test_transfer_gain_names_the_tasks_that_are_never_alone():
     subsets = np.concatenate([np.ones((1, 4), bool), np.eye(4, dtype=bool)[[0, 2]]])
     with pytest.raises(ValueError, match=r"of tasks \[1, 3\]"):
-        pgx.task_affinity(
+        pge.task_affinity(
             make_estimates(subsets, np.ones((3, 4))), score="transfer_gain"
         )
 
@@ -183,7 +183,7 @@ def test_a_task_alone_gains_nothing():
     subsets, scores = draw(0)
     subsets = np.concatenate([subsets, np.eye(6, dtype=bool)])
     scores = np.concatenate([scores, np.diag(1.0 + np.arange(6))])
-    affinity = pgx.task_affinity(
+    affinity = pge.task_affinity(
         make_estimates(subsets, scores),
         score="transfer_gain",
         key=jax.random.key(0),
@@ -208,12 +208,12 @@ def test_tasks_that_harm_each_other_stay_alone(num_tasks, company, with_resample
     estimates = make_estimates(subsets, scores[0])
     if with_resamples:
         estimates = estimates._replace(resampled_scores=scores[1:])
-    affinity = pgx.task_affinity(
+    affinity = pge.task_affinity(
         estimates,
         score="transfer_gain",
         key=jax.random.key(0) if with_resamples else None,
     )
-    grouping = pgx.cluster_tasks(affinity)
+    grouping = pge.cluster_tasks(affinity)
     assert grouping.num_groups == (num_tasks if company < 0 else 1)
 
 
@@ -231,12 +231,12 @@ def test_a_score_that_is_not_finite_is_refused_and_spreads_inside_jit(score):
         )
         told += rf", tasks \[{', '.join(map(str, members))}\]: {bad}"
         with pytest.raises(ValueError, match=told):
-            pgx.task_affinity(make_estimates(subsets, scores), score=score)
+            pge.task_affinity(make_estimates(subsets, scores), score=score)
         affinity = compiled_affinity(subsets, scores, score)
         assert np.isnan(affinity.matrix[2, 4]) and np.isnan(affinity.matrix[4, 2])
         assert not (np.asarray(affinity.matrix)[2, [0, 1, 3, 4, 5]] == 0.0).any()
         with pytest.raises(ValueError, match="affinity must be finite"):
-            pgx.cluster_tasks(affinity)
+            pge.cluster_tasks(affinity)
 
 
 def compiled_affinity(subsets, scores, score, **others):
@@ -244,7 +244,7 @@ def compiled_affinity(subsets, scores, score, **others):
 
     @jax.jit
     def affinity(scores, others):
-        return pgx.task_affinity(
+        return pge.task_affinity(
             StatusEstimates(subsets, scores, **others), score=score
         )
 
@@ -267,13 +267,13 @@ def test_subsets_that_failed_are_refused_and_spread_inside_jit():
     members = np.flatnonzero(subsets[7])
     told = rf"status must be 0.*; 1 of 30 differ, first subset 7, tasks .*{members[-1]}"
     with pytest.raises(ValueError, match=told + r"\], with status 3"):
-        pgx.task_affinity(StatusEstimates(subsets, scores, status))
+        pge.task_affinity(StatusEstimates(subsets, scores, status))
     affinity = compiled_affinity(subsets, scores, "standardized", status=status)
     assert np.isnan(np.asarray(affinity.matrix)[np.ix_(members, members)]).all()
     sound = StatusEstimates(subsets, scores, np.zeros_like(status))
     np.testing.assert_array_equal(
-        pgx.task_affinity(sound).matrix,
-        pgx.task_affinity(make_estimates(subsets, scores)).matrix,
+        pge.task_affinity(sound).matrix,
+        pge.task_affinity(make_estimates(subsets, scores)).matrix,
     )
 
 
@@ -285,11 +285,11 @@ def test_resampled_scores_that_are_not_finite_are_refused():
         "resampled_scores must be finite; 1 are not, first that of task 3 in subset 0"
     )
     with pytest.raises(ValueError, match=told):
-        pgx.task_affinity(StatusEstimates(subsets, scores, None, drawn))
+        pge.task_affinity(StatusEstimates(subsets, scores, None, drawn))
 
 
 @pytest.mark.parametrize("num_resamples", [0, 2.5, True, "9"])
 def test_numbers_of_resamples_that_cannot_be_are_refused(num_resamples):
     subsets, scores = draw(0)
     with pytest.raises(ValueError, match="num_resamples must be an integer"):
-        pgx.task_affinity(make_estimates(subsets, scores), num_resamples=num_resamples)
+        pge.task_affinity(make_estimates(subsets, scores), num_resamples=num_resamples)

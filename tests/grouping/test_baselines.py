@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics.pairwise import cosine_similarity
 
-import pgx_jax as pgx
+import pgx_jax as pge
 
 NUM_TASKS, NUM_SAMPLES = 4, 11
 
@@ -29,7 +29,7 @@ PARAMS = {
     "w": RNG.normal(size=(3, 5)).astype(np.float32),
     "v": RNG.normal(size=(5, 3)).astype(np.float32),
 }
-BATCH = pgx.Transitions(
+BATCH = pge.Transitions(
     RNG.normal(size=(NUM_TASKS, NUM_SAMPLES, 3)).astype(np.float32),
     RNG.integers(0, 3, size=(NUM_TASKS, NUM_SAMPLES)),
     RNG.normal(size=(NUM_TASKS, NUM_SAMPLES)).astype(np.float32),
@@ -62,7 +62,7 @@ MASK = np.arange(NUM_SAMPLES) < np.array([11, 4, 1, 8])[:, None]
 @pytest.mark.parametrize("mask", [None, MASK], ids=["full", "padded"])
 def test_task_gradients_are_the_mean_policy_gradients(function, mask):
     batch = BATCH._replace(mask=mask)
-    gradients = pgx.task_gradients(function, PARAMS, batch)
+    gradients = pge.task_gradients(function, PARAMS, batch)
     assert gradients.shape == (NUM_TASKS, 30)
     assert gradients.dtype == jnp.float32
     np.testing.assert_allclose(
@@ -73,14 +73,14 @@ def test_task_gradients_are_the_mean_policy_gradients(function, mask):
 @pytest.mark.parametrize("mask", [None, MASK], ids=["full", "padded"])
 def test_gradient_similarity_is_scikit_learns_cosine(mask):
     batch = BATCH._replace(mask=mask)
-    affinity = pgx.gradient_similarity(log_prob, PARAMS, batch)
+    affinity = pge.gradient_similarity(log_prob, PARAMS, batch)
     expected = cosine_similarity(gradients_one_by_one(batch))
     np.testing.assert_allclose(affinity.matrix, expected, atol=1e-5)
     np.testing.assert_array_equal(affinity.pair_counts, 1)
 
 
 def test_gradient_similarity_under_jit_is_the_same():
-    similarity = jax.jit(lambda p, b: pgx.gradient_similarity(log_prob, p, b).matrix)
+    similarity = jax.jit(lambda p, b: pge.gradient_similarity(log_prob, p, b).matrix)
     expected = cosine_similarity(gradients_one_by_one(BATCH))
     np.testing.assert_allclose(similarity(PARAMS, BATCH), expected, atol=1e-5)
 
@@ -93,8 +93,8 @@ def test_opposite_and_idle_tasks():
         array[1] = array[0]
     advantage[1] *= -3
     advantage[2] = 0
-    batch = pgx.Transitions(observation, action, advantage)
-    matrix = pgx.gradient_similarity(log_prob, PARAMS, batch).matrix
+    batch = pge.Transitions(observation, action, advantage)
+    matrix = pge.gradient_similarity(log_prob, PARAMS, batch).matrix
     np.testing.assert_allclose(matrix[0, 1], -1.0, rtol=1e-5)
     np.testing.assert_array_equal(matrix[2], 0.0)
 
@@ -104,7 +104,7 @@ def test_opposite_and_idle_tasks():
 )
 def test_random_groups_differ_in_size_by_at_most_one(num_tasks, num_groups):
     for seed in range(5):
-        grouping = pgx.random_grouping(jax.random.key(seed), num_tasks, num_groups)
+        grouping = pge.random_grouping(jax.random.key(seed), num_tasks, num_groups)
         sizes = np.bincount(grouping.labels, minlength=num_groups)
         assert grouping.num_groups == num_groups == len(sizes)
         assert sizes.sum() == num_tasks
@@ -116,10 +116,10 @@ def test_random_groups_differ_in_size_by_at_most_one(num_tasks, num_groups):
 
 def test_random_groups_are_reproducible_and_random():
     labels = [
-        pgx.random_grouping(jax.random.key(seed), 6, 2).labels.tolist()
+        pge.random_grouping(jax.random.key(seed), 6, 2).labels.tolist()
         for seed in range(200)
     ]
-    again = pgx.random_grouping(jax.random.key(3), 6, 2).labels.tolist()
+    again = pge.random_grouping(jax.random.key(3), 6, 2).labels.tolist()
     assert again == labels[3]
     # Of the ten partitions into threes each comes about 20 times.
     partitions, counts = np.unique(labels, axis=0, return_counts=True)
@@ -129,12 +129,12 @@ def test_random_groups_are_reproducible_and_random():
 
 def test_random_groups_have_the_sizes_asked_for():
     for seed in range(5):
-        grouping = pgx.random_grouping(jax.random.key(seed), 7, sizes=[1, 4, 2])
+        grouping = pge.random_grouping(jax.random.key(seed), 7, sizes=[1, 4, 2])
         assert sorted(np.bincount(grouping.labels).tolist()) == [1, 2, 4]
         assert grouping.num_groups == 3 and grouping.labels[0] == 0
     # Of the 15 ways to take two of six tasks, each comes about 20 times.
     labels = [
-        pgx.random_grouping(jax.random.key(seed), 6, sizes=[2, 4]).labels.tolist()
+        pge.random_grouping(jax.random.key(seed), 6, sizes=[2, 4]).labels.tolist()
         for seed in range(300)
     ]
     partitions, counts = np.unique(labels, axis=0, return_counts=True)
@@ -154,7 +154,7 @@ def test_random_groups_have_the_sizes_asked_for():
 )
 def test_sizes_of_random_groups_that_cannot_be_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        pgx.random_grouping(jax.random.key(0), 5, **settings)
+        pge.random_grouping(jax.random.key(0), 5, **settings)
 
 
 LONGER = np.arange(NUM_SAMPLES) < np.array([11, 5, 7, 8])[:, None]
@@ -168,7 +168,7 @@ def test_centering_subtracts_the_mean_of_grad_log_pi(mask):
     mean = (batch.advantage * valid).sum(1) / valid.sum(1)
     centered = gradients_one_by_one(batch) - mean[:, None] * gradients_one_by_one(ones)
     for asked in (True, None):
-        affinity = pgx.gradient_similarity(
+        affinity = pge.gradient_similarity(
             log_prob, PARAMS, batch, center_features=asked
         )
         np.testing.assert_allclose(
@@ -178,14 +178,14 @@ def test_centering_subtracts_the_mean_of_grad_log_pi(mask):
 
 def test_advantages_of_one_sign_are_not_centered():
     batch = BATCH._replace(advantage=np.ones_like(BATCH.advantage))
-    affinity = pgx.gradient_similarity(log_prob, PARAMS, batch, center_features=None)
+    affinity = pge.gradient_similarity(log_prob, PARAMS, batch, center_features=None)
     expected = cosine_similarity(gradients_one_by_one(batch))
     np.testing.assert_allclose(affinity.matrix, expected, atol=1e-5)
     with pytest.raises(ValueError, match="center_features=True"):
-        pgx.gradient_similarity(log_prob, PARAMS, batch, center_features=True)
+        pge.gradient_similarity(log_prob, PARAMS, batch, center_features=True)
 
 
 @pytest.mark.parametrize("num_groups", [0, -1, 6])
 def test_numbers_of_random_groups_out_of_range_are_refused(num_groups):
     with pytest.raises(ValueError, match=rf"num_groups must.*1\.\.5, got {num_groups}"):
-        pgx.random_grouping(jax.random.key(0), 5, num_groups)
+        pge.random_grouping(jax.random.key(0), 5, num_groups)

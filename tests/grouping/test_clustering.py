@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import pgx_jax as pgx
+import pgx_jax as pge
 from pgx_jax.grouping.clustering import number_labels
 
 
@@ -41,7 +41,7 @@ PLANTED = [[6], [4, 4], [2, 6], [3, 3, 3], [2, 4, 5], [3, 3, 3, 3], [2, 2, 3, 3,
 @pytest.mark.parametrize("sizes", PLANTED, ids=str)
 def test_planted_groups_are_recovered(sizes, noise):
     matrix, labels = blocks(sizes, noise)
-    grouping = pgx.cluster_tasks(matrix, len(sizes))
+    grouping = pge.cluster_tasks(matrix, len(sizes))
     np.testing.assert_array_equal(grouping.labels, labels)
     assert grouping.labels.dtype == np.int32
     assert grouping.num_groups == len(sizes)
@@ -58,20 +58,20 @@ def test_planted_groups_are_recovered(sizes, noise):
 @pytest.mark.parametrize("sizes", PLANTED[1:], ids=str)
 def test_the_number_of_planted_groups_is_found(sizes, noise):
     matrix, labels = blocks(sizes, noise, seed=1)
-    grouping = pgx.cluster_tasks(matrix)
+    grouping = pge.cluster_tasks(matrix)
     assert grouping.num_groups == len(sizes)
     np.testing.assert_array_equal(grouping.labels, labels)
 
 
 def test_tasks_that_do_not_differ_are_one_group():
-    assert pgx.cluster_tasks(np.ones((5, 5))).num_groups == 1
+    assert pge.cluster_tasks(np.ones((5, 5))).num_groups == 1
 
 
 def test_the_penalty_chooses_between_few_groups_and_many():
     matrix, labels = blocks([3, 4], seed=2)
-    assert pgx.cluster_tasks(matrix, penalty=100.0).num_groups == 1
-    assert pgx.cluster_tasks(matrix, penalty=-100.0).num_groups == 7
-    grouping = pgx.cluster_tasks(matrix, penalty=1.0)
+    assert pge.cluster_tasks(matrix, penalty=100.0).num_groups == 1
+    assert pge.cluster_tasks(matrix, penalty=-100.0).num_groups == 7
+    grouping = pge.cluster_tasks(matrix, penalty=1.0)
     np.testing.assert_array_equal(grouping.labels, labels)
     np.testing.assert_allclose(grouping.objective, 7.0 - 2 * 1.0)
 
@@ -79,8 +79,8 @@ def test_the_penalty_chooses_between_few_groups_and_many():
 @pytest.mark.parametrize("scale", [1e-300, 1e-9, 1e300])
 def test_values_of_the_objective_are_in_units_of_the_affinity(scale):
     matrix, labels = blocks([3, 4, 2], noise=0.2, seed=3)
-    reference = pgx.cluster_tasks(matrix, penalty=0.5)
-    grouping = pgx.cluster_tasks(matrix * scale, penalty=0.5 * scale)
+    reference = pge.cluster_tasks(matrix, penalty=0.5)
+    grouping = pge.cluster_tasks(matrix * scale, penalty=0.5 * scale)
     np.testing.assert_array_equal(grouping.labels, reference.labels)
     np.testing.assert_allclose(grouping.objective / scale, reference.objective)
     np.testing.assert_allclose(grouping.bound / scale, reference.bound)
@@ -92,7 +92,7 @@ def test_the_chosen_penalty_is_its_closed_form():
     matrix = (matrix + matrix.T) / 2
     pairs = matrix[np.triu_indices(10, 1)]
     penalty = np.diag(matrix).mean() - pairs.mean() + pairs.std()
-    grouping = pgx.cluster_tasks(matrix)
+    grouping = pge.cluster_tasks(matrix)
     np.testing.assert_array_equal(grouping.labels, labels)
     np.testing.assert_allclose(grouping.objective, value(matrix, labels) - 3 * penalty)
 
@@ -107,7 +107,7 @@ def test_every_k_against_all_partitions(num_tasks, seed):
     slack = 1e-4 * np.abs(matrix).max() * num_tasks
     for num_groups in range(1, num_tasks + 1):
         best = max(value(matrix, p) for p in partitions if p.max() + 1 == num_groups)
-        grouping = pgx.cluster_tasks(matrix, num_groups)
+        grouping = pge.cluster_tasks(matrix, num_groups)
         assert grouping.num_groups == num_groups
         np.testing.assert_array_equal(np.unique(grouping.labels), range(num_groups))
         np.testing.assert_allclose(grouping.objective, value(matrix, grouping.labels))
@@ -124,7 +124,7 @@ def test_the_chosen_k_against_all_partitions(seed):
     values = [
         value(matrix, p) - penalty * (p.max() + 1) for p in all_partitions(len(matrix))
     ]
-    grouping = pgx.cluster_tasks(matrix, penalty=penalty)
+    grouping = pge.cluster_tasks(matrix, penalty=penalty)
     np.testing.assert_allclose(grouping.objective, max(values), rtol=1e-6)
     assert max(values) <= grouping.bound + 1e-4
 
@@ -139,7 +139,7 @@ def test_exactly_k_groups_whatever_the_matrix(num_tasks):
         rng.integers(0, 2, size=(num_tasks, num_tasks)).astype(float),
     ):
         for num_groups in range(1, num_tasks + 1):
-            grouping = pgx.cluster_tasks(matrix, num_groups)
+            grouping = pge.cluster_tasks(matrix, num_groups)
             assert grouping.num_groups == num_groups
             np.testing.assert_array_equal(np.unique(grouping.labels), range(num_groups))
             slack = 1e-4 * np.abs(matrix).max() * num_tasks
@@ -152,7 +152,7 @@ def test_exactly_k_groups_whatever_the_matrix(num_tasks):
     ids=["random", "fewer groups are better", "more groups are better"],
 )
 def test_the_relaxation_is_feasible(matrix):
-    x = pgx.cluster_tasks(matrix, 3).relaxation
+    x = pge.cluster_tasks(matrix, 3).relaxation
     assert x.min() >= 0
     np.testing.assert_allclose(x, x.T)
     np.testing.assert_allclose(x.sum(axis=1), 1.0, atol=1e-4)
@@ -165,26 +165,26 @@ def test_the_relaxation_is_feasible(matrix):
 def test_units_and_offset_of_the_affinity_do_not_matter(scale, offset):
     matrix, labels = blocks([3, 4, 2], noise=0.2, seed=3)
     for num_groups in (3, None):
-        grouping = pgx.cluster_tasks(scale * (matrix + offset), num_groups)
+        grouping = pge.cluster_tasks(scale * (matrix + offset), num_groups)
         np.testing.assert_array_equal(grouping.labels, labels)
 
 
 def test_the_symmetric_part_is_used():
     matrix, labels = blocks([3, 4], noise=0.2, seed=4)
     skew = np.triu(5 * np.ones_like(matrix), 1)
-    grouping = pgx.cluster_tasks(matrix + skew - skew.T, 2)
+    grouping = pge.cluster_tasks(matrix + skew - skew.T, 2)
     np.testing.assert_array_equal(grouping.labels, labels)
 
 
 def test_an_affinity_is_taken_as_it_is():
     matrix, labels = blocks([2, 3])
-    affinity = pgx.Affinity(matrix.astype(np.float32), np.ones((5, 5), np.int32))
-    np.testing.assert_array_equal(pgx.cluster_tasks(affinity, 2).labels, labels)
+    affinity = pge.Affinity(matrix.astype(np.float32), np.ones((5, 5), np.int32))
+    np.testing.assert_array_equal(pge.cluster_tasks(affinity, 2).labels, labels)
 
 
 @pytest.mark.parametrize("num_groups", [1, None])
 def test_one_task_is_one_group(num_groups):
-    grouping = pgx.cluster_tasks(np.array([[3.0]]), num_groups)
+    grouping = pge.cluster_tasks(np.array([[3.0]]), num_groups)
     assert grouping.labels.tolist() == [0]
     assert grouping.num_groups == 1
     np.testing.assert_array_equal(grouping.relaxation, [[1.0]])
@@ -195,15 +195,15 @@ def test_one_task_is_one_group(num_groups):
 )
 def test_two_tasks(link, labels):
     matrix = np.array([[0.0, link], [link, 0.0]])
-    assert pgx.cluster_tasks(matrix, penalty=0.0).labels.tolist() == labels
-    assert pgx.cluster_tasks(matrix, 1).labels.tolist() == [0, 0]
-    assert pgx.cluster_tasks(matrix, 2).labels.tolist() == [0, 1]
+    assert pge.cluster_tasks(matrix, penalty=0.0).labels.tolist() == labels
+    assert pge.cluster_tasks(matrix, 1).labels.tolist() == [0, 0]
+    assert pge.cluster_tasks(matrix, 2).labels.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("num_groups", [5, None])
 def test_fifty_tasks_are_grouped_by_scs(num_groups):
     matrix, labels = blocks([5, 8, 10, 12, 15], noise=0.2, seed=5)
-    grouping = pgx.cluster_tasks(matrix, num_groups)
+    grouping = pge.cluster_tasks(matrix, num_groups)
     np.testing.assert_array_equal(grouping.labels, labels)
     assert grouping.objective <= grouping.bound + 0.01 * abs(grouping.bound)
 
@@ -212,7 +212,7 @@ def test_solvers_agree():
     matrix, labels = blocks([3, 4], noise=0.3, seed=6)
     bounds = []
     for solver in ("CLARABEL", "SCS"):
-        grouping = pgx.cluster_tasks(matrix, 2, solver=solver)
+        grouping = pge.cluster_tasks(matrix, 2, solver=solver)
         np.testing.assert_array_equal(grouping.labels, labels)
         bounds.append(grouping.bound)
     np.testing.assert_allclose(*bounds, rtol=1e-3)
@@ -236,8 +236,8 @@ def test_labels_are_numbered_by_first_appearance(labels, expected):
 
 NAN = np.eye(3)
 NAN[1, 2] = np.nan
-ESTIMATES = pgx.SubsetEstimates(*[np.ones((3, 3))] * 8)
-RESAMPLED = pgx.Affinity(
+ESTIMATES = pge.SubsetEstimates(*[np.ones((3, 3))] * 8)
+RESAMPLED = pge.Affinity(
     np.eye(3), np.ones((3, 3)), resamples=np.stack([np.eye(3), NAN])
 )
 
@@ -272,4 +272,4 @@ RESAMPLED = pgx.Affinity(
 )
 def test_bad_arguments_are_refused_by_name(matrix, settings, message):
     with pytest.raises(ValueError, match=message):
-        pgx.cluster_tasks(matrix, **settings)
+        pge.cluster_tasks(matrix, **settings)

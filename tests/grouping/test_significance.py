@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-import pgx_jax as pgx
+import pgx_jax as pge
 from pgx_jax.grouping.significance import gain_p_value, greedy_gain
 
 
@@ -44,7 +44,7 @@ def test_noise_is_divided_in_one_of_twenty_draws(num_tasks, num_draws):
 
 def test_clustering_leaves_noise_whole():
     rng = np.random.default_rng(1)
-    groupings = [pgx.cluster_tasks(noise_affinity(rng)) for _ in range(30)]
+    groupings = [pge.cluster_tasks(noise_affinity(rng)) for _ in range(30)]
     divided = [x for x in groupings if x.num_groups > 1]
     assert len(divided) <= 4  # of 30 at 5%, more come in 1% of times
     assert all(x.p_value <= 0.05 for x in divided)
@@ -62,7 +62,7 @@ def test_groups_are_found_in_noise_of_their_size(sizes):
         matrix = (labels[:, None] == labels) + 0.4 * rng.normal(size=(10, 10))
         matrix = (matrix + matrix.T) / 2
         np.fill_diagonal(matrix, 0.5)
-        grouping = pgx.cluster_tasks(matrix)
+        grouping = pge.cluster_tasks(matrix)
         assert grouping.p_value <= 0.05
         np.testing.assert_array_equal(grouping.labels, labels)
 
@@ -114,18 +114,18 @@ def test_the_search_merges_as_loops_do(num_tasks):
 def test_four_tasks_are_divided_only_where_their_noise_is_known():
     labels = np.array([0, 0, 1, 1])
     matrix = np.where(labels[:, None] == labels, 1.0, -0.5)
-    assert pgx.cluster_tasks(matrix).num_groups == 1
+    assert pge.cluster_tasks(matrix).num_groups == 1
     counts = np.full((4, 4), 10)
     rng = np.random.default_rng(0)
     for noise, expected in ((0.1, [0, 0, 1, 1]), (3.0, [0, 0, 0, 0])):
         resamples = matrix + noise * rng.normal(size=(100, 4, 4))
-        affinity = pgx.Affinity(matrix, counts, resamples=resamples)
-        grouping = pgx.cluster_tasks(affinity)
+        affinity = pge.Affinity(matrix, counts, resamples=resamples)
+        grouping = pge.cluster_tasks(affinity)
         np.testing.assert_array_equal(grouping.labels, expected)
 
 
 def test_the_same_affinity_has_the_same_p_value():
     matrix = noise_affinity(np.random.default_rng(3))
     assert gain_p_value(matrix, 0.1) == gain_p_value(matrix, 0.1)
-    assert pgx.cluster_tasks(matrix, 3).p_value is None
-    assert pgx.cluster_tasks(matrix, penalty=0.1).p_value is None
+    assert pge.cluster_tasks(matrix, 3).p_value is None
+    assert pge.cluster_tasks(matrix, penalty=0.1).p_value is None

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import pgx_jax as pgx
+import pgx_jax as pge
 from pgx_jax.envs import SUITES, ActionSpace, TaskSuite
 from pgx_jax.pipeline.assembly import count_env_steps
 from pgx_jax.pipeline.checks import make_networks, stage_key
@@ -154,7 +154,7 @@ def test_gradient_similarity_chooses_its_own_number_of_groups(make_run):
         "gradient_similarity": block_affinity(HALVES),
     }
     labels = run.group(estimates)
-    assert pgx.cluster_tasks(estimates["affinity"]).num_groups == 1
+    assert pge.cluster_tasks(estimates["affinity"]).num_groups == 1
     np.testing.assert_array_equal(labels["estimated"], 0)
     np.testing.assert_array_equal(labels["similarity"], HALVES)
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import pgx_jax as pgx
+import pgx_jax as pge
 from pgx_jax.envs import (
     SUITES,
     ActionSpace,
@@ -302,7 +302,7 @@ def test_other_numbers_of_groups_are_trained_too(tmp_path):
     assert policies["estimated groups, k = 2"] == 2
     assert policies["estimated groups, k = 4"] == 4
     for k in (2, 4):
-        expected = pgx.cluster_tasks(np.asarray(results.affinity), k).labels
+        expected = pge.cluster_tasks(np.asarray(results.affinity), k).labels
         assert results.groups[f"estimated, k = {k}"] == expected.tolist()
 
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-import pgx_jax as pgx
+import pgx_jax as pge
 from pgx_jax.envs import TaskIdSuite
 from pgx_jax.networks.mlp import make_actor_critic
 from pgx_jax.runs.workdir import Workdir
@@ -63,9 +63,9 @@ def test_subsets_of_one_kind_get_all_and_opposite_ones_half(whole):
 
 def test_affinity_takes_the_scores(whole):
     pairs = SubsetScores(PAIRS, whole.result.scores[:6])
-    affinity = np.asarray(pgx.task_affinity(pairs).matrix)
+    affinity = np.asarray(pge.task_affinity(pairs).matrix)
     assert affinity[0, 1] > max(affinity[0, 2], affinity[0, 3])
-    groups = pgx.cluster_tasks(affinity, 2)
+    groups = pge.cluster_tasks(affinity, 2)
     np.testing.assert_array_equal(groups.labels, [0, 0, 1, 1])
 
 

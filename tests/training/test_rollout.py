@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import pgx_jax as pgx
+import pgx_jax as pge
 from pgx_jax.envs import TaskIdSuite
 from pgx_jax.networks.mlp import make_actor_critic
 from pgx_jax.training.evaluate import evaluate
@@ -46,12 +46,12 @@ def make_batch():
     action = rng.integers(0, 2, (4, 40))
     arm = np.array([0, 0, 1, 1])[:, None]
     advantage = np.where(action == arm, 1.0, -1.0).astype(np.float32)
-    return pgx.Transitions(observation, action, advantage)
+    return pge.Transitions(observation, action, advantage)
 
 
 def estimate(evaluator, **settings):
     settings = {"key": KEY, "dim": 12, "max_relative_distance": 0.5, **settings}
-    return pgx.estimate_subsets(
+    return pge.estimate_subsets(
         NETWORKS.log_prob,
         PARAMS,
         make_batch(),

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import pgx_jax as pgx
+import pgx_jax as pge
 from pgx_jax.estimation.sums import accumulate, least_squares_scores
 from pgx_jax.networks.mlp import make_actor_critic
 from pgx_jax.training.ppo import PPO, PPOConfig
 from pgx_jax.training.transition_sums import collect_sums
 
-PROJECTION = pgx.GaussianProjection(7)
+PROJECTION = pge.GaussianProjection(7)
 PROJECTION_KEY = jax.random.key(8)
 
 
