@@ -40,7 +40,7 @@ from pgx_jax.networks.mlp import (  # noqa: E402
     make_actor_critic,
 )
 from pgx_jax.training.diagnostics import on_host  # noqa: E402
-from pgx_jax.training.evaluate import evaluate  # noqa: E402
+from pgx_jax.training.episodes import evaluate  # noqa: E402
 from pgx_jax.training.ppo import PPO, PPOConfig  # noqa: E402
 
 # On an H100, before measuring.

@@ -74,9 +74,9 @@ def run_cell(config, name: str, seed: int, evaluators: list[str]):
     import pgx_jax as pge
     from pgx_jax.analysis.statistics import normalized_mutual_information
     from pgx_jax.envs import make_suite
+    from pgx_jax.evaluation.rollouts import RolloutEvaluator
     from pgx_jax.pipeline.checks import make_networks
     from pgx_jax.training.ppo import PPO
-    from pgx_jax.training.rollout import RolloutEvaluator
 
     suite = make_suite(name)
     networks = make_networks(config, suite)

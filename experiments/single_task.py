@@ -66,7 +66,7 @@ def solve(
     from pgx_jax.envs import make_suite
     from pgx_jax.networks.mlp import make_actor_critic
     from pgx_jax.training.diagnostics import on_host
-    from pgx_jax.training.evaluate import evaluate
+    from pgx_jax.training.episodes import evaluate
     from pgx_jax.training.ppo import PPO, PPOConfig
 
     suite = make_suite(name)

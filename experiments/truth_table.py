@@ -191,7 +191,7 @@ class Table:
 
     def policy(self, meta: Mapping[str, Any]):
         """Parameters [1, ...] and statistics out of the meta-policy's file."""
-        from pgx_jax.training.statistics import RunningStatistics
+        from pgx_jax.training.running_statistics import RunningStatistics
 
         like = jax.eval_shape(self.actor_critic.init, jax.random.key(0))
         leaves, treedef = jax.tree.flatten(like)
@@ -238,8 +238,8 @@ def sum_up(table: Table, meta: Mapping[str, Any]) -> dict[str, Any]:
     import pgx_jax as pge
     from pgx_jax.analysis.partitions import all_subsets
     from pgx_jax.estimation.sums import accumulate
+    from pgx_jax.evaluation.transition_sums import unroll_transitions
     from pgx_jax.training.ppo import PPO
-    from pgx_jax.training.transition_sums import unroll_transitions
 
     settings = table.settings
     num_envs = settings["collection_envs"]
@@ -315,7 +315,7 @@ def train_subsets(
 ) -> dict[str, Any]:
     """Trains a policy on every subset, several times over, and evaluates it."""
     from pgx_jax.analysis.partitions import all_subsets
-    from pgx_jax.training.evaluate import evaluate
+    from pgx_jax.training.episodes import evaluate
     from pgx_jax.training.ppo import PPO
 
     num_updates = table.config.group_training.num_updates

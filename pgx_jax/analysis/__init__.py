@@ -1,1 +1,1 @@
-"""What a run is analysed with."""
+"""Statistics of scores, returns and groupings."""

@@ -467,7 +467,7 @@ def _find_evaluator(evaluator: str | Evaluator) -> Evaluator:
         raise ValueError(
             f"evaluator must be a function or one of {', '.join(EVALUATORS)}, got "
             f"{evaluator!r}; for rollouts, pass a "
-            "pgx_jax.training.rollout.RolloutEvaluator of your suite"
+            "pgx_jax.evaluation.rollouts.RolloutEvaluator of your suite"
         )
     return EVALUATORS[evaluator]
 

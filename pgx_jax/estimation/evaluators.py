@@ -3,7 +3,7 @@
 An evaluator is a function of an `Adapted` that returns an `Evaluation`, or the scores
 f_i(S) alone: float32 [m, n], higher is better. Any function of that signature can be
 passed to `estimate_subsets`; those that exist by name are in `EVALUATORS`. Returns in
-real environments are scored by `pgx_jax.training.rollout.RolloutEvaluator`.
+real environments are scored by `pgx_jax.evaluation.rollouts.RolloutEvaluator`.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import numpy as np
 
 import pgx_jax as pge
 from pgx_jax.envs import TaskSuite
+from pgx_jax.evaluation.rollouts import RolloutEvaluator
 from pgx_jax.networks.mlp import ActorCritic
 from pgx_jax.pipeline.config import (
     AdaptationConfig,
@@ -25,10 +26,9 @@ from pgx_jax.pipeline.config import (
     PipelineConfig,
 )
 from pgx_jax.pipeline.methods import Groupings
-from pgx_jax.training.evaluate import Evaluation, evaluate
+from pgx_jax.training.episodes import Episodes, evaluate
 from pgx_jax.training.ppo import PPO, PPOConfig, TrainingState
-from pgx_jax.training.rollout import RolloutEvaluator
-from pgx_jax.training.statistics import RunningStatistics
+from pgx_jax.training.running_statistics import RunningStatistics
 from pgx_jax.types import PyTree
 
 Arrays = dict[str, np.ndarray]
@@ -405,7 +405,7 @@ def _play(
     num_episodes: int,
     deterministic: bool,
     tasks: np.ndarray,
-) -> Evaluation:
+) -> Episodes:
     return evaluate(
         problem.suite,
         problem.actor_critic,

@@ -15,7 +15,7 @@ from pgx_jax.envs import CollectionSuite, TaskIdSuite, TaskSuite
 from pgx_jax.envs.dtypes import strengthen
 from pgx_jax.rendering.policies import Policies
 from pgx_jax.rendering.scenes import recorder, to_numpy
-from pgx_jax.training.acting import act
+from pgx_jax.training.rollouts import act
 
 if TYPE_CHECKING:
     from brax.envs.base import Env

@@ -15,7 +15,7 @@ from pgx_jax.envs import TaskIdSuite, TaskSuite, make_suite
 from pgx_jax.networks.mlp import ActorCritic, make_actor_critic
 from pgx_jax.pipeline.config import PipelineConfig
 from pgx_jax.runs.workdir import Workdir
-from pgx_jax.training.statistics import RunningStatistics
+from pgx_jax.training.running_statistics import RunningStatistics
 
 PyTree = Any
 TRAINING_STAGES = ("group_training", "meta_training")

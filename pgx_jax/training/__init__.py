@@ -1,1 +1,1 @@
-"""Multitask PPO: acting, losses, the training step, evaluation and adaptation."""
+"""Multitask PPO: rollouts, losses, the training step, and whole episodes."""

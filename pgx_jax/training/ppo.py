@@ -22,14 +22,14 @@ import optax
 from pgx_jax.envs.core import SuiteState, TaskSuite
 from pgx_jax.envs.dtypes import strengthen
 from pgx_jax.networks.mlp import ActorCritic
-from pgx_jax.training.acting import (
+from pgx_jax.training.losses import clipped_policy_loss, generalized_advantages
+from pgx_jax.training.rollouts import (
     Rollout,
     map_rows,
     normalize_observation,
     unroll,
 )
-from pgx_jax.training.losses import clipped_policy_loss, generalized_advantages
-from pgx_jax.training.statistics import (
+from pgx_jax.training.running_statistics import (
     RunningStatistics,
     update_observation_statistics,
     update_value_statistics,

@@ -33,7 +33,7 @@ from pgx_jax.reporting.page import write_report
 from pgx_jax.reporting.summary import summary_table
 from pgx_jax.runs.metrics import read_metrics
 from pgx_jax.runs.progress import Progress
-from pgx_jax.training.evaluate import evaluate
+from pgx_jax.training.episodes import evaluate
 
 ROOT = Path(__file__).parents[2]
 SMALL = {

@@ -17,7 +17,7 @@ import pathlib
 import numpy as np
 
 from pgx_jax import rendering
-from pgx_jax.training.acting import OBSERVATION_LIMIT
+from pgx_jax.training.rollouts import OBSERVATION_LIMIT
 
 
 def main() -> None:

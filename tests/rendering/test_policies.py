@@ -8,7 +8,7 @@ from pgx_jax import rendering
 from pgx_jax.pipeline.config import PipelineConfig
 from pgx_jax.runs.workdir import Workdir
 from pgx_jax.training.ppo import TrainingState
-from pgx_jax.training.statistics import RunningStatistics
+from pgx_jax.training.running_statistics import RunningStatistics
 
 
 def training_state(policy_ids, first=0.0):

@@ -9,11 +9,11 @@ import pytest
 
 from pgx_jax.envs import make_suite
 from pgx_jax.networks.mlp import make_actor_critic
-from pgx_jax.training.acting import act, normalize_observation
 from pgx_jax.training.diagnostics import first_nonfinite, on_host
-from pgx_jax.training.evaluate import evaluate
+from pgx_jax.training.episodes import evaluate
 from pgx_jax.training.ppo import PPO, PPOConfig, _Batch
-from pgx_jax.training.statistics import RunningStatistics
+from pgx_jax.training.rollouts import act, normalize_observation
+from pgx_jax.training.running_statistics import RunningStatistics
 
 NEVER = 99
 NETWORKS = make_actor_critic(5, 2, discrete=True, hidden_sizes=(16,))

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from pgx_jax.training.statistics import (
+from pgx_jax.training.running_statistics import (
     RunningStatistics,
     update_observation_statistics,
     update_value_statistics,

@@ -1,4 +1,4 @@
-"""MuJoCo is a C extension without types: everything in it is Any to the type checker."""
+"""MuJoCo is a C extension without types: all in it is Any to the type checker."""
 
 from typing import Any
 

@@ -8,9 +8,9 @@ import pytest
 
 import pgx_jax as pge
 from pgx_jax.envs import TaskIdSuite
+from pgx_jax.evaluation.oracle import Oracle, SubsetScores
 from pgx_jax.networks.mlp import make_actor_critic
 from pgx_jax.runs.workdir import Workdir
-from pgx_jax.training.oracle import Oracle, SubsetScores
 from pgx_jax.training.ppo import PPO, PPOConfig
 
 NETWORKS = make_actor_critic(5, 2, discrete=True, hidden_sizes=(16,))

@@ -1,15 +1,20 @@
 """Counts of operations, against counts by hand and XLA's own."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgx_jax.analysis.flops import compiled_flops, count_flops
 from pgx_jax.envs import make_suite
+from pgx_jax.evaluation.oracle import Oracle
 from pgx_jax.networks.mlp import make_actor_critic
-from pgx_jax.training.oracle import Oracle
 from pgx_jax.training.ppo import PPO, PPOConfig
+
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    from flops import compiled_flops, count_flops
 
 
 def array(*shape):

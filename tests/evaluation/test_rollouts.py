@@ -11,10 +11,10 @@ import pytest
 
 import pgx_jax as pge
 from pgx_jax.envs import TaskIdSuite
+from pgx_jax.evaluation.rollouts import RolloutEvaluator
 from pgx_jax.networks.mlp import make_actor_critic
-from pgx_jax.training.evaluate import evaluate
-from pgx_jax.training.rollout import RolloutEvaluator
-from pgx_jax.training.statistics import RunningStatistics
+from pgx_jax.training.episodes import evaluate
+from pgx_jax.training.running_statistics import RunningStatistics
 
 NETWORKS = make_actor_critic(5, 2, discrete=True, hidden_sizes=(4,))
 STATISTICS = RunningStatistics.create(1, (5,))

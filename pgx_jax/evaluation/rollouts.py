@@ -13,8 +13,8 @@ from pgx_jax.estimation.evaluators import Adapted, Evaluation
 from pgx_jax.estimation.projection import map_blocks
 from pgx_jax.estimation.regression import Incidence
 from pgx_jax.networks.mlp import ActorCritic
-from pgx_jax.training.evaluate import METRICS, evaluate
-from pgx_jax.training.statistics import RunningStatistics
+from pgx_jax.training.episodes import METRICS, evaluate
+from pgx_jax.training.running_statistics import RunningStatistics
 
 # Environments stepped at once: enough to fill a GPU.
 BLOCK_ENVIRONMENTS = 2**16

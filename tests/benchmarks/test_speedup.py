@@ -12,7 +12,7 @@ import pgx_jax as pge
 from pgx_jax.runs.progress import Progress
 from pgx_jax.runs.workdir import Workdir
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SMALL = {
     "suites": ("cartpole_planted",),
     "layers": (1,),
@@ -30,14 +30,14 @@ SMALL = {
 @pytest.fixture(scope="module")
 def speedup():
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(EXPERIMENTS))
+        patch.syspath_prepend(str(BENCHMARKS))
         yield importlib.import_module("speedup")
 
 
 @pytest.fixture(scope="module")
 def config(speedup):
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(EXPERIMENTS / "configs"))
+        patch.syspath_prepend(str(BENCHMARKS / "configs"))
         values = importlib.import_module("speedup_cartpole").get_config().to_dict()
     values["ppo"] |= {"num_envs": 4, "unroll_length": 8, "num_epochs": 1}
     values["oracle"] |= {"num_updates": 1, "num_episodes": 2, "block_size": 9}

@@ -1,7 +1,7 @@
 """What the estimate saves over fine-tuning on every subset, and how well they agree.
 
-    python experiments/speedup.py --config=experiments/configs/speedup_cartpole.py \
-        --workdir=runs/speedup --output=experiments/results/speedup_cpu
+    python benchmarks/speedup.py --config=benchmarks/configs/speedup_cartpole.py \
+        --workdir=runs/speedup --output=benchmarks/results/speedup_cpu
 
 For every suite, depth of the policy and seed (a cell): trains one meta-policy, then
 finds the affinity of the tasks twice from the same subsets. The estimate collects
@@ -38,19 +38,19 @@ import jax
 import numpy as np
 import speedup_report as report
 from absl import app, flags, logging
+from flops import count_flops
 from ml_collections import config_flags
 
 import pgx_jax as pge
 from pgx_jax import runtime
-from pgx_jax.analysis.flops import count_flops
 from pgx_jax.envs import TaskSuite, make_suite
+from pgx_jax.evaluation.oracle import Oracle, OracleRun
 from pgx_jax.networks.mlp import make_actor_critic
 from pgx_jax.pipeline.config import PipelineConfig
 from pgx_jax.runs.progress import Progress
 from pgx_jax.runs.provenance import describe
 from pgx_jax.runs.workdir import Workdir, config_difference
 from pgx_jax.training.diagnostics import first_nonfinite
-from pgx_jax.training.oracle import Oracle, OracleRun
 from pgx_jax.training.ppo import PPO, PPOConfig, TrainingState
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Settings.")

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from pgx_jax.envs.core import SuiteState, TaskSuite
 from pgx_jax.networks.mlp import ActorCritic
-from pgx_jax.training.statistics import RunningStatistics
+from pgx_jax.training.running_statistics import RunningStatistics
 
 PyTree = Any
 OBSERVATION_LIMIT = 10.0

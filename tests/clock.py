@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import pytest
 from brax.envs.base import Env, State
 
 from pgx_jax.envs import ActionSpace, FamilySuite
@@ -50,19 +49,14 @@ class Clock(Env):
     backend = property(lambda self: "jax")
 
 
-@pytest.fixture(scope="session")
-def clock_suite():
-    """`clock_suite(arms, last_steps)`; a last step beyond 5 leaves truncation at 5."""
-
-    def make(arms, last_steps):
-        return FamilySuite(
-            make_env=Clock,
-            parameters=ClockParameters(jnp.array(arms), jnp.array(last_steps)),
-            name="clock",
-            task_names=tuple(f"clock {i}" for i in range(len(arms))),
-            observation_size=EPISODE_LENGTH,
-            action_space=ActionSpace(size=2, discrete=True),
-            episode_length=EPISODE_LENGTH,
-        )
-
-    return make
+def make_clock_suite(arms, last_steps):
+    """Tasks of one arm each; last steps beyond 5 leave truncation at 5."""
+    return FamilySuite(
+        make_env=Clock,
+        parameters=ClockParameters(jnp.array(arms), jnp.array(last_steps)),
+        name="clock",
+        task_names=tuple(f"clock {i}" for i in range(len(arms))),
+        observation_size=EPISODE_LENGTH,
+        action_space=ActionSpace(size=2, discrete=True),
+        episode_length=EPISODE_LENGTH,
+    )

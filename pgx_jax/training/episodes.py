@@ -1,4 +1,4 @@
-"""Evaluation: the first episode of fresh environments, under fixed policies."""
+"""Whole episodes: the first one of fresh environments, under fixed policies."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 
 from pgx_jax.envs.core import TaskSuite
 from pgx_jax.networks.mlp import ActorCritic
-from pgx_jax.training.acting import act
-from pgx_jax.training.statistics import RunningStatistics
+from pgx_jax.training.rollouts import act
+from pgx_jax.training.running_statistics import RunningStatistics
 
 PyTree = Any
-# What a policy can be scored by, and where `Evaluation` has it.
+# What a policy can be scored by, and where `Episodes` has it.
 METRICS = {"return": "episode_return", "success": "episode_success"}
 
 
-class Evaluation(NamedTuple):
+class Episodes(NamedTuple):
     """The first episode of every environment.
 
     Attributes:
@@ -45,7 +45,7 @@ def evaluate(
     deterministic: bool = True,
     row_ids: jax.Array | None = None,
     tasks: np.ndarray | None = None,
-) -> Evaluation:
+) -> Episodes:
     """Plays `num_episodes` whole episodes of every row, side by side.
 
     With `tasks`, policies are compared on common random numbers: rows of one task start
@@ -113,22 +113,20 @@ def _evaluate(
     key,
     num_episodes,
     deterministic,
-) -> Evaluation:
+) -> Episodes:
     reset_key, act_key = jax.random.split(key)
     state = suite.reset(reset_key, num_episodes)
     if places is not None:
         state = jax.tree.map(lambda x: x[places], state)
     shape = (rows.num_tasks, num_episodes)
-    evaluation = Evaluation(
-        jnp.zeros(shape), jnp.zeros(shape, jnp.int32), jnp.zeros(shape)
-    )
+    episodes = Episodes(jnp.zeros(shape), jnp.zeros(shape, jnp.int32), jnp.zeros(shape))
 
     def unfinished(carry):
         _, finished, _, _ = carry
         return ~jnp.all(finished)
 
     def take_step(carry):
-        state, finished, evaluation, time = carry
+        state, finished, episodes, time = carry
         action, _ = act(
             actor_critic,
             policy_params,
@@ -141,16 +139,14 @@ def _evaluate(
         )
         state = rows.step(state, action)
         ends = state.done & ~finished
-        evaluation = jax.tree.map(
+        episodes = jax.tree.map(
             lambda new, old: jnp.where(ends, new, old),
-            Evaluation(
-                state.episode_return, state.episode_length, state.episode_success
-            ),
-            evaluation,
+            Episodes(state.episode_return, state.episode_length, state.episode_success),
+            episodes,
         )
-        return state, finished | state.done, evaluation, time + 1
+        return state, finished | state.done, episodes, time + 1
 
     # Every suite truncates at its episode length, so this ends.
-    start = (state, jnp.zeros(shape, bool), evaluation, jnp.zeros((), jnp.int32))
-    _, _, evaluation, _ = jax.lax.while_loop(unfinished, take_step, start)
-    return evaluation
+    start = (state, jnp.zeros(shape, bool), episodes, jnp.zeros((), jnp.int32))
+    _, _, episodes, _ = jax.lax.while_loop(unfinished, take_step, start)
+    return episodes

@@ -9,9 +9,9 @@ import pytest
 
 import pgx_jax as pge
 from pgx_jax.estimation.sums import accumulate, least_squares_scores
+from pgx_jax.evaluation.transition_sums import collect_sums
 from pgx_jax.networks.mlp import make_actor_critic
 from pgx_jax.training.ppo import PPO, PPOConfig
-from pgx_jax.training.transition_sums import collect_sums
 
 PROJECTION = pge.GaussianProjection(7)
 PROJECTION_KEY = jax.random.key(8)
@@ -74,7 +74,7 @@ def test_memory_does_not_grow_with_transitions(trained):
     ppo, suite, state = trained
 
     def temporary_bytes(num_transitions):
-        from pgx_jax.training import transition_sums
+        from pgx_jax.evaluation import transition_sums
 
         settings = (PROJECTION, num_transitions // 24, 2, True)
         compiled = transition_sums._collect.lower(

@@ -10,8 +10,8 @@ import numpy as np
 
 import pgx_jax as pge
 from pgx_jax.analysis.statistics import normalized_mutual_information, rank_correlation
+from pgx_jax.evaluation.oracle import SubsetScores
 from pgx_jax.reporting.tables import Table
-from pgx_jax.training.oracle import SubsetScores
 
 
 def compare(
@@ -157,7 +157,7 @@ def write_page(document: Mapping[str, Any]) -> str:
         "that of each task's mean alone.",
         "",
         "FLOPs are counted from the traced programs "
-        "(`pgx_jax.analysis.flops.count_flops`). Compilation took at most "
+        "(`count_flops` of `benchmarks/flops.py`). Compilation took at most "
         f"{compiled['estimate']:.0f} s for the estimate, {compiled['oracle']:.0f} s "
         f"for the oracle and {compiled['meta_training']:.0f} s for meta-training.",
         "",

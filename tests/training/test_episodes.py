@@ -7,8 +7,8 @@ import pytest
 
 from pgx_jax.envs import ActionSpace, TaskSuite
 from pgx_jax.networks.mlp import make_actor_critic
-from pgx_jax.training.evaluate import evaluate
-from pgx_jax.training.statistics import RunningStatistics
+from pgx_jax.training.episodes import evaluate
+from pgx_jax.training.running_statistics import RunningStatistics
 
 NETWORKS = make_actor_critic(5, 2, discrete=True, hidden_sizes=(4,))
 

@@ -23,8 +23,8 @@ from pgx_jax.estimation.projection import (
     project_gradients,
 )
 from pgx_jax.estimation.sums import TaskSums, projection_fingerprint, sum_transitions
-from pgx_jax.training.acting import unroll
 from pgx_jax.training.ppo import PPO, TrainingState
+from pgx_jax.training.rollouts import unroll
 from pgx_jax.types import Transitions
 
 

@@ -27,7 +27,7 @@ from jax.custom_batching import custom_vmap
 from pgx_jax.envs.core import SuiteState, SuiteView, TaskSuite
 from pgx_jax.estimation.subsets import check_subsets
 from pgx_jax.runs.workdir import Workdir
-from pgx_jax.training.evaluate import METRICS, evaluate
+from pgx_jax.training.episodes import METRICS, evaluate
 from pgx_jax.training.ppo import PPO, TrainingState
 
 PyTree = Any

@@ -1,0 +1,1 @@
+"""What needs estimation and training: rollout evaluator, sums over rollouts, oracle."""
