@@ -203,8 +203,9 @@ def test_features_are_centered_unless_a_task_has_advantages_of_one_sign():
     np.testing.assert_array_equal(estimate_supervised(masked).scores, expected)
 
 
-def test_centering_advantages_of_one_sign_is_refused_with_the_remedy():
-    batch, _ = supervised()
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_centering_advantages_of_one_sign_is_refused_with_the_remedy(sign):
+    batch, _ = supervised(sign=sign)
     mixed = batch.advantage.copy()
     mixed[[0, 1, 2, 3, 5], :7] *= -1
     with pytest.raises(ValueError, match=r"tasks \[4\] are. Pass center_features=Fal"):
