@@ -5,6 +5,8 @@ Its fields are known at run time only, so that a type checker takes it for Any.
 
 from __future__ import annotations
 
+import dataclasses
+import typing
 from typing import Any
 
 from ml_collections import config_dict
@@ -21,7 +23,7 @@ from pgx_jax.training.ppo import PPOConfig
 
 def suite_defaults(suite: str) -> Any:
     """The package's defaults for the suite of that name."""
-    return config_dict.ConfigDict(PipelineConfig(suite=SuiteConfig(suite)).to_dict())
+    return to_config_dict(PipelineConfig(suite=SuiteConfig(suite)))
 
 
 def robot_defaults(suite: str) -> Any:
@@ -41,4 +43,18 @@ def robot_defaults(suite: str) -> Any:
         estimation=EstimationConfig(num_subsets=120, dim=200),
         evaluation=EvaluationConfig(num_episodes=32),
     )
-    return config_dict.ConfigDict(config.to_dict())
+    return to_config_dict(config)
+
+
+def to_config_dict(settings: Any) -> config_dict.ConfigDict:
+    """The settings as a `ConfigDict`, in which a field that is None keeps its type."""
+    fields = {}
+    for name, hint in typing.get_type_hints(type(settings)).items():
+        value = getattr(settings, name)
+        if dataclasses.is_dataclass(value):
+            value = to_config_dict(value)
+        elif value is None:
+            (kind,) = set(typing.get_args(hint)) - {type(None)}
+            value = config_dict.placeholder(kind)
+        fields[name] = value
+    return config_dict.ConfigDict(fields)

@@ -147,7 +147,7 @@ def _method_result(
 
     returns: Any = evaluation["source"][which]
     scalarized = None
-    if config.evaluation.scalarization:
+    if config.evaluation.scalarization is not None:
         scalarization = Scalarization(config.evaluation.scalarization)
         rewards = returns.mean(axis=-1) / episode_length
         scalarized = np.asarray(scalarization(rewards)).tolist()

@@ -7,9 +7,6 @@ import numpy as np
 
 import pgx_jax as pge
 from pgx_jax.envs import SUITES, TaskIdSuite, TaskSuite, make_suite
-from pgx_jax.estimation.estimate import PRECISIONS
-from pgx_jax.estimation.evaluators import EVALUATORS
-from pgx_jax.grouping.affinity import SCORES
 from pgx_jax.networks.mlp import ActorCritic, make_actor_critic
 from pgx_jax.pipeline.config import EstimationConfig, PipelineConfig
 
@@ -37,14 +34,8 @@ def make_checked_suite(config: PipelineConfig) -> TaskSuite:
     suite = make_suite(config.suite.name)
     if config.suite.task_id:
         suite = TaskIdSuite.create(suite)
-    if config.checkpoint_every < 1:
-        raise ValueError(
-            f"config field 'checkpoint_every' must be at least 1, got "
-            f"{config.checkpoint_every}"
-        )
     _check_suite(suite)
     _check_groups(config, suite)
-    _check_estimation(config.estimation, config.ppo.num_envs)
     _check_adaptation(config, suite)
     # Drawn here once, so that what cannot be sampled is refused before training.
     sample_subsets(config.estimation, config.seed, suite.num_tasks)
@@ -67,10 +58,10 @@ def _check_suite(suite: TaskSuite) -> None:
 
 def _check_groups(config: PipelineConfig, suite: TaskSuite) -> None:
     num_groups, num_tasks = config.grouping.num_groups, suite.num_tasks
-    if not 0 <= num_groups <= num_tasks:
+    if num_groups is not None and num_groups > num_tasks:
         raise ValueError(
-            f"config field 'grouping.num_groups' must be 0 (choose it) or at most the "
-            f"{num_tasks} tasks of {suite.name!r}, got {num_groups}"
+            f"config field 'grouping.num_groups' must be at most the {num_tasks} tasks "
+            f"of {suite.name!r}, or None to choose it, got {num_groups}"
         )
     others = config.grouping.other_num_groups
     if not all(1 <= k <= num_tasks for k in others) or len({*others}) < len(others):
@@ -78,30 +69,6 @@ def _check_groups(config: PipelineConfig, suite: TaskSuite) -> None:
             "config field 'grouping.other_num_groups' must be different numbers of at "
             f"least 1 and at most the {num_tasks} tasks of {suite.name!r}, got {others}"
         )
-
-
-def _check_estimation(settings: EstimationConfig, num_envs: int) -> None:
-    for field, value, allowed in (
-        ("evaluator", settings.evaluator, (*EVALUATORS, "rollout")),
-        ("score", settings.score, SCORES),
-        ("feature_precision", settings.feature_precision, PRECISIONS),
-    ):
-        if value not in allowed:
-            raise ValueError(
-                f"config field 'estimation.{field}' must be one of "
-                f"{', '.join(allowed)}, got {value!r}"
-            )
-    if settings.num_transitions % num_envs:
-        raise ValueError(
-            "config field 'estimation.num_transitions' must be a multiple of "
-            f"ppo.num_envs = {num_envs}, got {settings.num_transitions}"
-        )
-    for field in ("max_relative_distance", "num_resamples"):
-        if getattr(settings, field) < 0:
-            raise ValueError(
-                f"config field 'estimation.{field}' must not be negative, got "
-                f"{getattr(settings, field)}"
-            )
 
 
 def _check_adaptation(config: PipelineConfig, suite: TaskSuite) -> None:

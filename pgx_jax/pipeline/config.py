@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pgx_jax.analysis.scalarization import KINDS
+from pgx_jax.estimation.estimate import PRECISIONS
+from pgx_jax.estimation.evaluators import EVALUATORS
+from pgx_jax.grouping.affinity import SCORES
+from pgx_jax.networks.mlp import ACTIVATIONS
 from pgx_jax.training.ppo import PPOConfig
+
+
+def _check_choice(name: str, value: str, allowed: Iterable[str]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def _check_least(settings: Any, **least: int) -> None:
+    """Refuses integers of `settings` below what is given by name."""
+    for name, bound in least.items():
+        value = getattr(settings, name)
+        if value < bound:
+            raise ValueError(f"{name} must be at least {bound}, got {value}")
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be positive and finite, got {value}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +63,11 @@ class NetworkConfig:
     activation: str = "tanh"
     bounded_mean: bool = False
 
+    def __post_init__(self):
+        _check_choice("activation", self.activation, ACTIVATIONS)
+        if not self.hidden_sizes or min(self.hidden_sizes) < 1:
+            raise ValueError(f"hidden_sizes must be positive, got {self.hidden_sizes}")
+
 
 @dataclasses.dataclass(frozen=True)
 class MetaTrainingConfig:
@@ -52,6 +80,9 @@ class MetaTrainingConfig:
 
     num_updates: int = 40
 
+    def __post_init__(self):
+        _check_least(self, num_updates=1)
+
 
 @dataclasses.dataclass(frozen=True)
 class EstimationConfig:
@@ -61,9 +92,9 @@ class EstimationConfig:
       num_transitions: per task, under the meta-policy.
       num_subsets: m.
       subset_size: tasks in a subset.
-      dim: d, of the projection.
+      dim: d, of the projection; None for no projection.
       l2: ridge penalty.
-      max_relative_distance: of the adapted from the meta-policy's parameters; 0 for
+      max_relative_distance: of the adapted from the meta-policy's parameters; None for
         the evaluator's own default.
       held_out_fraction: of the transitions, to score on.
       evaluator: "surrogate", "off_policy" or "rollout".
@@ -78,9 +109,9 @@ class EstimationConfig:
     num_transitions: int = 8192
     num_subsets: int = 1000
     subset_size: int = 3
-    dim: int = 400
+    dim: int | None = 400
     l2: float = 0.1
-    max_relative_distance: float = 0.0
+    max_relative_distance: float | None = None
     held_out_fraction: float = 0.0
     evaluator: str = "surrogate"
     num_rollouts: int = 64
@@ -89,13 +120,36 @@ class EstimationConfig:
     num_resamples: int = 40
     resample_length: int = 32
 
+    def __post_init__(self):
+        _check_choice("evaluator", self.evaluator, (*EVALUATORS, "rollout"))
+        _check_choice("score", self.score, SCORES)
+        _check_choice("feature_precision", self.feature_precision, PRECISIONS)
+        _check_least(
+            self,
+            num_transitions=1,
+            num_subsets=1,
+            subset_size=2,
+            num_rollouts=2,
+            num_resamples=0,
+            resample_length=1,
+        )
+        if self.dim is not None:
+            _check_least(self, dim=1)
+        _check_positive("l2", self.l2)
+        if self.max_relative_distance is not None:
+            _check_positive("max_relative_distance", self.max_relative_distance)
+        if not 0 <= self.held_out_fraction < 1:
+            raise ValueError(
+                f"held_out_fraction must be in [0, 1), got {self.held_out_fraction}"
+            )
+
 
 @dataclasses.dataclass(frozen=True)
 class GroupingConfig:
     """The groups, and those to compare with.
 
     Attributes:
-      num_groups: k, or 0 to choose it: from the affinity, and for the groups by
+      num_groups: k, or None to choose it: from the affinity, and for the groups by
         gradient similarity from that.
       other_num_groups: further k, for which the estimated groups are trained too.
       num_random_draws: random groupings to train and average over; their groups have
@@ -103,10 +157,15 @@ class GroupingConfig:
       single_tasks: also train one policy per task.
     """
 
-    num_groups: int = 0
+    num_groups: int | None = None
     other_num_groups: tuple[int, ...] = ()
     num_random_draws: int = 5
     single_tasks: bool = False
+
+    def __post_init__(self):
+        _check_least(self, num_random_draws=0)
+        if self.num_groups is not None:
+            _check_least(self, num_groups=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,8 +183,8 @@ class GroupTrainingConfig:
     start: str = "meta"
 
     def __post_init__(self):
-        if self.start not in ("meta", "scratch"):
-            raise ValueError(f"start must be 'meta' or 'scratch', got {self.start!r}")
+        _check_choice("start", self.start, ("meta", "scratch"))
+        _check_least(self, num_updates=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,25 +197,23 @@ class EvaluationConfig:
       sampled_too: also evaluate with sampled actions, beside the most likely ones.
       scalarization: of the tasks' mean rewards per step into one number, where tasks
         are objectives of one environment; "linear", "smooth_tchebycheff", "concave", or
-        "" for none. See `pgx_jax.analysis.scalarization`.
+        None. See `pgx_jax.analysis.scalarization`.
     """
 
     num_episodes: int = 64
     deterministic: bool = True
     sampled_too: bool = False
-    scalarization: str = ""
+    scalarization: str | None = None
 
     def __post_init__(self):
+        _check_least(self, num_episodes=1)
         if self.sampled_too and not self.deterministic:
             raise ValueError(
                 "sampled_too must be False where deterministic is: actions are sampled "
                 "as it is"
             )
-        if self.scalarization and self.scalarization not in KINDS:
-            raise ValueError(
-                f"scalarization must be one of {', '.join(KINDS)}, or empty, got "
-                f"{self.scalarization!r}"
-            )
+        if self.scalarization is not None:
+            _check_choice("scalarization", self.scalarization, KINDS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,6 +229,9 @@ class AdaptationConfig:
 
     num_updates: int = 0
     num_selection_episodes: int = 8
+
+    def __post_init__(self):
+        _check_least(self, num_updates=0, num_selection_episodes=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,6 +254,14 @@ class PipelineConfig:
     group_training: GroupTrainingConfig = GroupTrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     adaptation: AdaptationConfig = AdaptationConfig()
+
+    def __post_init__(self):
+        _check_least(self, checkpoint_every=1)
+        if self.estimation.num_transitions % self.ppo.num_envs:
+            raise ValueError(
+                "estimation.num_transitions must be a multiple of ppo.num_envs = "
+                f"{self.ppo.num_envs}, got {self.estimation.num_transitions}"
+            )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PipelineConfig:
@@ -238,9 +306,9 @@ def _convert(path: str, hint: Any, value: Any) -> Any:
     if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
         item = typing.get_args(hint)[0]
         return tuple(_convert(path, item, x) for x in value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
     allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
     if typing.get_origin(hint) is tuple or type(value) not in allowed:
         name = getattr(hint, "__name__", None) or str(hint)
         raise ValueError(f"config field {path!r} must be {name}, got {value!r}")

@@ -120,7 +120,7 @@ class RunResults:
       nmi: normalized mutual information with the planted groups, by method as in
         `groups`.
       uncertainty: of the affinity and the groups, or None where there are no resamples.
-      scalarization: how tasks that are objectives are made one number; "" for not.
+      scalarization: how tasks that are objectives are made one number; None if not.
       config: nested settings.
       device: what the run ran on.
       versions: of the libraries.
@@ -149,7 +149,7 @@ class RunResults:
     timings: list[StageTiming]
     nmi: dict[str, float] = dataclasses.field(default_factory=dict)
     uncertainty: Uncertainty | None = None
-    scalarization: str = ""
+    scalarization: str | None = None
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
     device: str = ""
     versions: dict[str, str] = dataclasses.field(default_factory=dict)

@@ -107,7 +107,11 @@ def estimate(
         key=estimate_key,
         dim=settings.dim,
         l2=settings.l2,
-        max_relative_distance=settings.max_relative_distance or "auto",
+        max_relative_distance=(
+            "auto"
+            if settings.max_relative_distance is None
+            else settings.max_relative_distance
+        ),
         held_out_fraction=settings.held_out_fraction,
         evaluator=_evaluator(problem, settings, meta),
         feature_precision=settings.feature_precision,
@@ -180,7 +184,7 @@ def choose_groups(
     num_tasks = len(affinity.matrix)
     if score == "transfer_gain":
         affinity = affinity._replace(alone=np.zeros(num_tasks))
-    num_groups = settings.num_groups or None
+    num_groups = settings.num_groups
     estimated = pge.cluster_tasks(affinity, num_groups)
     similar = pge.cluster_tasks(estimates["gradient_similarity"], num_groups)
     result = {"estimated": estimated.labels, "similarity": similar.labels}

@@ -29,7 +29,12 @@ def test_config_is_of_its_suite(name):
 
 @pytest.mark.parametrize("path", sorted(OTHERS.glob("*.py")), ids=lambda x: x.stem)
 def test_configs_of_other_experiments_are_of_known_suites(path):
-    assert set(load(path)["suites"]) <= set(SUITES)
+    values = load(path)
+    if "tables" in values:
+        configs = {table["config"] for table in values["tables"].values()}
+        assert configs <= set(config_names())
+    else:
+        assert set(values["suites"]) <= set(SUITES)
 
 
 def test_every_suite_of_several_tasks_has_a_config():
