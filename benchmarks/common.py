@@ -1,8 +1,9 @@
-"""What the benchmarks share: problems, timing, and results with their provenance.
+"""What the benchmarks share: the run itself, problems, timing, tables and figures.
 
-Rules of timing: the median of five or more calls after one to warm up, each until its
-result is ready; what is compared is timed in one process. Each script writes a table
-(NAME.md), a figure (NAME.png) and every timing with where it comes from (NAME.json).
+How times are taken: each number is the median of five or more calls after one call to
+warm up, and a call lasts until its result is ready. What is compared is timed in one
+process. Each script writes a table (NAME.md), a figure (NAME.png) and every single time
+with its provenance (NAME.json).
 """
 
 from __future__ import annotations
@@ -16,68 +17,110 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import pgx_jax as pge
-from pgx_jax.runs.provenance import describe
+from pgx_jax import runtime
+from pgx_jax.appearance import figure_style
+from pgx_jax.reporting.tables import Table
+from pgx_jax.runs.provenance import describe, format_provenance
 
 RESULTS = Path(__file__).parent / "results"
 PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32"}
-# Okabe and Ito's colours, legible to the colour-blind.
-COLOURS = (
-    *("#0072b2", "#d55e00", "#009e73", "#cc79a7"),
-    *("#e69f00", "#56b4e9", "#4d4d4d", "#6a51a3"),
-)
-STYLE = {
-    "font.size": 8,
-    "axes.titlesize": 8.5,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": "#dfe3e8",
-    "grid.linewidth": 0.5,
-    "lines.linewidth": 1.3,
-    "lines.markersize": 3.5,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "legend.frameon": False,
-    "legend.fontsize": 7.5,
-}
+STYLE = {"axes.grid": True, "lines.linewidth": 1.3, "lines.markersize": 3.5}
 
 
-def parse_arguments(
-    description: str, seconds: float, add: Callable | None = None
-) -> argparse.Namespace:
-    """Arguments that every benchmark takes.
+class Outcome(NamedTuple):
+    """What a benchmark found.
+
+    Attributes:
+      rows: one dict for each measurement.
+      notes: sentences below the table.
+      more: further entries of the JSON file.
+    """
+
+    rows: list[dict]
+    notes: tuple[str, ...] = ()
+    more: Mapping[str, Any] = {}
+
+
+def run(
+    name: str,
+    description: str,
+    measure: Callable[..., Outcome],
+    columns: Mapping[str, str],
+    *,
+    full: Mapping[str, Any],
+    small: Mapping[str, Any],
+    seconds: float,
+    repeats: int = 5,
+    predicted: Mapping[str, Any] | None = None,
+    plot: Callable | None = None,
+    measure_point: Callable[..., dict] | None = None,
+    add_arguments: Callable | None = None,
+) -> None:
+    """Runs a benchmark as the command line asks for it, and publishes what it found.
 
     Args:
-      description: of the script.
+      name: of the files.
+      description: of the script, for `--help`.
+      measure: `measure(arguments, sizes, budget)` returns an `Outcome`.
+      columns: headings of the table, and the keys of the rows under them.
+      full: sizes for an accelerator.
+      small: sizes with `--small`, for a CPU.
       seconds: the time allowed unless another is asked for; 50 s with `--small`.
-      add: `add(parser)` adds the script's own.
+      repeats: timed calls unless another number is asked for.
+      predicted: what was expected before measuring.
+      plot: `plot(rows)` returns a Matplotlib figure.
+      measure_point: `measure_point(point, sizes, repeats)` returns one measurement, for
+        benchmarks that take each in a process of its own (`run_child`).
+      add_arguments: `add_arguments(parser)` adds the script's own arguments.
     """
+    arguments = _parse_arguments(description, seconds, repeats, add_arguments)
+    runtime.configure()
+    sizes = small if arguments.small else full
+    if arguments.point is not None:
+        if measure_point is None:
+            sys.exit(f"error: {name} takes no measurement in a process of its own")
+        print(json.dumps(measure_point(arguments.point, sizes, arguments.repeats)))
+        return
+    budget = Budget(arguments.seconds)
+    outcome = measure(arguments, sizes, budget)
+    publish(
+        f"{name}_small" if arguments.small else name,
+        outcome,
+        columns,
+        plot,
+        Path(arguments.output) if arguments.output else RESULTS,
+        sizes=sizes,
+        predicted=predicted or {},
+        left_out=budget.left_out,
+    )
+
+
+def _parse_arguments(
+    description: str, seconds: float, repeats: int, add_arguments: Callable | None
+) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--small", action="store_true", help="sizes for a CPU")
     parser.add_argument("--output", help="directory of the results")
-    parser.add_argument("--repeats", type=int, default=5, help="timed calls")
+    parser.add_argument("--repeats", type=int, default=repeats, help="timed calls")
     parser.add_argument(
         "--seconds",
         type=float,
         help="begin no measurement that is likely to end later than this",
     )
-    if add is not None:
-        add(parser)
+    parser.add_argument("--point", nargs="+", help="one measurement only, as JSON")
+    if add_arguments is not None:
+        add_arguments(parser)
     arguments = parser.parse_args()
     if arguments.seconds is None:
         arguments.seconds = 50.0 if arguments.small else seconds
@@ -85,21 +128,23 @@ def parse_arguments(
 
 
 class Budget:
-    """Time on an accelerator is scarce: says whether another measurement fits.
+    """Whether the time allowed, which counts from the first question, suffices.
 
     Attributes:
       left_out: labels of the measurements that did not fit.
     """
 
     def __init__(self, seconds: float):
-        self._began = self._latest = time.perf_counter()
         self._seconds = seconds
+        self._began = self._latest = None
         self._longest = 0.0
         self.left_out: list[str] = []
 
     def allows(self, label: str) -> bool:
-        """To be asked before each measurement; supposes it as long as the longest."""
+        """To be asked before each measurement; takes it to last as the longest did."""
         now = time.perf_counter()
+        if self._began is None:
+            self._began = self._latest = now
         self._longest = max(self._longest, now - self._latest)
         self._latest = now
         if now - self._began + self._longest > self._seconds:
@@ -122,7 +167,7 @@ def make_policy(rng, sizes=(39, 400, 400, 400, 4)):
 
 
 def mean_action(params, observation, xp=jnp):
-    """The policy's mean; of one observation or of a batch."""
+    """The mean of the policy for one observation or for a batch of them."""
     x = observation
     for layer in params["layers"][:-1]:
         x = xp.tanh(x @ layer["w"] + layer["b"])
@@ -160,29 +205,30 @@ def count_params(params) -> int:
 
 
 def estimate(params, batch, subsets, **settings: Any) -> pge.SubsetEstimates:
-    """`estimate_subsets` of the benchmarks' policy, with one key for all of them."""
+    """`estimate_subsets` with the policy and the key that all benchmarks use."""
     return pge.estimate_subsets(
         log_prob, params, batch, subsets, key=jax.random.key(2), **settings
     )
 
 
-def measure(function: Callable, *args: Any, repeats: int = 7) -> dict[str, Any]:
-    """Wall time of a function in s, after one call to compile and warm up."""
-    began = time.perf_counter()
+def time_calls(function: Callable, *args: Any, repeats: int = 7) -> list[float]:
+    """Wall times of calls in s, after one call to compile and warm up."""
     jax.block_until_ready(function(*args))
-    first = time.perf_counter() - began
     times = []
     for _ in range(repeats):
         began = time.perf_counter()
         jax.block_until_ready(function(*args))
         times.append(time.perf_counter() - began)
+    return times
+
+
+def summarize_times(times: list[float]) -> dict[str, Any]:
+    """The columns of a row that hold times, in s."""
     return {
-        "median": statistics.median(times),
-        "min": min(times),
-        "max": max(times),
-        "first_call": first,
-        "repeats": repeats,
-        "times": times,
+        "median_s": statistics.median(times),
+        "min_s": min(times),
+        "max_s": max(times),
+        "times_s": times,
     }
 
 
@@ -191,7 +237,7 @@ def matrix_peak(precision: str, size: int | None = None) -> float:
     size = size or (8192 if jax.devices()[0].platform != "cpu" else 2048)
     a = jax.random.normal(jax.random.key(0), (size, size))
     product = jax.jit(lambda x, y: jnp.matmul(x, y, precision=precision))
-    return 2 * size**3 / measure(product, a, a)["median"]
+    return 2 * size**3 / statistics.median(time_calls(product, a, a))
 
 
 def peak_bytes(compiled) -> int | None:
@@ -206,12 +252,22 @@ def peak_bytes(compiled) -> int | None:
     )
 
 
-def run_child(script: str, *arguments: Any, **environment: str) -> dict[str, Any]:
-    """Runs a benchmark in a process of its own; what its last line says, as JSON.
+def run_child(
+    script: str, point: Iterable[Any], arguments: argparse.Namespace, **environment: str
+) -> dict[str, Any]:
+    """Takes one measurement of a benchmark in a process of its own.
 
     The parent must not have used JAX: on a GPU it would hold most of the memory.
+
+    Args:
+      script: the path of the benchmark.
+      point: what is to be measured, as `measure_point` takes it.
+      arguments: of the parent.
+      **environment: variables of the child's environment.
     """
-    command = [sys.executable, script, *map(str, arguments)]
+    command = [sys.executable, script, "--point", *map(str, point)]
+    command += ["--repeats", str(arguments.repeats)]
+    command += ["--small"] if arguments.small else []
     done = subprocess.run(
         command,
         env={**os.environ, **environment},
@@ -222,74 +278,61 @@ def run_child(script: str, *arguments: Any, **environment: str) -> dict[str, Any
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def save(name: str, rows: list[dict], output: str | None = None, **more: Any) -> Path:
-    """Writes rows and provenance to `results/NAME.json`, or under `output`."""
-    directory = Path(output) if output else RESULTS
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"{name}.json"
-    document = {"command": _command(), **describe(), **more}
-    document["rows"] = rows
-    path.write_text(json.dumps(document, indent=1, default=float) + "\n")
-    return path
-
-
 def publish(
     name: str,
-    rows: list[dict],
+    outcome: Outcome,
     columns: Mapping[str, str],
-    draw: Callable,
-    output: str | None = None,
+    plot: Callable | None,
+    directory: Path,
     *,
+    sizes: Mapping[str, Any],
     predicted: Mapping[str, Any],
-    notes: tuple[str, ...] = (),
-    left_out: list[str] = (),
-    **more: Any,
+    left_out: list[str],
 ) -> None:
-    """Prints the table and writes NAME.json, NAME.md and NAME.png.
+    """Prints the table and writes NAME.json, NAME.md and, with `plot`, NAME.png.
 
     Args:
-      name: of the files.
-      rows: one a measurement.
-      columns: headings of the table, and the keys of `rows` under them.
-      draw: `draw(rows)` returns a Matplotlib figure.
-      output: directory; `results/` if None.
-      predicted: what was expected before measuring.
-      notes: sentences below the table.
-      left_out: what the time allowed did not reach.
-      **more: goes into the JSON.
+      left_out: what the time allowed did not suffice for.
+      For the others see `run`.
     """
+    rows, notes = outcome.rows, list(outcome.notes)
+    document = {"command": _command(), **describe(), "predicted": predicted}
+    document |= {"notes": outcome.notes, "left_out": left_out, "sizes": sizes}
+    document |= {**outcome.more, "rows": rows}
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{name}.json"
+    path.write_text(json.dumps(document, indent=1, default=float) + "\n")
+
+    table = make_table(rows, columns)
+    if left_out:
+        notes.append(f"Not measured, for want of time: {'; '.join(left_out)}.")
+    print(table.to_text(), *notes, sep="\n")
+    if predicted:
+        expected = "; ".join(f"{k}: {_format(v)}" for k, v in predicted.items())
+        notes.append(f"Predicted before measuring: {expected}.")
+    parts = [format_provenance(document), table.to_markdown(), *notes]
+    path.with_suffix(".md").write_text("\n\n".join(parts) + "\n")
+    if plot is not None:
+        draw(plot, rows, path.with_suffix(".png"))
+
+
+def draw(plot: Callable, rows: list[dict], path: Path) -> None:
+    """Writes the figure that `plot(rows)` returns."""
     import matplotlib
 
     matplotlib.use("Agg")
+    with matplotlib.rc_context(figure_style() | STYLE):
+        plot(rows).savefig(path, dpi=300)
 
-    table = [{head: row.get(key) for head, key in columns.items()} for row in rows]
-    print_table(table)
-    path = save(
-        name,
-        rows,
-        output,
-        predicted=predicted,
-        notes=notes,
-        left_out=left_out,
-        **more,
+
+def make_table(rows: list[dict], columns: Mapping[str, str]) -> Table:
+    """Columns of rows; those at the left that hold text are labels."""
+    words = (isinstance(rows[0].get(key), str) for key in columns.values())
+    return Table(
+        list(columns),
+        [[_format(row.get(key)) for key in columns.values()] for row in rows],
+        num_labels=sum(itertools.takewhile(bool, words)),
     )
-    about = json.loads(path.read_text())
-    versions = ", ".join(f"{k} {v}" for k, v in about["versions"].items())
-    if left_out:
-        notes = (*notes, f"Not measured, for want of time: {'; '.join(left_out)}.")
-    foretold = "; ".join(f"{k}: {_text(v)}" for k, v in predicted.items())
-    lines = [
-        f"`{about['command']}`",
-        f"{about['device']}; {versions}; commit {about['commit']}.",
-        _markdown(table),
-        *notes,
-        f"Predicted before measuring: {foretold}.",
-    ]
-    path.with_suffix(".md").write_text("\n\n".join(lines) + "\n")
-    for note in notes:
-        print(note)
-    with matplotlib.rc_context(STYLE):
-        draw(rows).savefig(path.with_suffix(".png"), dpi=300)
 
 
 def log_axis(axis, values=None) -> None:
@@ -334,26 +377,7 @@ def _command() -> str:
     return " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *kept])
 
 
-def print_table(rows: list[dict]) -> None:
-    """Prints dicts of one kind as a table."""
-    names = list(rows[0])
-    cells = [[_text(row.get(name)) for name in names] for row in rows]
-    widths = [
-        max(len(name), *(len(line[i]) for line in cells))
-        for i, name in enumerate(names)
-    ]
-    for line in [names, *cells]:
-        print("  ".join(x.rjust(w) for x, w in zip(line, widths, strict=True)))
-
-
-def _markdown(rows: list[dict]) -> str:
-    aligned = [":--" if isinstance(x, str) else "--:" for x in rows[0].values()]
-    lines = [list(rows[0]), aligned]
-    lines += [[_text(value) for value in row.values()] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _text(value: Any) -> str:
+def _format(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, bool):

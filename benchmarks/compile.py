@@ -5,34 +5,31 @@ python benchmarks/compile.py --small    # a CPU
 
 `estimate_subsets` and `task_affinity` under one `jax.jit`, at the sizes of
 `headline.py`: n = 10 tasks, m = 2,000 subsets of 3, N = 2,048 transitions a task,
-p = 338,408, d = 400. Told apart are
+p = 338,408, d = 400. The phases are
 
 * trace: Python runs the function on abstract arrays;
-* lower: to StableHLO;
-* compile: XLA, or reading the program from JAX's cache on disk.
+* lower: JAX translates the trace to StableHLO;
+* compile: XLA compiles that, or the program is read from JAX's cache on disk.
 
-Each measurement is a process of its own, since XLA remembers what it has tuned. Each
-"cold" one begins with an empty cache directory; the "warm" one after it finds what that
-left, and must hit. Rows are medians over processes, which are fewer than five unless
-`--seconds` allows for more: a cold one is dear.
+Each measurement is a process of its own, since XLA remembers what it has tuned. A
+"cold" one begins with an empty cache directory; the "warm" one after it finds what the
+cold one left there and must hit the cache. Rows are medians over processes, which are
+fewer than five unless `--seconds` allows for more, since cold ones take long.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 import statistics
 import tempfile
 import time
 
+import common
+import jax
+
+import pgx_jax as pge
 from pgx_jax import runtime
-
-runtime.configure()
-
-import common  # noqa: E402
-import jax  # noqa: E402
-
-import pgx_jax as pge  # noqa: E402
+from pgx_jax.appearance import GROUP_COLORS
 
 # Seconds on an H100, written down before measuring.
 PREDICTED = {
@@ -57,8 +54,16 @@ COLUMNS = {
 }
 
 
-def measure_once(sizes: dict, precision: str) -> dict:
-    """Traces, lowers and compiles once; to be the only time of its process."""
+def measure_point(point: list[str], sizes: dict, repeats: int) -> dict:
+    """Traces, lowers and compiles once; to be called once in a process.
+
+    Args:
+      point: the precision of the features.
+      sizes: those of the problem.
+      repeats: not used, since only the first time counts.
+    """
+    del repeats
+    (precision,) = point
     hits = 0
 
     def count(event: str, **_) -> None:
@@ -92,8 +97,8 @@ def measure_once(sizes: dict, precision: str) -> dict:
     return dict(zip(PHASES, seconds, strict=True)) | {"cache_hits": hits}
 
 
-def summarise(precision: str, cache: str, runs: list[dict]) -> dict:
-    """One row of the table, of one kind of process."""
+def summarize(precision: str, cache: str, runs: list[dict]) -> dict:
+    """The row of one precision and one state of the cache."""
     totals = [sum(run[phase] for phase in PHASES) for run in runs]
     return {
         "cache": cache,
@@ -109,7 +114,7 @@ def summarise(precision: str, cache: str, runs: list[dict]) -> dict:
 
 
 def plot(rows: list[dict]):
-    """One bar a row, split into the phases."""
+    """One bar for each row, split into the phases."""
     from matplotlib import pyplot as plt
 
     figure, axis = plt.subplots(
@@ -119,9 +124,9 @@ def plot(rows: list[dict]):
         f"{row['precision'].replace('tf32', 'TF32')}, {row['cache']}" for row in rows
     ]
     left = [0.0] * len(rows)
-    for phase, colour in zip(PHASES, common.COLOURS, strict=False):
+    for phase, color in zip(PHASES, GROUP_COLORS, strict=False):
         seconds = [row[f"{phase}_s"] for row in rows]
-        axis.barh(names, seconds, 0.6, left=left, color=colour, label=phase)
+        axis.barh(names, seconds, 0.6, left=left, color=color, label=phase)
         left = [a + b for a, b in zip(left, seconds, strict=True)]
     for i, total in enumerate(left):
         axis.text(total, i, f" {total:.3g} s", va="center", fontsize=7)
@@ -133,42 +138,38 @@ def plot(rows: list[dict]):
     return figure
 
 
-def main() -> None:
-    def add(parser):
-        parser.add_argument("--precision", help="one measurement; JSON")
-
-    arguments = common.parse_arguments(__doc__, seconds=100, add=add)
-    sizes = SMALL if arguments.small else FULL
-    if arguments.precision:
-        print(json.dumps(measure_once(sizes, arguments.precision)))
-        return
-    flags = ["--small"] if arguments.small else []
+def measure(arguments, sizes: dict, budget: common.Budget) -> common.Outcome:
+    """A cold and a warm process for each precision and repeat."""
     precisions = ("float32",) if arguments.small else ("float32", "tf32")
-    budget = common.Budget(arguments.seconds)
     runs = {(p, cache): [] for p in precisions for cache in ("cold", "warm")}
     for repeat, precision in itertools.product(range(arguments.repeats), precisions):
         if not budget.allows(f"{precision}, cold and warm, {repeat}"):
             continue
         with tempfile.TemporaryDirectory() as directory:
             for cache in ("cold", "warm"):
-                run = common.run_child(
+                found = common.run_child(
                     __file__,
-                    "--precision",
-                    precision,
-                    *flags,
+                    [precision],
+                    arguments,
                     JAX_COMPILATION_CACHE_DIR=directory,
                 )
-                runs[precision, cache].append(run)
-    rows = [summarise(*key, found) for key, found in runs.items() if found]
-    common.publish(
-        "compile_small" if arguments.small else "compile",
-        rows,
+                runs[precision, cache].append(found)
+    rows = [summarize(*key, found) for key, found in runs.items() if found]
+    return common.Outcome(rows, more={"sizes": {**sizes, "num_tasks": NUM_TASKS}})
+
+
+def main() -> None:
+    common.run(
+        "compile",
+        __doc__,
+        measure,
         COLUMNS,
-        plot,
-        arguments.output,
+        full=FULL,
+        small=SMALL,
+        seconds=100,
         predicted=PREDICTED,
-        left_out=budget.left_out,
-        sizes={**sizes, "num_tasks": NUM_TASKS},
+        plot=plot,
+        measure_point=measure_point,
     )
 
 

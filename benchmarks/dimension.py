@@ -1,40 +1,39 @@
-"""The projected answer against the exact one, as d grows.
+"""The projected estimate against the exact one, for growing d.
 
 python benchmarks/dimension.py            # about five minutes on a CPU
 python benchmarks/dimension.py --small
 
-A meta-policy of `cartpole_planted` (p = 4,610; 20 PPO updates), N = 300 transitions of
-each of 10 tasks, all 120 subsets of three. Reference: `dim=None`, the same transitions
-without a projection. For every d: Spearman's rank correlation of U (the 45 pairs) and
-of the scores f_i(S), NMI of the two groups with the exact answer's and with the planted
-ones; each over seeds of the meta-policy, each with its own P.
+A meta-policy of `cartpole_planted` (p = 4,610; 20 PPO updates) is estimated from
+N = 304 transitions of each of 10 tasks on all 120 subsets of three. The reference is
+`dim=None`, the estimate from the same transitions without a projection. The table
+holds, for every d, Spearman's rank correlation of U (the 45 pairs) and of the scores
+f_i(S), and the NMI of the two groups with those of the reference and with the planted
+ones: means over seeds of the meta-policy, each with its own P.
 """
 
 from __future__ import annotations
 
 import statistics
 
-from pgx_jax import runtime
+import common
+import jax
+import numpy as np
 
-runtime.configure()
-
-import common  # noqa: E402
-import jax  # noqa: E402
-import numpy as np  # noqa: E402
-
-import pgx_jax as pge  # noqa: E402
-from pgx_jax.analysis.statistics import (  # noqa: E402
-    normalized_mutual_information,
-    rank_correlation,
-)
-from pgx_jax.envs import make_suite  # noqa: E402
-from pgx_jax.networks.mlp import make_actor_critic  # noqa: E402
-from pgx_jax.training.ppo import PPO, PPOConfig  # noqa: E402
+import pgx_jax as pge
+from pgx_jax.analysis.statistics import normalized_mutual_information, rank_correlation
+from pgx_jax.appearance import GROUP_COLORS
+from pgx_jax.envs import make_suite
+from pgx_jax.networks.mlp import make_actor_critic
+from pgx_jax.training.ppo import PPO, PPOConfig
 
 # Written down before measuring.
 PREDICTED = {"rank correlation of U at d = 400": 0.95, "at d = 50": 0.7}
-FULL = {"dims": [50, 100, 200, 400, 800, 1600], "seeds": range(5), "samples": 304}
-SMALL = {"dims": [20, 100], "seeds": range(1), "samples": 64}
+FULL = {
+    "dims": [50, 100, 200, 400, 800, 1600],
+    "seeds": [0, 1, 2, 3, 4],
+    "samples": 304,
+}
+SMALL = {"dims": [20, 100], "seeds": [0], "samples": 64}
 COLUMNS = {
     "d": "dim",
     "rank correlation of U": "affinity_correlation",
@@ -47,7 +46,7 @@ COLUMNS = {
 
 
 def measure_seed(seed: int, sizes: dict) -> list[dict]:
-    """One row for each d."""
+    """One row for each d, of one meta-policy."""
     suite = make_suite("cartpole_planted")
     networks = make_actor_critic(4, 2, True, (64, 64))
     keys = jax.random.split(jax.random.key(seed), 3)
@@ -85,7 +84,7 @@ def measure_seed(seed: int, sizes: dict) -> list[dict]:
     return rows
 
 
-def summarise(cells: list[dict]) -> list[dict]:
+def summarize(cells: list[dict]) -> list[dict]:
     """Means over seeds, one row for each d."""
     rows = []
     for dim in dict.fromkeys(cell["dim"] for cell in cells):
@@ -102,13 +101,13 @@ def summarise(cells: list[dict]) -> list[dict]:
 
 
 def plot(rows: list[dict]):
-    """Agreement with the exact answer against d, a dot for each seed."""
+    """Agreement with the exact estimate against d, a dot for each seed."""
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(3.4, 2.6), layout="constrained")
     dims = [row["dim"] for row in rows]
-    for colour, (name, label) in zip(
-        common.COLOURS,
+    for color, (name, label) in zip(
+        GROUP_COLORS,
         {
             "affinity_correlation": "rank correlation of U",
             "score_correlation": "rank correlation of f",
@@ -116,10 +115,10 @@ def plot(rows: list[dict]):
         }.items(),
         strict=False,
     ):
-        axes.plot(dims, [row[name] for row in rows], "-", color=colour, label=label)
+        axes.plot(dims, [row[name] for row in rows], "-", color=color, label=label)
         for row in rows:
             dots = [cell[name] for cell in row["cells"]]
-            axes.plot([row["dim"]] * len(dots), dots, ".", color=colour, alpha=0.5)
+            axes.plot([row["dim"]] * len(dots), dots, ".", color=color, alpha=0.5)
     common.log_axis(axes.xaxis, dims)
     axes.set_xlabel("d, columns of P")
     axes.set_ylabel("agreement with no projection")
@@ -128,23 +127,27 @@ def plot(rows: list[dict]):
     return figure
 
 
-def main() -> None:
-    arguments = common.parse_arguments(__doc__, seconds=900)
-    sizes = SMALL if arguments.small else FULL
-    budget = common.Budget(arguments.seconds)
+def measure(arguments, sizes: dict, budget: common.Budget) -> common.Outcome:
+    """All seeds that the time allows."""
+    del arguments
     cells = []
     for seed in sizes["seeds"]:
         if budget.allows(f"seed {seed}"):
             cells += measure_seed(seed, sizes)
-    common.publish(
-        "dimension_small" if arguments.small else "dimension",
-        summarise(cells),
+    return common.Outcome(summarize(cells))
+
+
+def main() -> None:
+    common.run(
+        "dimension",
+        __doc__,
+        measure,
         COLUMNS,
-        plot,
-        arguments.output,
+        full=FULL,
+        small=SMALL,
+        seconds=900,
         predicted=PREDICTED,
-        left_out=budget.left_out,
-        sizes={**sizes, "seeds": list(sizes["seeds"])},
+        plot=plot,
     )
 
 

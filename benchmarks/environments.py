@@ -3,35 +3,31 @@
 python benchmarks/environments.py            # a GPU, about five minutes
 python benchmarks/environments.py --small    # a CPU
 
-Each program takes a number of steps of every environment with normal actions in one
-`lax.scan`, resets included: ours from the pool that was drawn at its start, Brax's as
-its training wraps them (every episode starts from the same state again). The states of
-the start are those after some steps, so that contacts are as they are in use. Programs
-are compiled side by side, and timed one after the other.
+Each program steps every environment a number of times with normal actions in one
+`lax.scan`, resets included: ours reset from the pool that is drawn when the program
+starts, Brax's as its training wraps them (every episode starts from the same state
+again). Timing begins after some steps, so that contacts are as they are in use.
+Programs are compiled side by side, and timed one after the other.
 
-"bytes" is what one environment keeps between two steps.
+"bytes" is the size of what one environment keeps between two steps.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from pgx_jax import runtime
+import common
+import jax
+from brax import envs as brax_envs
+from brax.envs.wrappers.training import wrap
 
-runtime.configure()
-
-import common  # noqa: E402
-import jax  # noqa: E402
-from brax import envs as brax_envs  # noqa: E402
-from brax.envs.wrappers.training import wrap  # noqa: E402
-
-from pgx_jax.envs import TaskSuite, make_suite  # noqa: E402
+from pgx_jax.appearance import GROUP_COLORS
+from pgx_jax.envs import TaskSuite, make_suite
 
 # Million steps per second on an H100 at 4,096 environments, before measuring.
 PREDICTED = {
@@ -45,7 +41,7 @@ PREDICTED = {
 }
 FULL = {"num_envs": (1024, 4096, 16384), "num_steps": 32}
 SMALL = {"num_envs": (64, 256), "num_steps": 16}
-# Of ours; and of Brax's, where it has the same.
+# Names of our suites, and Brax's names of those that it has too.
 SUITES = {
     "cartpole_v1": None,
     "lunar_lander_v3": None,
@@ -73,7 +69,7 @@ COLUMNS = {
 
 @dataclasses.dataclass
 class Program:
-    """What is timed: `step(state, key)` takes `num_steps` steps of all environments."""
+    """What is timed: `step(state, key)` steps all environments `num_steps` times."""
 
     environment: str
     of: str
@@ -96,7 +92,7 @@ class Program:
 
 
 def ours(name: str, num_envs: int, num_steps: int) -> Program:
-    """A suite of ours, its environments shared out among its tasks."""
+    """The program of a suite of ours, which divides environments among its tasks."""
     suite: TaskSuite = make_suite(name)
     each = num_envs // suite.num_tasks
 
@@ -126,7 +122,7 @@ def draw_actions(suite: TaskSuite, num_envs: int, key: jax.Array) -> jax.Array:
 
 
 def of_brax(name: str, brax_name: str, num_envs: int, num_steps: int) -> Program:
-    """Brax's environment in the wrappers that its PPO trains in."""
+    """The program of Brax's environment in the wrappers that its PPO trains in."""
     env = wrap(brax_envs.get_environment(brax_name, backend="mjx"), 1000)
 
     def step(state, key):
@@ -144,8 +140,8 @@ def of_brax(name: str, brax_name: str, num_envs: int, num_steps: int) -> Program
     return Program(name, "Brax", 1, num_envs, num_steps, reset, step)
 
 
-def measure(program: Program, compiled: tuple, repeats: int) -> dict:
-    """Times a compiled program, from a state that has been stepped for a while."""
+def time_program(program: Program, compiled: tuple, repeats: int) -> dict:
+    """Times a compiled program, from a state that it has stepped for a while."""
     reset, step, trace_s, compile_s = compiled
     keys = iter(jax.random.split(jax.random.key(1), repeats + 3))
     state = reset(next(keys))
@@ -158,7 +154,8 @@ def measure(program: Program, compiled: tuple, repeats: int) -> dict:
         began = time.perf_counter()
         state = jax.block_until_ready(step(state, key))
         times.append(time.perf_counter() - began)
-    median = statistics.median(times)
+    seconds = common.summarize_times(times)
+    num_steps = program.num_envs * program.num_steps
     kept = state._replace(pool=None) if hasattr(state, "pool") else state
     size = sum(
         math.prod(x.shape) * x.dtype.itemsize
@@ -169,11 +166,8 @@ def measure(program: Program, compiled: tuple, repeats: int) -> dict:
         "of": program.of,
         "num_tasks": program.num_tasks,
         "num_envs": program.num_envs,
-        "steps_per_second": program.num_envs * program.num_steps / median,
-        "median_s": median,
-        "min_s": min(times),
-        "max_s": max(times),
-        "times_s": times,
+        "steps_per_second": num_steps / seconds["median_s"],
+        **seconds,
         "bytes_per_env": round(size / program.num_envs),
         "trace_s": trace_s,
         "compile_s": compile_s,
@@ -186,7 +180,7 @@ def plot(rows: list[dict]):
 
     figure, axis = plt.subplots(figsize=(4.6, 3.4), layout="constrained")
     names = list(dict.fromkeys(row["environment"] for row in rows))
-    for name, colour in zip(names, common.COLOURS, strict=False):
+    for name, color in zip(names, GROUP_COLORS, strict=False):
         for of, style in (("ours", "o-"), ("Brax", "s:")):
             chosen = [r for r in rows if (r["environment"], r["of"]) == (name, of)]
             if not chosen:
@@ -195,7 +189,7 @@ def plot(rows: list[dict]):
                 [row["num_envs"] for row in chosen],
                 [row["steps_per_second"] for row in chosen],
                 style,
-                color=colour,
+                color=color,
                 label=name if of == "ours" else f"{name}, Brax's own",
             )
     common.log_axis(axis.xaxis, [row["num_envs"] for row in rows])
@@ -206,12 +200,8 @@ def plot(rows: list[dict]):
     return figure
 
 
-def main() -> None:
-    def add(parser):
-        parser.add_argument("--suites", nargs="*", default=list(SUITES))
-
-    arguments = common.parse_arguments(__doc__, seconds=300, add=add)
-    sizes = SMALL if arguments.small else FULL
+def measure(arguments, sizes: dict, budget: common.Budget) -> common.Outcome:
+    """All suites asked for, at all numbers of environments."""
     programs = []
     for num_envs in sizes["num_envs"]:
         for name in arguments.suites:
@@ -222,22 +212,31 @@ def main() -> None:
                 )
     with ThreadPoolExecutor() as threads:
         compiled = list(threads.map(Program.compile, programs))
-    budget = common.Budget(arguments.seconds)  # of timing alone
     rows = []
     for program, executables in zip(programs, compiled, strict=True):
         label = f"{program.environment} of {program.of}, {program.num_envs:,}"
         if budget.allows(label):
-            rows.append(measure(program, executables, arguments.repeats))
+            rows.append(time_program(program, executables, arguments.repeats))
     rows.sort(key=lambda r: (list(SUITES).index(r["environment"]), r["of"] == "Brax"))
-    common.publish(
-        "environments_small" if arguments.small else "environments",
-        rows,
+    return common.Outcome(rows)
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("--suites", nargs="*", default=list(SUITES), choices=SUITES)
+
+
+def main() -> None:
+    common.run(
+        "environments",
+        __doc__,
+        measure,
         COLUMNS,
-        plot,
-        arguments.output,
+        full=FULL,
+        small=SMALL,
+        seconds=300,
         predicted=PREDICTED,
-        left_out=budget.left_out,
-        sizes=sizes,
+        plot=plot,
+        add_arguments=add_arguments,
     )
 
 

@@ -3,16 +3,18 @@
 python benchmarks/features.py            # a GPU, about two minutes
 python benchmarks/features.py --small    # a CPU
 
-N transitions, p parameters (an MLP 39-w-w-w-4, tanh, with a Gaussian head), d columns
-of P; each is varied around N = 20,480, p = 338,408 (w = 400), d = 400.
+The gradients of N transitions by p parameters (an MLP 39-w-w-w-4 with tanh and a
+Gaussian head) are projected onto the d columns of P. Each size is varied around
+N = 20,480, p = 338,408 (w = 400) and d = 400. The columns of the table are:
 
-* Share of the peak: the operations that a method needs (2 N p d of "reverse", 4 N p d
-  of "forward") over its time, over the rate of a product of two 8192 x 8192 matrices
-  of the same precision, measured in the same process.
+* Share of peak: the operations that a method needs (2 N p d by "reverse", 4 N p d by
+  "forward") divided by its time and by the rate of a product of two 8192 x 8192
+  matrices in the same precision, which is measured in the same process.
 * Memory: arguments, temporaries and result of the compiled program.
-* Error: |g~ - g~_0| / |g~_0|, with g~_0 from "reverse" in float32.
-* P "drawn" is drawn inside of the call, as `project_gradients` does by itself; "stored"
-  was drawn before and is an argument: the difference is what drawing costs.
+* Error: |g~ - g~_0| / |g~_0|, where g~_0 is the result of "reverse" in float32.
+* P: a "drawn" P is drawn inside the call, as `project_gradients` does by itself; a
+  "stored" one was drawn before and is an argument. The difference is the cost of
+  drawing.
 """
 
 from __future__ import annotations
@@ -22,15 +24,13 @@ import itertools
 import time
 from typing import Any
 
+import common
+import jax
+import jax.numpy as jnp
+
+import pgx_jax as pge
 from pgx_jax import runtime
-
-runtime.configure()
-
-import common  # noqa: E402
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-
-import pgx_jax as pge  # noqa: E402
+from pgx_jax.appearance import GROUP_COLORS
 
 # Seconds on an H100 at the middle of the sweeps, written down before measuring.
 PREDICTED = {
@@ -42,14 +42,14 @@ PREDICTED = {
 }
 FULL = {
     "hidden": 3,
-    "centre": {"num_samples": 20_480, "width": 400, "dim": 400},
+    "center": {"num_samples": 20_480, "width": 400, "dim": 400},
     "num_samples": (5_120, 81_920),
     "width": (200, 800),
     "dim": (100, 1_000),
 }
 SMALL = {
     "hidden": 1,
-    "centre": {"num_samples": 1_024, "width": 64, "dim": 64},
+    "center": {"num_samples": 1_024, "width": 64, "dim": 64},
     "num_samples": (256,),
     "width": (16,),
     "dim": (16,),
@@ -80,7 +80,7 @@ SWEPT = {"num_samples": "num_samples", "width": "num_params", "dim": "dim"}
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StoredProjection:
-    """A P that was drawn before.
+    """A projection that was drawn before.
 
     Attributes:
       dim: d.
@@ -96,14 +96,14 @@ class StoredProjection:
 
 
 def draw(projection, key, params):
-    """P, all of its columns."""
+    """All columns of P."""
     return jax.vmap(lambda j: projection.column(key, params, j))(
         jnp.arange(projection.dim)
     )
 
 
 def project(params, observation, action, columns, *, method, precision, dim):
-    """Features of one configuration; `columns` is P, or None to draw it."""
+    """The features of one configuration; `columns` is P, or None to draw it."""
     projection = pge.GaussianProjection(dim)
     if columns is not None:
         projection = StoredProjection(dim, columns)
@@ -120,26 +120,26 @@ def project(params, observation, action, columns, *, method, precision, dim):
 
 
 def list_points(sizes: dict, precisions: tuple[str, ...]) -> list[dict]:
-    """What is measured, the most important first, in case that time runs out."""
+    """What is measured, the most important points first, in case time runs out."""
     variants = [
         {"method": method, "precision": precision}
         for method, precision in itertools.product(METHODS, precisions)
     ]
-    centre = sizes["centre"]
+    center = sizes["center"]
     points = [
-        {"sweep": "centre", "projection": projection, **centre, **variant}
+        {"sweep": "center", "projection": projection, **center, **variant}
         for projection in ("drawn", "stored")
         for variant in variants
     ]
     for variant, name in itertools.product(variants, SWEPT):
         points += [
-            {"sweep": name, "projection": "drawn", **centre, **variant, name: value}
+            {"sweep": name, "projection": "drawn", **center, **variant, name: value}
             for value in sizes[name]
         ]
     return points
 
 
-def measure(point: dict, hidden: int, peak: float, reference, repeats: int):
+def time_point(point: dict, hidden: int, peak: float, reference, repeats: int):
     """Compiles and times one configuration; returns its row and its features."""
     dim, width = point["dim"], point["width"]
     params, batch = common.make_problem(
@@ -152,21 +152,25 @@ def measure(point: dict, hidden: int, peak: float, reference, repeats: int):
         projection = pge.GaussianProjection(dim)
         columns = jax.jit(draw, static_argnums=0)(projection, jax.random.key(2), params)
     setting = {name: point[name] for name in ("method", "precision", "dim")}
-    arguments = (params, batch.observation[0], batch.action[0], columns)
+    inputs = (params, batch.observation[0], batch.action[0], columns)
     began = time.perf_counter()
-    program = jax.jit(
-        lambda *args: project(*args, **setting),
-        compiler_options=runtime.compiler_options(),
-    ).lower(*arguments)
-    compiled = program.compile()
+    compiled = (
+        jax.jit(
+            lambda *args: project(*args, **setting),
+            compiler_options=runtime.compiler_options(),
+        )
+        .lower(*inputs)
+        .compile()
+    )
     compile_s = time.perf_counter() - began
-    timing = common.measure(compiled, *arguments, repeats=repeats)
-    features = compiled(*arguments)
+    times = common.time_calls(compiled, *inputs, repeats=repeats)
+    seconds = common.summarize_times(times)
     num_params = common.count_params(params)
     passes = 2 if point["method"] == "reverse" else 4
     flop = passes * point["num_samples"] * num_params * dim
     error = None
-    if point["sweep"] == "centre":
+    if point["sweep"] == "center":
+        features = compiled(*inputs)
         reference = features if reference is None else reference
         error = float(
             jnp.linalg.norm(features - reference) / jnp.linalg.norm(reference)
@@ -174,12 +178,9 @@ def measure(point: dict, hidden: int, peak: float, reference, repeats: int):
     row = {
         **point,
         "num_params": num_params,
-        "median_s": timing["median"],
-        "min_s": timing["min"],
-        "max_s": timing["max"],
-        "times_s": timing["times"],
+        **seconds,
         "flop": flop,
-        "share_of_peak": flop / timing["median"] / peak,
+        "share_of_peak": flop / seconds["median_s"] / peak,
         "memory_GiB": common.peak_bytes(compiled) / 2**30,
         "relative_error": error,
         "compile_s": compile_s,
@@ -210,19 +211,19 @@ def plot(rows: list[dict]):
                 row
                 for row in rows
                 if (row["method"], row["precision"]) == (method, precision)
-                and row["sweep"] in ("centre", name)
+                and row["sweep"] in ("center", name)
             ]
             chosen.sort(key=lambda row: row[x])
             axis.plot(
                 [row[x] for row in chosen],
                 [row[quantity] for row in chosen],
-                color=common.COLOURS[METHODS.index(method)],
+                color=GROUP_COLORS[METHODS.index(method)],
                 linestyle="-" if precision == "float32" else "--",
                 marker="o" if method == "reverse" else "s",
                 label=f"{method}, {precision.replace('tf32', 'TF32')}",
             )
         common.log_axis(
-            axis.xaxis, [row[x] for row in rows if row["sweep"] in ("centre", name)]
+            axis.xaxis, [row[x] for row in rows if row["sweep"] in ("center", name)]
         )
         axis.margins(x=0.1)
         if quantity != "share_of_peak":
@@ -237,9 +238,8 @@ def plot(rows: list[dict]):
     return figure
 
 
-def main() -> None:
-    arguments = common.parse_arguments(__doc__, seconds=120)
-    sizes = SMALL if arguments.small else FULL
+def measure(arguments, sizes: dict, budget: common.Budget) -> common.Outcome:
+    """All points that the time allows."""
     # A CPU has no TF32.
     on_cpu = jax.devices()[0].platform == "cpu"
     precisions = ("float32",) if on_cpu else ("float32", "tf32")
@@ -249,12 +249,10 @@ def main() -> None:
         )
         for precision in precisions
     }
-    budget = common.Budget(arguments.seconds)
     rows, reference = [], None
     for point in list_points(sizes, precisions):
-        label = ", ".join(f"{x}" for x in point.values())
-        if budget.allows(label):
-            row, reference = measure(
+        if budget.allows(", ".join(str(x) for x in point.values())):
+            row, reference = time_point(
                 point,
                 sizes["hidden"],
                 peak[point["precision"]],
@@ -262,19 +260,24 @@ def main() -> None:
                 arguments.repeats,
             )
             rows.append(row)
-    common.publish(
-        "features_small" if arguments.small else "features",
-        rows,
+    notes = tuple(
+        f"Matrix products in {precision}: {rate / 1e12:.3g} TFLOP/s."
+        for precision, rate in peak.items()
+    )
+    return common.Outcome(rows, notes, {"matrix_peak_flop_per_s": peak})
+
+
+def main() -> None:
+    common.run(
+        "features",
+        __doc__,
+        measure,
         COLUMNS,
-        plot,
-        arguments.output,
+        full=FULL,
+        small=SMALL,
+        seconds=120,
         predicted=PREDICTED,
-        notes=tuple(
-            f"Matrix products in {precision}: {rate / 1e12:.3g} TFLOP/s."
-            for precision, rate in peak.items()
-        ),
-        left_out=budget.left_out,
-        matrix_peak_flop_per_s=peak,
+        plot=plot,
     )
 
 

@@ -3,35 +3,31 @@
 python benchmarks/metaworld.py            # a GPU, about six minutes
 python benchmarks/metaworld.py --small    # a CPU
 
-All ten tasks at 1,024 to 16,384 environments in all, normal actions, resets from the
-pool included, as in environments.py. Training is PPO with the networks and settings of
-pgx_jax/configs/metaworld_mt10.py but 1,024 environments a task. "cached" is
-compiling the same program again with JAX's persistent cache filled. The row of the
-original, on one CPU core, is measured by `tests/reference/metaworld_runs.py speed` in
-its own virtual environment, and given with --official=STEPS_PER_SECOND.
+All ten tasks share 1,024 to 16,384 environments, with normal actions and resets from
+the pool included, as in environments.py. Training is PPO with the networks and settings
+of the config `metaworld_mt10`, except for 1,024 environments a task. "cached" is the
+time to compile the same program again when JAX's persistent cache holds it. The row of
+the original environments on one CPU core is measured by
+`tests/reference/metaworld_runs.py speed` in a virtual environment of its own, and given
+with --official=STEPS_PER_SECOND.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import runpy
 import tempfile
-from pathlib import Path
 
-from pgx_jax import runtime
+import common
+import jax
+from environments import Program, ours, time_program
 
-runtime.configure()
+from pgx_jax.appearance import GROUP_COLORS
+from pgx_jax.configs import metaworld_mt10
+from pgx_jax.envs import TaskIdSuite, make_suite
+from pgx_jax.pipeline.checks import make_networks
+from pgx_jax.pipeline.config import PipelineConfig
+from pgx_jax.training.ppo import PPO
 
-import common  # noqa: E402
-import jax  # noqa: E402
-from environments import Program, measure, ours  # noqa: E402
-
-from pgx_jax.envs import TaskIdSuite, make_suite  # noqa: E402
-from pgx_jax.pipeline.checks import make_networks  # noqa: E402
-from pgx_jax.pipeline.config import PipelineConfig  # noqa: E402
-from pgx_jax.training.ppo import PPO  # noqa: E402
-
-CONFIG = Path(__file__).parents[1] / "pgx_jax/configs/metaworld_mt10.py"
 # Thousand steps per second on an H100, before measuring.
 PREDICTED = {
     "10,240 environments (k/s)": 300,
@@ -39,7 +35,7 @@ PREDICTED = {
     "training (k/s)": 230,
     "compile s": 30,
 }
-# What is asked for most comes first, for when the time runs out.
+# The most important number comes first, in case time runs out.
 FULL = {"num_envs": (10240, 16384, 4096, 1024), "num_steps": 32, "updates": 2}
 SMALL = {"num_envs": (40,), "num_steps": 8, "updates": 1}
 COLUMNS = {
@@ -57,17 +53,15 @@ COLUMNS = {
 
 
 def compile_again(program: Program) -> float:
-    """Seconds to get the program of the persistent cache, tracing left out."""
+    """Seconds to get the program from the persistent cache, tracing excluded."""
     jax.clear_caches()
     *_, seconds = program.compile()
     return seconds
 
 
 def training(num_updates: int, small: bool) -> Program:
-    """Updates of PPO on all ten tasks with one policy."""
-    config = PipelineConfig.from_dict(
-        runpy.run_path(str(CONFIG))["get_config"]().to_dict()
-    )
+    """The program of PPO updates on all ten tasks with one policy."""
+    config = PipelineConfig.from_dict(metaworld_mt10.get_config().to_dict())
     ppo_config = dataclasses.replace(config.ppo, num_envs=1024, num_minibatches=16)
     if small:
         ppo_config = dataclasses.replace(
@@ -82,7 +76,7 @@ def training(num_updates: int, small: bool) -> Program:
         ppo_config.num_envs * suite.num_tasks,
         num_updates * ppo_config.unroll_length,
         lambda key: ppo.init(suite, key),
-        # The key of the run is in its state.
+        # The state holds the key of the run.
         lambda state, key: ppo.run(suite, state, num_updates)[0],
     )
 
@@ -97,7 +91,7 @@ def plot(rows: list[dict]):
         [row["num_envs"] for row in alone],
         [row["steps_per_second"] for row in alone],
         "o-",
-        color=common.COLOURS[0],
+        color=GROUP_COLORS[0],
         label="MT10, one program",
     )
     for row in rows:
@@ -106,7 +100,7 @@ def plot(rows: list[dict]):
                 row["num_envs"],
                 row["steps_per_second"],
                 "D",
-                color=common.COLOURS[1],
+                color=GROUP_COLORS[1],
                 label="inside PPO",
             )
         if row["what"].startswith("official"):
@@ -124,20 +118,15 @@ def plot(rows: list[dict]):
     return figure
 
 
-def main() -> None:
-    def add(parser):
-        parser.add_argument("--official", type=float, help="steps a second of one core")
-
-    arguments = common.parse_arguments(__doc__, seconds=480, add=add)
-    sizes = SMALL if arguments.small else FULL
-    budget = common.Budget(arguments.seconds)
+def measure(arguments, sizes: dict, budget: common.Budget) -> common.Outcome:
+    """Training, then all numbers of environments that the time allows."""
     rows = []
     with tempfile.TemporaryDirectory() as cache:
-        # An empty one, so that what is called compiling is.
+        # An empty cache, so that the times of compilation are real.
         jax.config.update("jax_compilation_cache_dir", cache)
         if budget.allows("training"):
             program = training(sizes["updates"], arguments.small)
-            row = measure(program, program.compile(), arguments.repeats)
+            row = time_program(program, program.compile(), arguments.repeats)
             del row["bytes_per_env"]  # mostly the policy's
             rows.append(row | {"what": program.of})
         for num_envs in sizes["num_envs"]:
@@ -146,7 +135,7 @@ def main() -> None:
             program = ours("metaworld_mt10", num_envs, sizes["num_steps"])
             # The key of the persistent cache depends on what JAX has traced before.
             jax.clear_caches()
-            row = measure(program, program.compile(), arguments.repeats)
+            row = time_program(program, program.compile(), arguments.repeats)
             if num_envs == sizes["num_envs"][0]:
                 row["cached_s"] = compile_again(program)
             rows.append(row | {"what": "MT10, one program"})
@@ -160,15 +149,25 @@ def main() -> None:
                 "steps_per_second": arguments.official,
             }
         )
-    common.publish(
-        "metaworld_small" if arguments.small else "metaworld",
-        rows,
+    return common.Outcome(rows)
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("--official", type=float, help="steps a second of one core")
+
+
+def main() -> None:
+    common.run(
+        "metaworld",
+        __doc__,
+        measure,
         COLUMNS,
-        plot,
-        arguments.output,
+        full=FULL,
+        small=SMALL,
+        seconds=480,
         predicted=PREDICTED,
-        left_out=budget.left_out,
-        sizes=sizes,
+        plot=plot,
+        add_arguments=add_arguments,
     )
 
 

@@ -3,45 +3,44 @@
 python benchmarks/regressions.py            # a GPU, about a minute
 python benchmarks/regressions.py --small    # a CPU
 
-m = 2,000 subsets of 3 out of 10 tasks, N = 2,048 transitions each, features of d = 400
-(projected gradients of the benchmark policy, centred and scaled as `estimate_subsets`
-does), by
+The problem has m = 2,000 subsets of 3 out of 10 tasks, N = 2,048 transitions a task and
+features of d = 400 (projected gradients of the benchmark policy, centered and scaled as
+`estimate_subsets` does). It is solved by
 
 * `pgx_jax.solve_regressions`, all subsets in one jitted call;
 * Optax's L-BFGS, vmapped over the subsets and jitted, to the same gradient norm;
 * a loop over scikit-learn's LogisticRegression on the CPU of the same host, "lbfgs"
-  and "newton-cholesky", with all threads and with one, of which a sample of subsets is
-  timed: `fit` alone, not the copying of a subset's rows. Its tolerance bounds the
-  largest entry of the gradient; it is given what the others are given for the
-  Euclidean norm, which asks less of it. "lbfgs" gets float64, since in float32 it stops
-  where the loss no longer changes, far from that tolerance.
+  and "newton-cholesky", with all threads and with one. It is timed on a sample of the
+  subsets: `fit` alone, without copying the rows of a subset. Its tolerance bounds the
+  largest entry of the gradient and is set to the bound that the others have on the
+  Euclidean norm, which demands less of it. "lbfgs" runs in float64, since in float32 it
+  stops where the loss no longer changes, far from that tolerance.
 
-Claim: per subset, at least 1,000 times faster than the scikit-learn loop on the same
-host, the fastest of its rows, to the same optimum. The optimum of each sampled subset
-is found by Newton's method in float64. Without scikit-learn its rows are left out, with
-a note.
+The claim is that `solve_regressions` is at least 1,000 times faster per subset than the
+fastest scikit-learn loop on the same host, to the same optimum. The optimum of each
+sampled subset is found by Newton's method in float64. Without scikit-learn its rows are
+left out, with a note.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import os
 import statistics
 import time
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import common
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import pgx_jax as pge
 from pgx_jax import runtime
-
-runtime.configure()
-
-import common  # noqa: E402
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-import optax  # noqa: E402
-
-import pgx_jax as pge  # noqa: E402
+from pgx_jax.appearance import GROUP_COLORS
 
 # On an H100 and its host, written down before measuring.
 PREDICTED = {
@@ -106,7 +105,7 @@ def make_features(sizes: dict):
 
 
 class Solution(NamedTuple):
-    """As `RegressionSolution`, with fields of one name."""
+    """The fields of `RegressionSolution` that are compared."""
 
     delta: jax.Array  # shape=[m, d]
     converged: jax.Array  # shape=[m]
@@ -158,7 +157,7 @@ def solve_by_lbfgs(features, advantage, subsets, l2, max_iterations=200):
 
 
 class Problem:
-    """One subset's regression in float64, to judge solutions by."""
+    """The regression of one subset in float64, which solutions are compared by."""
 
     def __init__(self, features, advantage, subset, l2):
         tasks = np.flatnonzero(subset)
@@ -178,7 +177,7 @@ class Problem:
         return slope @ self._signed + self.l2 * delta
 
     def polish(self, delta):
-        """Newton's method from a point that is nearly the optimum."""
+        """Newton's method, from a point close to the optimum."""
         for _ in range(5):
             half = self._half(delta)
             curvature = (self.weight * half * (1 - half))[:, None] * self._signed
@@ -194,7 +193,7 @@ class Problem:
 
 
 def judge(problems: list[Problem], optima: list, deltas: list) -> dict[str, float]:
-    """How near solutions are to the optima; the largest over the subsets."""
+    """The distances of solutions from the optima; the largest over the subsets."""
     found = {"gradient_ratio": [], "excess_loss": [], "distance": []}
     for problem, optimum, delta in zip(problems, optima, deltas, strict=True):
         delta = np.asarray(delta, np.float64)
@@ -213,12 +212,12 @@ def judge(problems: list[Problem], optima: list, deltas: list) -> dict[str, floa
 def fit_by_loop(
     problems: list[Problem], solver: str, num_threads: int
 ) -> tuple[list[float], list, dict]:
-    """Times scikit-learn on every problem: times, solutions, and how it ended."""
+    """Fits every problem by scikit-learn; returns times, solutions and how it ended."""
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
-    times, deltas, iterations, complaints = [], [], [], 0
-    # The first problem comes twice: the first time is a warm-up.
+    times, deltas, iterations, num_warnings = [], [], [], 0
+    # The first problem comes twice, the first time to warm up.
     for problem in [problems[0], *problems]:
         rows = problem.rows.astype(np.float64 if solver == "lbfgs" else np.float32)
         model = LogisticRegression(
@@ -236,15 +235,50 @@ def fit_by_loop(
             began = time.perf_counter()
             model.fit(rows, problem.label, sample_weight=problem.weight)
             times.append(time.perf_counter() - began)
-        complaints += bool(caught)
+        num_warnings += bool(caught)
         deltas.append(model.coef_[0])
         iterations.append(int(model.n_iter_[0]))
     end = {
-        "converged": 1.0 - complaints / len(times),
+        "converged": 1.0 - num_warnings / len(times),
         "iterations": max(iterations),
         "cpu_threads": num_threads,
     }
     return times[1:], deltas[1:], end
+
+
+class Result(NamedTuple):
+    """What one method found.
+
+    Attributes:
+      method: its name.
+      times: of each call, in s.
+      subsets_per_call: how many subsets a call solves.
+      deltas: the solutions of the sampled subsets.
+      end: how the method ended, as columns of the row.
+    """
+
+    method: str
+    times: list[float]
+    subsets_per_call: int
+    deltas: Any
+    end: dict[str, Any]
+
+    @property
+    def per_subset(self) -> float:
+        """Seconds."""
+        return statistics.median(self.times) / self.subsets_per_call
+
+
+def time_solver(method: str, solve, inputs: tuple, index, repeats: int) -> Result:
+    """Times a jitted function that solves all subsets."""
+    times = common.time_calls(solve, *inputs, repeats=repeats)
+    solution = solve(*inputs)
+    end = {
+        "converged": float(jnp.mean(solution.converged)),
+        "iterations": int(solution.num_iterations.max()),
+    }
+    deltas = np.asarray(solution.delta)
+    return Result(method, times, len(deltas), deltas[index], end)
 
 
 def compare(features, advantage, subsets, sizes, repeats, budget) -> list[dict]:
@@ -266,72 +300,51 @@ def compare(features, advantage, subsets, sizes, repeats, budget) -> list[dict]:
     for l2 in PENALTIES:
         if not budget.allows(f"{OURS}, l2 = {l2}"):
             continue
-        call = (features, advantage, l2)
-        timing = common.measure(ours, *call, repeats=repeats)
-        solution = ours(*call)
+        inputs = (features, advantage, l2)
+        results = [time_solver(OURS, ours, inputs, index, repeats)]
         problems = [Problem(*host, subsets[i], l2) for i in index]
-        near = np.asarray(solution.delta, np.float64)[index]
-        optima = [p.polish(x) for p, x in zip(problems, near, strict=True)]
-        # Of each method: name, times of a call, subsets in a call, what came out.
-        results = [
-            (OURS, timing["times"], len(subsets), near, _end(solution)),
+        optima = [
+            problem.polish(delta.astype(np.float64))
+            for problem, delta in zip(problems, results[0].deltas, strict=True)
         ]
         for solver, num_threads in loops():
             name = f"scikit-learn {solver}, {num_threads} threads"
             name = name.replace(" 1 threads", " 1 thread")
             if budget.allows(f"{name}, l2 = {l2}"):
                 times, deltas, end = fit_by_loop(problems, solver, num_threads)
-                results.append((name, times, 1, deltas, end))
+                results.append(Result(name, times, 1, deltas, end))
         if budget.allows(f"{OPTAX}, l2 = {l2}"):
-            timing = common.measure(theirs, *call, repeats=repeats)
-            solution = theirs(*call)
-            deltas = np.asarray(solution.delta)[index]
-            results.append(
-                (OPTAX, timing["times"], len(subsets), deltas, _end(solution))
-            )
-        fastest = statistics.median(results[0][1]) / len(subsets)
-        for name, times, per_call, deltas, end in results:
-            per_subset = statistics.median(times) / per_call
+            results.append(time_solver(OPTAX, theirs, inputs, index, repeats))
+        for result in results:
             rows.append(
                 {
-                    "method": name,
+                    "method": result.method,
                     "l2": l2,
-                    "per_subset_ms": 1e3 * per_subset,
-                    "total_s": per_subset * len(subsets),
-                    "extrapolated": per_call == 1,
-                    "times_slower": per_subset / fastest,
-                    **judge(problems, optima, deltas),
-                    **end,
-                    "times_s": times,
+                    "per_subset_ms": 1e3 * result.per_subset,
+                    "total_s": result.per_subset * len(subsets),
+                    "extrapolated": result.subsets_per_call == 1,
+                    "times_slower": result.per_subset / results[0].per_subset,
+                    **judge(problems, optima, result.deltas),
+                    **result.end,
+                    "times_s": result.times,
                     "sampled": index.tolist(),
                 }
             )
     return rows
 
 
-def _end(solution) -> dict:
-    return {
-        "converged": float(jnp.mean(solution.converged)),
-        "iterations": int(solution.num_iterations.max()),
-    }
-
-
 def loops() -> list[tuple[str, int]]:
-    """Solvers of scikit-learn and numbers of threads, if it is there."""
+    """Solvers of scikit-learn and numbers of threads; none if it is not installed."""
     counts = sorted({threads(), 1}, reverse=True)
     return list(itertools.product(SOLVERS, counts)) if has_sklearn() else []
 
 
 def has_sklearn() -> bool:
-    try:
-        import sklearn  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    return importlib.util.find_spec("sklearn") is not None
 
 
 def threads() -> int:
-    """Threads of the CPU's linear algebra, which scikit-learn uses."""
+    """The number of threads of the CPU's linear algebra, which scikit-learn uses."""
     try:
         from threadpoolctl import threadpool_info
     except ImportError:
@@ -352,13 +365,13 @@ def plot(rows: list[dict]):
         1, 2, figsize=(6.75, 2.2), sharey=True, layout="constrained"
     )
     for axis, (quantity, label) in zip(axes, panels.items(), strict=True):
-        for colour, l2, marker in zip(common.COLOURS, PENALTIES, "os", strict=False):
+        for color, l2, marker in zip(GROUP_COLORS, PENALTIES, "os", strict=False):
             chosen = [row for row in rows if row["l2"] == l2]
             axis.plot(
                 [row[quantity] for row in chosen],
                 [methods.index(row["method"]) for row in chosen],
                 marker,
-                color=colour,
+                color=color,
                 label=f"l2 = {l2:g}",
             )
         axis.set(xscale="log", xlabel=label, ylim=(len(methods) - 0.5, -0.5))
@@ -379,10 +392,8 @@ def plot(rows: list[dict]):
     return figure
 
 
-def main() -> None:
-    arguments = common.parse_arguments(__doc__, seconds=80)
-    sizes = SMALL if arguments.small else FULL
-    budget = common.Budget(arguments.seconds)
+def measure(arguments, sizes: dict, budget: common.Budget) -> common.Outcome:
+    """All methods and penalties that the time allows."""
     budget.allows("features")
     features, advantage = jax.block_until_ready(make_features(sizes))
     subsets = pge.sample_subsets(
@@ -392,16 +403,21 @@ def main() -> None:
     notes = NOTES
     if not has_sklearn():
         notes = (*NOTES, "scikit-learn is not installed: its rows are left out.")
-    common.publish(
-        "regressions_small" if arguments.small else "regressions",
-        rows,
+    recorded = {**sizes, "num_tasks": NUM_TASKS, "tolerance": TOLERANCE}
+    return common.Outcome(rows, notes, {"sizes": recorded})
+
+
+def main() -> None:
+    common.run(
+        "regressions",
+        __doc__,
+        measure,
         COLUMNS,
-        plot,
-        arguments.output,
+        full=FULL,
+        small=SMALL,
+        seconds=80,
         predicted=PREDICTED,
-        notes=notes,
-        left_out=budget.left_out,
-        sizes={**sizes, "num_tasks": NUM_TASKS, "tolerance": TOLERANCE},
+        plot=plot,
     )
 
 

@@ -3,39 +3,36 @@
 python benchmarks/scaling.py            # a GPU, about two minutes
 python benchmarks/scaling.py --small    # a CPU
 
-`estimate_subsets` and `task_affinity`, called as a user calls them: checks of the
-arguments on the host are in the time. Features in TF32 (on a CPU float32), regressions
-in float32; p = 338,408, d = 400, N = 2,048 transitions a task. The features are
-computed once a call: they are what is left as m falls.
+`estimate_subsets` and `task_affinity` are called as a user calls them, so that the time
+includes the checks of the arguments on the host. Features are computed in TF32 (on a
+CPU in float32), regressions in float32; p = 338,408, d = 400 and N = 2,048 transitions
+a task. The features are computed once a call: their cost remains as m falls. The points
+are
 
 * m = 100 to 100,000 subsets of n = 20 tasks;
-* n = 10 to 200 tasks, m = 2,000;
+* n = 10 to 200 tasks with m = 2,000;
 * m = 100,000 subsets of n = 100 tasks.
 
-A subset holds n/10 tasks, and 4 at least: smaller ones could not cover the 19,900 pairs
-of 200 tasks. Each point runs in a process of its own, since the peak that
-a device tells is that of the process so far; it includes what the compiler uses to tune
-its kernels. On a CPU the memory is the largest resident set of the process.
+A subset holds n/10 tasks, at least 4: smaller ones could not cover the 19,900 pairs of
+200 tasks. Each point runs in a process of its own, since the peak that a device reports
+is that of the process so far; it includes what the compiler uses to tune its kernels.
+On a CPU the memory is the largest resident set of the process.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 import resource
 import statistics
 import sys
 import time
 
-from pgx_jax import runtime
+import common
+import jax
+import numpy as np
 
-runtime.configure()
-
-import common  # noqa: E402
-import jax  # noqa: E402
-import numpy as np  # noqa: E402
-
-import pgx_jax as pge  # noqa: E402
+import pgx_jax as pge
+from pgx_jax.appearance import GROUP_COLORS
 
 # Seconds on an H100, written down before measuring.
 PREDICTED = {
@@ -83,7 +80,7 @@ COLUMNS = {
 
 
 def draw_subsets(num_tasks: int, num_subsets: int) -> np.ndarray:
-    """Subsets of a tenth of the tasks that cover all pairs."""
+    """Subsets of a tenth of the tasks that cover all pairs; bool [m, n]."""
     size = min(max(4, num_tasks // 10), num_tasks - 1)
     drawn = min(num_subsets, 2_000)
     subsets = pge.sample_subsets(jax.random.key(1), num_tasks, drawn, size)
@@ -94,8 +91,9 @@ def draw_subsets(num_tasks: int, num_subsets: int) -> np.ndarray:
     return np.concatenate([subsets, rest])
 
 
-def measure_point(num_tasks: int, num_subsets: int, sizes: dict, repeats: int) -> dict:
-    """Times one point; to be the only one of its process."""
+def measure_point(point: list[str], sizes: dict, repeats: int) -> dict:
+    """Times one point, n and m; to be called once in a process."""
+    num_tasks, num_subsets = map(int, point)
     layers = (39, *[sizes["width"]] * sizes["hidden"], 4)
     params, batch = common.make_problem(num_tasks, sizes["samples"], layers)
     subsets = draw_subsets(num_tasks, num_subsets)
@@ -120,10 +118,7 @@ def measure_point(num_tasks: int, num_subsets: int, sizes: dict, repeats: int) -
         "num_subsets": num_subsets,
         "subset_size": int(subsets[0].sum()),
         "num_params": common.count_params(params),
-        "median_s": statistics.median(times),
-        "min_s": min(times),
-        "max_s": max(times),
-        "times_s": times,
+        **common.summarize_times(times),
         **{f"{x}_s": statistics.median(taken[1:]) for x, taken in stages.items()},
         **{f"{x}_times_s": taken[1:] for x, taken in stages.items()},
         "peak_GiB": peak / 2**30,
@@ -162,7 +157,7 @@ def plot(rows: list[dict]):
         "num_tasks": ("num_subsets", sizes["some_subsets"], "n, tasks (m = {:,})"),
     }
     quantities = {"median_s": "Time (s)", "peak_GiB": "Peak memory (GiB)"}
-    # A sweep that time ran out on has no line to draw.
+    # A sweep of which time allowed only one point has no line to draw.
     drawn = {
         x: sorted((row for row in rows if row[fixed] == value), key=lambda r: r[x])
         for x, (fixed, value, _) in sweeps.items()
@@ -183,7 +178,7 @@ def plot(rows: list[dict]):
                 [row[x] for row in chosen],
                 [row[quantity] for row in chosen],
                 "o-",
-                color=common.COLOURS[i],
+                color=GROUP_COLORS[i],
             )
             common.log_axis(axis.xaxis, [row[x] for row in chosen])
             if quantity == "median_s":
@@ -196,38 +191,38 @@ def plot(rows: list[dict]):
     return figure
 
 
-def main() -> None:
-    def add(parser):
-        parser.add_argument("--subsets", type=int, nargs="*", help="values of m")
-        parser.add_argument("--tasks", type=int, nargs="*", help="values of n")
-        parser.add_argument("--point", type=int, nargs=2, help="one n and m; JSON")
-
-    arguments = common.parse_arguments(__doc__, seconds=110, add=add)
-    sizes = dict(SMALL if arguments.small else FULL)
+def measure(arguments, sizes: dict, budget: common.Budget) -> common.Outcome:
+    """All points that the time allows, each in a process of its own."""
+    sizes = dict(sizes)
     for name in ("subsets", "tasks"):
         sizes[name] = getattr(arguments, name) or sizes[name]
-    if arguments.point:
-        row = measure_point(*arguments.point, sizes, arguments.repeats)
-        print(json.dumps(row))
-        return
-    budget = common.Budget(arguments.seconds)
-    flags = ["--repeats", arguments.repeats]
-    flags += ["--small"] if arguments.small else []
     rows = []
     for num_tasks, num_subsets in list_points(sizes):
         if budget.allows(f"n = {num_tasks}, m = {num_subsets:,}"):
-            row = common.run_child(__file__, "--point", num_tasks, num_subsets, *flags)
+            row = common.run_child(__file__, [num_tasks, num_subsets], arguments)
             rows.append({**row, "small": arguments.small})
     rows.sort(key=lambda row: (row["num_tasks"], row["num_subsets"]))
-    common.publish(
-        "scaling_small" if arguments.small else "scaling",
-        rows,
+    return common.Outcome(rows, more={"sizes": sizes})
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("--subsets", type=int, nargs="*", help="values of m")
+    parser.add_argument("--tasks", type=int, nargs="*", help="values of n")
+
+
+def main() -> None:
+    common.run(
+        "scaling",
+        __doc__,
+        measure,
         COLUMNS,
-        plot,
-        arguments.output,
+        full=FULL,
+        small=SMALL,
+        seconds=110,
         predicted=PREDICTED,
-        left_out=budget.left_out,
-        sizes=sizes,
+        plot=plot,
+        measure_point=measure_point,
+        add_arguments=add_arguments,
     )
 
 

@@ -165,7 +165,7 @@ def _write(
 ) -> dict[str, Any]:
     suites = list(dict.fromkeys(suite for suite, _, _ in rows))
     order = sorted(rows, key=lambda cell: (suites.index(cell[0]), *cell[1:]))
-    document = report.summarise(config, [rows[cell] for cell in order])
+    document = report.summarize(config, [rows[cell] for cell in order])
     text = json.dumps(document, indent=1) + "\n"
     temporary = output.with_suffix(".tmp")  # a file that is either whole or not there
     temporary.write_text(text)

@@ -89,7 +89,7 @@ def mean(values: Iterable[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def summarise(config: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+def summarize(config: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What OUTPUT.json holds: the config, means over seeds, and the rows."""
     summary = []
     for suite, layers in dict.fromkeys((r["suite"], r["layers"]) for r in rows):

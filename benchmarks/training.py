@@ -3,13 +3,13 @@
 python benchmarks/training.py            # a GPU, about eight minutes
 python benchmarks/training.py --small    # a CPU
 
-Half-cheetah and ant. Speed: both learn the same environment in MJX with the same
-networks (Brax's own: four layers of 32 for the policy, five of 256 for the value),
-environments, unroll, minibatches and epochs; steps per second are medians over chunks
-of updates, without what is compiled and without evaluation, in one process. Return:
-both train for the same number of steps, Brax with the settings that it is published
-with, ours with those below, once per seed; then 128 episodes of 1,000 steps, most
-likely actions.
+The environments are the half-cheetah and the ant in MJX. For the speed, both learn with
+the same networks (Brax's own: four layers of 32 for the policy, five of 256 for the
+value), numbers of environments, unroll lengths, minibatches and epochs; steps per
+second are medians over chunks of updates in one process, without compilation and
+without evaluation. For the return, both train for the same number of steps: Brax with
+its published settings, ours with the settings below, once per seed. The policies are
+then evaluated on 128 episodes of 1,000 steps, by their most likely actions.
 
 Brax's settings are those of its notebook `training.ipynb`.
 """
@@ -20,28 +20,25 @@ import dataclasses
 import statistics
 import time
 
-from pgx_jax import runtime
+import common
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from brax import envs as brax_envs
+from brax.training.agents.ppo import train as brax_ppo
 
-runtime.configure()
-
-import common  # noqa: E402
-import flax.linen as nn  # noqa: E402
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-from brax import envs as brax_envs  # noqa: E402
-from brax.training.agents.ppo import train as brax_ppo  # noqa: E402
-
-from pgx_jax.envs import make_suite  # noqa: E402
-from pgx_jax.networks.mlp import (  # noqa: E402
+from pgx_jax.appearance import GROUP_COLORS
+from pgx_jax.envs import make_suite
+from pgx_jax.networks.mlp import (
     MLP,
     ActorCritic,
     GaussianHead,
     make_actor_critic,
 )
-from pgx_jax.training.diagnostics import on_host  # noqa: E402
-from pgx_jax.training.episodes import evaluate  # noqa: E402
-from pgx_jax.training.ppo import PPO, PPOConfig  # noqa: E402
+from pgx_jax.training.diagnostics import on_host
+from pgx_jax.training.episodes import evaluate
+from pgx_jax.training.ppo import PPO, PPOConfig
 
 # On an H100, before measuring.
 PREDICTED = {
@@ -56,7 +53,7 @@ PREDICTED = {
 class Case:
     """A robot, Brax's settings for it, and ours.
 
-    `unroll_length` is Brax's, whose updates take several unrolls.
+    `unroll_length` is Brax's, where an update collects several unrolls.
     """
 
     suite: str
@@ -73,7 +70,7 @@ class Case:
 
     @property
     def equal(self) -> PPOConfig:
-        """Ours with Brax's numbers of everything."""
+        """Our settings with all of Brax's numbers."""
         trajectories = self.batch_size * self.num_minibatches
         return PPOConfig(
             num_envs=self.num_envs,
@@ -118,7 +115,7 @@ COLUMNS = {
 
 
 def shrink(case: Case) -> Case:
-    """For a CPU."""
+    """The case at a size for a CPU."""
     ours = dataclasses.replace(
         case.ours, num_envs=8, unroll_length=8, num_minibatches=2, num_epochs=1
     )
@@ -128,7 +125,7 @@ def shrink(case: Case) -> Case:
 
 
 def brax_networks(suite) -> ActorCritic:
-    """The sizes and the activation of Brax's own networks."""
+    """Networks with the sizes and the activation of Brax's own."""
     size = suite.action_space.size
     return ActorCritic(
         policy_network=GaussianHead(MLP((32,) * 4, size, 0.01, nn.swish)),
@@ -139,15 +136,15 @@ def brax_networks(suite) -> ActorCritic:
 
 
 def put_replicated(tree, devices):
-    """What Brax still calls and JAX no longer has, for one device."""
+    """`jax.device_put_replicated` for one device: Brax calls it, JAX has removed it."""
     (device,) = devices
     return jax.device_put(jax.tree.map(lambda x: jnp.asarray(x)[None], tree), device)
 
 
 def run_brax(case: Case, sizes: dict) -> dict:
-    """Brax's PPO, evaluated by Brax."""
+    """The row of Brax's PPO, evaluated by Brax."""
     jax.device_put_replicated = put_replicated
-    told = []
+    reports = []
     began = time.perf_counter()
     brax_ppo.train(
         brax_envs.get_environment(case.brax_name, backend="mjx"),
@@ -167,20 +164,20 @@ def run_brax(case: Case, sizes: dict) -> dict:
         num_evals=sizes["chunks"] + 1,
         num_eval_envs=sizes["episodes"],
         deterministic_eval=True,
-        progress_fn=lambda steps, metrics: told.append((steps, metrics)),
+        progress_fn=lambda steps, metrics: reports.append((steps, metrics)),
     )
     # The first chunk compiles.
-    rates = [float(metrics["training/sps"]) for _, metrics in told[2:]]
-    steps, last = told[-1]
+    rates = [float(metrics["training/sps"]) for _, metrics in reports[2:]]
+    steps, last = reports[-1]
     returns = [float(last["eval/episode_reward"])]
     return row(case, "Brax", rates, int(steps), returns) | {
         "train_s": time.perf_counter() - began,
-        "curve": [[int(s), float(m["eval/episode_reward"])] for s, m in told],
+        "curve": [[int(s), float(m["eval/episode_reward"])] for s, m in reports],
     }
 
 
 def measure_speed(case: Case, sizes: dict) -> dict:
-    """Ours, with everything as in Brax's."""
+    """The row of our speed, with all settings as in Brax."""
     suite = make_suite(case.suite)
     ppo = PPO(case.equal, brax_networks(suite), 1_000)
     state = ppo.init(suite, jax.random.key(0))
@@ -196,7 +193,7 @@ def measure_speed(case: Case, sizes: dict) -> dict:
 
 
 def reach_return(case: Case, sizes: dict) -> dict:
-    """Ours with our settings, all seeds side by side."""
+    """The row of our return with our settings, all seeds side by side."""
     num_seeds = sizes["seeds"]
     suite = make_suite(case.suite).select([0] * num_seeds)
     size = suite.action_space.size
@@ -247,7 +244,7 @@ PARTS = {"brax": run_brax, "speed": measure_speed, "return": reach_return}
 
 
 def plot(rows: list[dict]):
-    """Bars of speed and dots of return."""
+    """Bars of speed and of return."""
     from matplotlib import pyplot as plt
 
     names = list(dict.fromkeys(row["environment"] for row in rows))
@@ -264,7 +261,7 @@ def plot(rows: list[dict]):
                 place,
                 [r[quantity] for r in of],
                 0.33,
-                color=common.COLOURS[1 - i],
+                color=GROUP_COLORS[1 - i],
                 label=kind,
             )
         axis.set_xticks(range(len(names)), names)
@@ -274,33 +271,38 @@ def plot(rows: list[dict]):
     return figure
 
 
-def main() -> None:
-    def add(parser):
-        parser.add_argument("--only", nargs="*", help="environments")
-        parser.add_argument("--parts", nargs="*", default=list(PARTS), choices=PARTS)
-        parser.add_argument("--steps", type=int, help="of each policy")
-
-    arguments = common.parse_arguments(__doc__, seconds=500, add=add)
-    sizes = dict(SMALL if arguments.small else FULL)
-    sizes["steps"] = arguments.steps or sizes["steps"]
+def measure(arguments, sizes: dict, budget: common.Budget) -> common.Outcome:
+    """All parts that the time allows."""
+    sizes = {**sizes, "steps": arguments.steps or sizes["steps"]}
     cases = [c for c in CASES if not arguments.only or c.suite in arguments.only]
     cases = [shrink(case) for case in cases] if arguments.small else cases
-    budget = common.Budget(arguments.seconds)
     rows = []
     for case in cases:
         for part in arguments.parts:
             if budget.allows(f"{case.suite}, {part}"):
                 rows.append(PARTS[part](case, sizes))
                 print(rows[-1], flush=True)
-    common.publish(
-        "training_small" if arguments.small else "training",
-        rows,
+    return common.Outcome(rows, more={"sizes": sizes})
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("--only", nargs="*", help="environments")
+    parser.add_argument("--parts", nargs="*", default=list(PARTS), choices=PARTS)
+    parser.add_argument("--steps", type=int, help="of each policy")
+
+
+def main() -> None:
+    common.run(
+        "training",
+        __doc__,
+        measure,
         COLUMNS,
-        plot,
-        arguments.output,
+        full=FULL,
+        small=SMALL,
+        seconds=500,
         predicted=PREDICTED,
-        left_out=budget.left_out,
-        sizes=sizes,
+        plot=plot,
+        add_arguments=add_arguments,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -56,3 +57,16 @@ def commit() -> str | None:
 def describe() -> dict[str, Any]:
     """Device, versions and commit, as a dict of JSON values."""
     return {"device": device_name(), "versions": versions(), "commit": commit()}
+
+
+def format_provenance(about: Mapping[str, Any]) -> str:
+    """The lines of Markdown that a page of results begins with.
+
+    Args:
+      about: what `describe` returns, and `command`, that of the run.
+    """
+    versions = ", ".join(f"{name} {x}" for name, x in about["versions"].items())
+    return (
+        f"`{about['command']}`\n\n"
+        f"{about['device']}; {versions}; commit {about['commit']}."
+    )

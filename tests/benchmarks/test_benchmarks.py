@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -34,13 +36,14 @@ def run(monkeypatch, tmp_path):
         module.main()
         table = (tmp_path / f"{name}_small.md").read_text()
         assert table.count("\n| ") >= 3
-        assert (tmp_path / f"{name}_small.png").read_bytes()[:4] == b"\x89PNG"
+        if name != "headline":
+            assert (tmp_path / f"{name}_small.png").read_bytes()[:4] == b"\x89PNG"
         document = json.loads((tmp_path / f"{name}_small.json").read_text())
         assert document["command"].startswith(f"python benchmarks/{name}.py --small")
         assert str(tmp_path) not in document["command"]
         assert {"device", "commit"} <= set(document)
         assert {"python", "jax", "jaxlib"} <= set(document["versions"])
-        assert document["predicted"]
+        assert document["predicted"] or name == "headline"
         assert document["left_out"] == []
         return document
 
@@ -50,7 +53,7 @@ def run(monkeypatch, tmp_path):
 def test_features(run):
     sizes = {
         "hidden": 0,
-        "centre": {"num_samples": 16, "width": 8, "dim": 8},
+        "center": {"num_samples": 16, "width": 8, "dim": 8},
         "num_samples": (),
         "width": (),
         "dim": (4,),
@@ -67,7 +70,7 @@ def test_features(run):
         assert row["memory_GiB"] > 0
         assert row["share_of_peak"] > 0
         assert len(row["times_s"]) == 2
-        if row["sweep"] == "centre":
+        if row["sweep"] == "center":
             assert row["relative_error"] < 1e-5
 
 
@@ -105,6 +108,34 @@ def test_compile(run):
     for row in rows:
         assert len(row["runs"]) == 1
         assert all(row[f"{x}_s"] > 0 for x in ("trace", "lower", "compile"))
+
+
+def test_headline(run):
+    sizes = {"layers": (4, 64, 2), "cases": [(30, "float32")]}
+    (row,) = run("headline", sizes, "--repeats=3")["rows"]
+    assert row["m"] == 30 and row["converged"] == 1
+    assert row["min_s"] <= sorted(row["times_s"])[1] == row["median_s"] <= row["max_s"]
+
+
+def test_jax_can_still_be_configured_after_the_imports():
+    """Scripts import at the top, and `configure` sets flags that JAX reads once."""
+    names = sorted(path.stem for path in BENCHMARKS.glob("*.py"))
+    program = f"""
+import os
+import {", ".join(names)}
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=3"
+print("devices:", common.jax.device_count())
+"""
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    environment["PYTHONPATH"] = os.pathsep.join([str(BENCHMARKS), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "devices: 3"
 
 
 def test_environments(run):
