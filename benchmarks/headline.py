@@ -16,10 +16,15 @@ import pgx_jax as pge
 from pgx_jax import runtime
 
 FULL = {
+    "samples": 2048,
     "layers": (39, 400, 400, 400, 4),
     "cases": [(2000, "float32"), (2000, "tf32"), (100_000, "tf32")],
 }
-SMALL = {"layers": (4, 64, 64, 2), "cases": [(1000, "float32")]}
+SMALL = {
+    "samples": 2048,
+    "layers": (4, 64, 64, 2),
+    "cases": [(1000, "float32")],
+}
 NUM_TASKS = 10
 COLUMNS = {
     "m": "m",
@@ -64,7 +69,7 @@ def time_case(params, batch, num_subsets: int, precision: str, repeats: int) -> 
 
 def measure(arguments, sizes: dict, budget: common.Budget) -> common.Outcome:
     """All cases that the time allows."""
-    params, batch = common.make_problem(NUM_TASKS, sizes=sizes["layers"])
+    params, batch = common.make_problem(NUM_TASKS, sizes["samples"], sizes["layers"])
     return common.Outcome(
         [
             time_case(params, batch, num_subsets, precision, arguments.repeats)

@@ -111,7 +111,7 @@ def test_compile(run):
 
 
 def test_headline(run):
-    sizes = {"layers": (4, 64, 2), "cases": [(30, "float32")]}
+    sizes = {"samples": 8, "layers": (4, 64, 2), "cases": [(30, "float32")]}
     (row,) = run("headline", sizes, "--repeats=3")["rows"]
     assert row["m"] == 30 and row["converged"] == 1
     assert row["min_s"] <= sorted(row["times_s"])[1] == row["median_s"] <= row["max_s"]
