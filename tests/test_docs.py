@@ -1,6 +1,7 @@
 """The code on the docs' pages and in the notebook runs as it stands."""
 
 import contextlib
+import importlib
 import io
 import json
 import re
@@ -39,6 +40,14 @@ def test_examples_print_what_the_page_says(page):
             exec(example, {})
         expected = re.findall(r"print\(.*\)  # (.+)", example)
         assert printed.getvalue().splitlines() == expected
+
+
+@pytest.mark.parametrize("package", ["pgx_jax", "pgx_jax.envs"])
+def test_every_public_name_is_on_a_page_of_the_api(package):
+    pages = "".join(x.read_text(encoding="utf-8") for x in DOCS.glob("api/*.md"))
+    listed = set(re.findall(rf"^::: {package}\.(\w+)$", pages, re.MULTILINE))
+    constants = {"SUITES"}  # which the page of environments describes
+    assert set(importlib.import_module(package).__all__) - listed <= constants
 
 
 def test_notebook_runs_from_top_to_bottom_and_finds_the_planted_groups(capsys):

@@ -4,7 +4,7 @@ The original's reset first holds the hand where it is to start for fifty steps. 
 that leaves does not depend on where things are placed, and is known
 (`scene.START_POSES`), so that a reset only draws a placement.
 
-Source: Meta-World 3.1.1; README.md beside this file has what differs.
+Source: Meta-World 3.1.1; docs/suites/metaworld.md says what differs.
 """
 
 from __future__ import annotations
