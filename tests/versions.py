@@ -58,7 +58,7 @@ def main() -> int:
         install = [python, "-m", "pip", "install", "-q", "--upgrade"]
         package = f"{ROOT}[{','.join(EXTRAS)}]"
         subprocess.run([*install, "-c", constraints, "-e", package], check=True)
-        subprocess.run([python, "-m", "pip", "freeze", "--exclude-editable"], check=True)
+        subprocess.run([python, "-m", "pip", "list"], check=True)
         return subprocess.run([python, "-m", "pytest", *TESTS], cwd=ROOT).returncode
 
 
