@@ -10,6 +10,18 @@ or, step by step,
 estimates = pge.estimate_subsets(log_prob_fn, params, batch, subsets, key=key)
 affinity = pge.task_affinity(estimates)
 grouping = pge.cluster_tasks(affinity, num_groups=3)
+
+The names by what they are for:
+
+all at once       group_tasks -> TaskGroups
+subsets           sample_subsets, pair_counts
+their estimates   estimate_subsets(..., Transitions) -> SubsetEstimates; save_estimates,
+                  load_estimates; Adapted and Evaluation for evaluators of your own
+affinity          task_affinity -> Affinity; gradient_similarity; plot_affinity
+groups            cluster_tasks, best_partition, random_grouping -> Grouping;
+                  grouping_stability -> GroupingStability
+steps beneath     task_gradients, project_gradients, back_project, GaussianProjection,
+                  RademacherProjection, solve_regressions -> RegressionSolution
 """
 
 from pgx_jax.estimation.estimate import estimate_subsets

@@ -19,3 +19,9 @@ def test_every_public_name_exists():
 
     missing = [name for name in pgx_jax.__all__ if not hasattr(pgx_jax, name)]
     assert missing == []
+
+
+def test_help_names_all_that_is_public():
+    import pgx_jax
+
+    assert [x for x in pgx_jax.__all__ if x not in pgx_jax.__doc__] == []
