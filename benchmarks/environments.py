@@ -27,7 +27,7 @@ from brax import envs as brax_envs
 from brax.envs.wrappers.training import wrap
 
 from pgx_jax.appearance import GROUP_COLORS
-from pgx_jax.envs import TaskSuite, make_suite
+from pgx_jax.envs import SuiteState, TaskSuite, make_suite
 
 # Million steps per second on an H100 at 4,096 environments, before measuring.
 PREDICTED = {
@@ -156,7 +156,7 @@ def time_program(program: Program, compiled: tuple, repeats: int) -> dict:
         times.append(time.perf_counter() - began)
     seconds = common.summarize_times(times)
     num_steps = program.num_envs * program.num_steps
-    kept = state._replace(pool=None) if hasattr(state, "pool") else state
+    kept = state._replace(pool=None) if isinstance(state, SuiteState) else state
     size = sum(
         math.prod(x.shape) * x.dtype.itemsize
         for x in jax.tree.leaves(jax.eval_shape(lambda: kept))

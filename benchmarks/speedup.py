@@ -362,7 +362,7 @@ class Cell:
                 self.subsets,
                 scores,
                 settings.num_groups,
-                getattr(self.suite, "planted_labels", None),
+                self.suite.planted_labels,
             ),
         }
 

@@ -1,7 +1,7 @@
 """Anyone's environments as task suites.
 
-Each function gives a suite whose resets draw afresh, whose time limit is told from
-termination, and whose step compiles once.
+Each function returns a suite whose resets draw afresh, whose truncation by the time
+limit is distinguished from termination, and whose step compiles once.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import jax.numpy as jnp
 from brax.envs.base import Env, State, Wrapper
 
 from pgx_jax.envs.collection import CollectionSuite
-from pgx_jax.envs.core import ActionSpace, FamilySuite, TaskSuite
+from pgx_jax.envs.core import ActionSpace, TaskSuite
 from pgx_jax.envs.dtypes import cast, common_type, type_beside
+from pgx_jax.envs.family import FamilySuite
 
 PyTree = Any
 POOL_SIZE = 64
@@ -115,8 +116,8 @@ def from_functions(
         environment: a pytree of arrays and a float32 vector.
       step: `step(parameters, state, action, key) -> (state, observation, reward,
         terminated)`, or a fifth result `success` after these: whether the task is
-        solved at this step. `terminated` is for the task's own endings; the time limit
-        is seen to by the suite.
+        solved at this step. `terminated` is for the task's own endings; the suite
+        itself applies the time limit.
       parameters: pytree of arrays with a leading task axis; leaves [n, ...].
       action_space: what `step` takes.
       episode_length: steps after which an episode is truncated.

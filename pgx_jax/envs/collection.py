@@ -11,7 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgx_jax.envs.core import ActionSpace, SuiteState, TaskSuite, check_tasks
+from pgx_jax.envs.core import (
+    ActionSpace,
+    SuiteState,
+    TaskEnvironment,
+    TaskSuite,
+    check_tasks,
+)
 from pgx_jax.envs.dtypes import is_key
 
 PyTree = Any
@@ -71,13 +77,17 @@ class CollectionSuite(TaskSuite):
         """Known groups, where every member has them; members share none."""
         labels, first = [], 0
         for member in self.members:
-            planted = getattr(member, "planted_labels", None)
+            planted = member.planted_labels
             if planted is None:
                 return None
             numbered = np.unique(np.asarray(planted), return_inverse=True)[1]
             labels.append((first + numbered).tolist())
             first += int(numbered.max()) + 1
         return self._by_task(labels)
+
+    @property
+    def has_success(self) -> bool:
+        return all(member.has_success for member in self.members)
 
     @property
     def observation_size(self) -> int:
@@ -116,16 +126,31 @@ class CollectionSuite(TaskSuite):
         states = zip(self.members, self._split(state), strict=True)
         return self._join([member.refresh(x) for member, x in states])
 
-    def select(self, tasks: Sequence[int]) -> CollectionSuite:
-        tasks = check_tasks(tasks, self.num_tasks)
+    def select(self, tasks: Sequence[int] | np.ndarray) -> CollectionSuite:
+        indices = check_tasks(tasks, self.num_tasks)
         members, rows = [], []
         for member, member_rows in zip(self.members, self.rows, strict=True):
-            chosen = np.flatnonzero(np.isin(tasks, member_rows))
+            chosen = np.flatnonzero(np.isin(indices, member_rows))
             if chosen.size:
-                local = np.searchsorted(member_rows, tasks[chosen])
+                local = np.searchsorted(member_rows, indices[chosen])
                 members.append(member.select(local))
                 rows.append(tuple(chosen.tolist()))
         return CollectionSuite(tuple(members), tuple(rows), self.name)
+
+    def task_environment(self, task: int) -> TaskEnvironment:
+        member, place = self._find(task)
+        return member.task_environment(place)
+
+    def describe_task(self, task: int) -> str:
+        member, place = self._find(task)
+        return member.describe_task(place)
+
+    def _find(self, task: int) -> tuple[TaskSuite, int]:
+        """The member that has a task, and the task's place in it."""
+        for member, rows in zip(self.members, self.rows, strict=True):
+            if task in rows:
+                return member, rows.index(task)
+        raise ValueError(f"task must be in 0..{self.num_tasks - 1}, got {task}")
 
     def _by_task(self, values: Sequence[Sequence[Any]]) -> tuple[Any, ...]:
         flat = [x for member in values for x in member]
@@ -180,8 +205,8 @@ def _check_sizes(what: str, members: Sequence[TaskSuite], size) -> None:
     for member in members:
         sizes.setdefault(size(member), []).extend(member.task_names)
     if len(sizes) > 1:
-        told = "; ".join(f"{x}: {', '.join(names)}" for x, names in sizes.items())
-        raise ValueError(f"all tasks of a suite must have one {what}, got {told}")
+        listed = "; ".join(f"{x}: {', '.join(names)}" for x, names in sizes.items())
+        raise ValueError(f"all tasks of a suite must have one {what}, got {listed}")
 
 
 def _pack_all(trees: Sequence[PyTree]) -> jax.Array:

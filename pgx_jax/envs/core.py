@@ -6,9 +6,10 @@ program serves every suite of the same structure and the same number of tasks.
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -79,34 +80,68 @@ class SuiteState(NamedTuple):
         return self.termination | self.truncation
 
 
-class TaskSuite(Protocol):
-    """n tasks behind one pair of functions.
+class TaskEnvironment(NamedTuple):
+    """The environment of one task, to be made and stepped outside of its suite.
 
-    `reset(key, num_envs)` gives a `SuiteState` with leaves [n, num_envs, ...];
-    `step(state, action)` takes actions [n, num_envs, ...], and resets, from a fresh
-    draw, every environment whose episode has ended. `select(tasks)` is the suite of
-    those tasks in that order, with repetition allowed. Suites are pytrees.
+    Attributes:
+      make_env: `make_env(parameters)` is the environment; one function for all tasks of
+        a program, so that it may be static under jit.
+      parameters: of the task; pytree of arrays without a task axis.
+      task_id: what the suite appends to observations of the environment; float32 [k],
+        where k is 0 if it appends nothing.
+    """
+
+    make_env: Callable[[PyTree], Env]
+    parameters: PyTree
+    task_id: jax.Array
+
+
+class StepSuite(abc.ABC):
+    """What resets and steps n tasks: all that rollouts and training ask of a suite.
+
+    Suites are pytrees.
+
+    Attributes:
+      name: of the suite.
+      observation_size: length of the observation vector.
+      action_space: what a policy puts out.
+      episode_length: steps after which an episode is truncated; of several time limits
+        the longest.
     """
 
     name: str
-    task_names: tuple[str, ...]
     observation_size: int
     action_space: ActionSpace
     episode_length: int
 
     @property
-    def num_tasks(self) -> int: ...
+    @abc.abstractmethod
+    def num_tasks(self) -> int:
+        """n."""
 
     @property
     def episode_lengths(self) -> Sequence[int] | jax.Array:
         """The time limit of each task, in steps; n integers."""
         return (self.episode_length,) * self.num_tasks
 
-    def reset(self, key: jax.Array, num_envs: int) -> SuiteState: ...
+    @abc.abstractmethod
+    def reset(self, key: jax.Array, num_envs: int) -> SuiteState:
+        """Starts an episode in every environment; leaves [n, num_envs, ...].
 
-    def step(self, state: SuiteState, action: jax.Array) -> SuiteState: ...
+        Args:
+          key: for the initial states of all tasks and environments.
+          num_envs: environments of each task.
+        """
 
-    def select(self, tasks: Sequence[int]) -> TaskSuite: ...
+    @abc.abstractmethod
+    def step(self, state: SuiteState, action: jax.Array) -> SuiteState:
+        """Takes one step, and starts anew every environment whose episode has ended.
+
+        Args:
+          state: of `reset` or `step`; leaves [n, num_envs, ...].
+          action: int32 [n, num_envs] where actions are discrete, else float32
+            [n, num_envs, size].
+        """
 
     def refresh(self, state: SuiteState) -> SuiteState:
         """Draws the pool of initial states anew, where there is one.
@@ -116,28 +151,61 @@ class TaskSuite(Protocol):
         """
         return state
 
-    # What brings other environments in; `pgx_jax.envs.adapters` explains each.
 
-    @staticmethod
-    def from_brax(*args: Any, **kwargs: Any) -> TaskSuite:
-        """See `pgx_jax.envs.adapters.from_brax`."""
-        from pgx_jax.envs import adapters
+class TaskSuite(StepSuite):
+    """n tasks of one observation and one action size behind one pair of functions.
 
-        return adapters.from_brax(*args, **kwargs)
+    Attributes:
+      task_names: n names.
+      planted_labels: the known group of each task (n integers), or None.
+    """
 
-    @staticmethod
-    def from_playground(*args: Any, **kwargs: Any) -> TaskSuite:
-        """See `pgx_jax.envs.adapters.from_playground`."""
-        from pgx_jax.envs import adapters
+    task_names: tuple[str, ...]
+    planted_labels: tuple[int, ...] | None = None
 
-        return adapters.from_playground(*args, **kwargs)
+    @property
+    @abc.abstractmethod
+    def has_success(self) -> bool:
+        """Whether every task reports success, by `metrics["success"]`."""
 
-    @staticmethod
-    def from_functions(*args: Any, **kwargs: Any) -> TaskSuite:
-        """See `pgx_jax.envs.adapters.from_functions`."""
-        from pgx_jax.envs import adapters
+    @abc.abstractmethod
+    def select(self, tasks: Sequence[int] | np.ndarray) -> TaskSuite:
+        """The suite of some tasks in the order given, with repetition allowed.
 
-        return adapters.from_functions(*args, **kwargs)
+        Raises:
+          ValueError: `tasks` is empty or holds an index outside 0..n-1.
+        """
+
+    def step_tasks(
+        self, tasks: jax.Array, state: SuiteState, action: jax.Array
+    ) -> SuiteState:
+        """Takes one step of some tasks, each at most once; their index may be traced.
+
+        By default all n tasks are stepped, from states of zeros where a task is not
+        among them, and the results of these are dropped. Suites that can step some of
+        their tasks by themselves do so.
+
+        Args:
+          tasks: indices in 0..n-1; int32 [s].
+          state: of those tasks; leaves [s, num_envs, ...].
+          action: of those tasks; [s, num_envs, ...].
+        """
+        num_tasks = self.num_tasks
+
+        def scatter(x):
+            return jnp.zeros((num_tasks, *x.shape[1:]), x.dtype).at[tasks].set(x)
+
+        new = self.step(*jax.tree.map(scatter, (state, action)))
+        return jax.tree.map(lambda x: x[tasks], new)
+
+    @abc.abstractmethod
+    def task_environment(self, task: int) -> TaskEnvironment:
+        """The environment of one task by itself, as drawings need it."""
+
+    def describe_task(self, task: int) -> str:
+        """What sets the task apart from the others, for captions; may be empty."""
+        del task
+        return ""
 
 
 def reset_episode(env: Env, key: jax.Array) -> SuiteState:
@@ -244,215 +312,20 @@ def _draw_from(pool: State, key: jax.Array) -> State:
     return jax.tree.map(draw, pool)
 
 
-@dataclasses.dataclass(frozen=True)
-class FamilySuite(TaskSuite):
-    """A suite of one environment function whose parameters differ by task.
-
-    Attributes:
-      make_env: `make_env(parameters) -> Env`; called inside jit and vmap with one
-        task's parameters.
-      parameters: pytree of arrays with a leading task axis; leaves of shape [n, ...].
-      name: the suite's name.
-      task_names: n names.
-      observation_size: length of the observation vector.
-      action_space: what a policy puts out.
-      episode_length: steps after which an episode is truncated.
-      planted_labels: the known group of each task (n integers), or None.
-      pool_size: initial states per task that are drawn beforehand, for environments
-        whose reset costs as much as a step; 0 to draw each reset on the spot, for every
-        environment at every step.
-    """
-
-    make_env: Callable[[PyTree], Env]
-    parameters: PyTree
-    name: str
-    task_names: tuple[str, ...]
-    observation_size: int
-    action_space: ActionSpace
-    episode_length: int
-    planted_labels: tuple[int, ...] | None = None
-    pool_size: int = 0
-
-    @property
-    def num_tasks(self) -> int:
-        return len(self.task_names)
-
-    def reset(self, key: jax.Array, num_envs: int) -> SuiteState:
-        keys = jax.random.split(key, (self.num_tasks, num_envs))
-
-        def reset_task(parameters, task_keys):
-            env = self.make_env(parameters)
-            return jax.vmap(lambda k: reset_episode(env, k))(task_keys)
-
-        return self.refresh(_map_tasks(reset_task, self.parameters, keys))
-
-    def step(self, state: SuiteState, action: jax.Array) -> SuiteState:
-        def step_task(parameters, task_state, task_action, task_pool):
-            env = self.make_env(parameters)
-            return jax.vmap(
-                lambda s, a: step_episode(env, self.episode_length, s, a, task_pool)
-            )(task_state, task_action)
-
-        pool = state.pool
-        new = _map_tasks(
-            step_task, self.parameters, state._replace(pool=None), action, pool
-        )
-        return new._replace(pool=pool)
-
-    def refresh(self, state: SuiteState) -> SuiteState:
-        if not self.pool_size:
-            return state
-
-        def draw(parameters, key):
-            env = self.make_env(parameters)
-            keys = jax.random.split(key, self.pool_size)
-            return jax.tree.map(strengthen, jax.vmap(env.reset)(keys))
-
-        # A key of its own, for which the key of the first environment moves on.
-        keys = jax.vmap(jax.random.split)(state.key[:, 0])
-        return state._replace(
-            key=state.key.at[:, 0].set(keys[:, 0]),
-            pool=_map_tasks(draw, self.parameters, keys[:, 1]),
-        )
-
-    def select(self, tasks: Sequence[int]) -> FamilySuite:
-        tasks = check_tasks(tasks, self.num_tasks)
-        labels = self.planted_labels
-        return dataclasses.replace(
-            self,
-            parameters=jax.tree.map(lambda x: jnp.asarray(x)[tasks], self.parameters),
-            task_names=tuple(self.task_names[i] for i in tasks),
-            planted_labels=None if labels is None else tuple(labels[i] for i in tasks),
-        )
-
-    def gather(self, tasks: jax.Array) -> FamilySuite:
-        """`select` by an index that may be traced; tasks lose their names."""
-        return dataclasses.replace(
-            self,
-            parameters=jax.tree.map(lambda x: jnp.asarray(x)[tasks], self.parameters),
-            task_names=("",) * tasks.shape[0],
-            planted_labels=None,
-        )
-
-
-jax.tree_util.register_dataclass(
-    FamilySuite,
-    data_fields=["parameters"],
-    meta_fields=[
-        "make_env",
-        "name",
-        "task_names",
-        "observation_size",
-        "action_space",
-        "episode_length",
-        "planted_labels",
-        "pool_size",
-    ],
-)
-
-
-def _map_tasks(function: Callable[..., PyTree], *args: PyTree) -> PyTree:
-    """`jax.vmap` over tasks.
-
-    Of one task the axis is dropped instead: XLA's code for a batch within a batch of
-    one takes MJX almost three times as long on a CPU.
-    """
-    if jax.tree.leaves(args)[0].shape[0] > 1:
-        return jax.vmap(function)(*args)
-    result = function(*jax.tree.map(lambda x: x[0], args))
-    return jax.tree.map(lambda x: x[None], result)
-
-
-class SuiteView(TaskSuite):
-    """What a suite that wraps another one, `self.suite`, has in common with it."""
-
-    suite: TaskSuite
-
-    name = property(lambda self: self.suite.name)
-    observation_size = property(lambda self: self.suite.observation_size)
-    action_space = property(lambda self: self.suite.action_space)
-    episode_length = property(lambda self: self.suite.episode_length)
-
-
-@dataclasses.dataclass(frozen=True)
-class TaskIdSuite(SuiteView):
-    """A suite whose observations end in a one-hot task id.
-
-    Attributes:
-      suite: the suite underneath.
-      task_ids: the id of each of its tasks; int32 array of shape [n].
-      num_ids: length of the one-hot vector.
-    """
-
-    suite: TaskSuite
-    task_ids: jax.Array
-    num_ids: int
-
-    @classmethod
-    def create(cls, suite: TaskSuite) -> TaskIdSuite:
-        """Numbers the tasks of `suite` 0..n-1."""
-        return cls(suite, jnp.arange(suite.num_tasks), suite.num_tasks)
-
-    task_names = property(lambda self: self.suite.task_names)
-    episode_lengths = property(lambda self: self.suite.episode_lengths)
-    num_tasks = property(lambda self: self.suite.num_tasks)
-    planted_labels = property(lambda self: self.suite.planted_labels)
-
-    @property
-    def observation_size(self) -> int:
-        return self.suite.observation_size + self.num_ids
-
-    def reset(self, key: jax.Array, num_envs: int) -> SuiteState:
-        return self._extend(self.suite.reset(key, num_envs))
-
-    def step(self, state: SuiteState, action: jax.Array) -> SuiteState:
-        return self._extend(self.suite.step(state, action))
-
-    def refresh(self, state: SuiteState) -> SuiteState:
-        return self.suite.refresh(state)
-
-    def select(self, tasks: Sequence[int]) -> TaskIdSuite:
-        tasks = check_tasks(tasks, self.num_tasks)
-        return TaskIdSuite(self.suite.select(tasks), self.task_ids[tasks], self.num_ids)
-
-    @property
-    def gather(self) -> Callable[[jax.Array], TaskIdSuite]:
-        """`select` by an index that may be traced; there where the suite has it."""
-        gather = self.suite.gather
-        return lambda tasks: TaskIdSuite(
-            gather(tasks), self.task_ids[tasks], self.num_ids
-        )
-
-    def _extend(self, state: SuiteState) -> SuiteState:
-        def append(observation):
-            one_hot = jax.nn.one_hot(self.task_ids, self.num_ids)[:, None]
-            shape = (*observation.shape[:-1], self.num_ids)
-            return jnp.concatenate(
-                [observation, jnp.broadcast_to(one_hot, shape)], axis=-1
-            )
-
-        return state._replace(
-            observation=append(state.observation),
-            next_observation=append(state.next_observation),
-        )
-
-
-jax.tree_util.register_dataclass(
-    TaskIdSuite, data_fields=["suite", "task_ids"], meta_fields=["num_ids"]
-)
-
-
-def check_tasks(tasks: Sequence[int], num_tasks: int) -> np.ndarray:
+def check_tasks(tasks: Sequence[int] | np.ndarray, num_tasks: int) -> np.ndarray:
     """The task indices as an int array of shape [len(tasks)].
 
     Raises:
       ValueError: `tasks` is empty or holds an index outside 0..num_tasks-1.
     """
-    tasks = np.asarray(tasks)
-    if tasks.ndim != 1 or tasks.size == 0 or not np.issubdtype(tasks.dtype, np.integer):
-        raise ValueError(f"tasks must be a non-empty list of task indices, got {tasks}")
-    if tasks.min() < 0 or tasks.max() >= num_tasks:
+    indices = np.asarray(tasks)
+    is_integer = np.issubdtype(indices.dtype, np.integer)
+    if indices.ndim != 1 or indices.size == 0 or not is_integer:
         raise ValueError(
-            f"tasks must be indices in 0..{num_tasks - 1}, got {tasks.tolist()}"
+            f"tasks must be a non-empty list of task indices, got {indices}"
         )
-    return tasks
+    if indices.min() < 0 or indices.max() >= num_tasks:
+        raise ValueError(
+            f"tasks must be indices in 0..{num_tasks - 1}, got {indices.tolist()}"
+        )
+    return indices

@@ -7,6 +7,8 @@ solver starts; only these are kept, which makes training states and resets small
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,7 +16,10 @@ import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
-from mujoco import mjx
+
+# MJX prints the names of optional backends that are not installed.
+with contextlib.redirect_stdout(io.StringIO()):
+    from mujoco import mjx
 
 
 class Physics(NamedTuple):

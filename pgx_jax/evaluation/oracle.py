@@ -24,7 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_batching import custom_vmap
 
-from pgx_jax.envs.core import SuiteState, SuiteView, TaskSuite
+from pgx_jax.envs.core import SuiteState, TaskSuite
+from pgx_jax.envs.wrappers import SuiteView
 from pgx_jax.estimation.subsets import check_subsets
 from pgx_jax.runs.workdir import Workdir
 from pgx_jax.training.episodes import METRICS, evaluate
@@ -428,10 +429,13 @@ class _SubsetSuite(SuiteView):
     tasks: jax.Array
     place: jax.Array
 
-    num_tasks = property(lambda self: self.tasks.shape[0])
-    episode_lengths = property(
-        lambda self: jnp.asarray(self.suite.episode_lengths)[self.tasks]
-    )
+    @property
+    def num_tasks(self) -> int:
+        return self.tasks.shape[0]
+
+    @property
+    def episode_lengths(self) -> jax.Array:
+        return jnp.asarray(self.suite.episode_lengths)[self.tasks]
 
     def reset(self, key: jax.Array, num_envs: int) -> SuiteState:
         state = self.suite.reset(key, num_envs)

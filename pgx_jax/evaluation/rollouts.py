@@ -8,7 +8,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-from pgx_jax.envs.core import SuiteState, SuiteView, TaskSuite
+from pgx_jax.envs.core import SuiteState, TaskSuite
+from pgx_jax.envs.wrappers import SuiteView
 from pgx_jax.estimation.evaluators import Adapted, Evaluation
 from pgx_jax.estimation.projection import map_blocks
 from pgx_jax.estimation.regression import Incidence
@@ -124,34 +125,25 @@ class RolloutEvaluator:
 
 @dataclasses.dataclass(frozen=True)
 class _Members(SuiteView):
-    """Some tasks of a suite, chosen by a traced index; resets are those of the suite.
-
-    A suite whose tasks can be gathered steps only those; another steps all of its tasks
-    from the states of the members, so that its own step is what defines them.
-    """
+    """Some tasks of a suite by a traced index; resets are those of the suite."""
 
     suite: TaskSuite
     tasks: jax.Array
 
-    num_tasks = property(lambda self: self.tasks.shape[0])
-    episode_lengths = property(
-        lambda self: jnp.asarray(self.suite.episode_lengths)[self.tasks]
-    )
+    @property
+    def num_tasks(self) -> int:
+        return self.tasks.shape[0]
+
+    @property
+    def episode_lengths(self) -> jax.Array:
+        return jnp.asarray(self.suite.episode_lengths)[self.tasks]
 
     def reset(self, key: jax.Array, num_envs: int) -> SuiteState:
         state = self.suite.reset(key, num_envs)
         return jax.tree.map(lambda x: x[self.tasks], state)
 
     def step(self, state: SuiteState, action: jax.Array) -> SuiteState:
-        if hasattr(self.suite, "gather"):
-            return self.suite.gather(self.tasks).step(state, action)
-        num_tasks = self.suite.num_tasks
-
-        def scatter(x):
-            return jnp.zeros((num_tasks, *x.shape[1:]), x.dtype).at[self.tasks].set(x)
-
-        new = self.suite.step(*jax.tree.map(scatter, (state, action)))
-        return jax.tree.map(lambda x: x[self.tasks], new)
+        return self.suite.step_tasks(self.tasks, state, action)
 
 
 jax.tree_util.register_dataclass(

@@ -48,7 +48,7 @@ def _check_suite(suite: TaskSuite) -> None:
             f"config field 'suite.name': {suite.name!r} has one task; there is nothing "
             "to group"
         )
-    planted = getattr(suite, "planted_labels", None)
+    planted = suite.planted_labels
     if planted is not None and len(planted) != suite.num_tasks:
         raise ValueError(
             f"planted_labels of suite {suite.name!r} must be {suite.num_tasks} labels, "
@@ -94,12 +94,6 @@ def make_networks(config: PipelineConfig, suite: TaskSuite) -> ActorCritic:
         config.network.activation,
         config.network.bounded_mean,
     )
-
-
-def reports_success(suite: TaskSuite) -> bool:
-    """Whether tasks report success, by `metrics["success"]` of their environment."""
-    state = jax.eval_shape(lambda key: suite.reset(key, 1), jax.random.key(0))
-    return "success" in getattr(state.env_state, "metrics", {})
 
 
 def sample_subsets(settings: EstimationConfig, seed: int, num_tasks: int) -> np.ndarray:

@@ -99,7 +99,7 @@ def run_stages(config: PipelineConfig, runner: Runner, command: str) -> RunResul
             None,
         ),
     )
-    planted = getattr(suite, "planted_labels", None)
+    planted = suite.planted_labels
     if planted is not None:
         planted = number_labels(np.asarray(planted))
     methods = list_methods(config.grouping, labels, planted)

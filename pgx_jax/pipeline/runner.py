@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from pgx_jax.envs import TaskSuite
-from pgx_jax.pipeline.checks import reports_success
 from pgx_jax.pipeline.methods import Groupings, training_parts
 from pgx_jax.pipeline.stages import Arrays, Policies, Problem
 from pgx_jax.runs.metrics import MetricsWriter
@@ -60,7 +59,7 @@ class Runner:
         self.writer = writer
         self.progress = progress
         self.checkpoint_every = checkpoint_every
-        self.reports_success = reports_success(problem.suite)
+        self.reports_success = problem.suite.has_success
         self.stages: list[str] = []
 
     def once(

@@ -9,7 +9,6 @@ write_video("a1.mp4", draw_frames(tiles, fps), fps)
 from pgx_jax.rendering.episodes import (
     Episode,
     Tile,
-    describe_task,
     find_tasks,
     play_tasks,
 )
@@ -27,7 +26,6 @@ __all__ = [
     "Tile",
     "check_output",
     "count_frames",
-    "describe_task",
     "draw_frames",
     "find_tasks",
     "natural_fps",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pgx_jax.appearance import ACCENT, task_colors
-from pgx_jax.envs import CollectionSuite, TaskIdSuite, TaskSuite
+from pgx_jax.envs import TaskSuite
 from pgx_jax.envs.dtypes import strengthen
 from pgx_jax.rendering.policies import Policies
 from pgx_jax.rendering.scenes import recorder, to_numpy
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 PyTree = Any
 MAX_TILES = 16
-MAX_NUMBERS = 3  # parameters with more numbers than that are left out of captions
 
 
 class Episode(NamedTuple):
@@ -123,7 +122,7 @@ def play_tasks(
     colors = _color_tasks(policies.policy_ids)
     tiles = []
     for task in tasks:
-        make_env, parameters, task_id = _task_of(suite, task)
+        make_env, parameters, task_id = suite.task_environment(task)
         policy_id = int(policies.policy_ids[task])
         policy = jax.tree.map(
             lambda x, i=policy_id: x[i : i + 1],
@@ -145,57 +144,11 @@ def play_tasks(
             )
             for episode in range(num_episodes)
         ]
-        name, details = suite.task_names[task], describe_task(suite, task)
+        name, details = suite.task_names[task], suite.describe_task(task)
         tiles.append(
             Tile(name, details, colors[task], env, [_trim(x) for x in episodes])
         )
     return tiles
-
-
-def describe_task(suite: Any, task: int) -> str:
-    """The parameters that differ between a suite's tasks, as those of one task.
-
-    Parameters of more than three numbers a task are left out, and so are suites that
-    are no families. An environment class may describe its parameters itself, by a
-    static method `describe(parameters)`.
-    """
-    if isinstance(suite, TaskIdSuite):
-        suite = suite.suite
-    describe = getattr(getattr(suite, "make_env", None), "describe", None)
-    if describe is not None:
-        return describe(jax.tree.map(lambda x: x[task], suite.parameters))
-    parts = []
-    for path, leaf in jax.tree.leaves_with_path(getattr(suite, "parameters", None)):
-        values = np.asarray(leaf)
-        of_task = values[task].ravel()
-        if len(of_task) > MAX_NUMBERS or np.all(values == values[:1]):
-            continue
-        name = jax.tree_util.keystr(path[-1:], simple=True)
-        if name and not name.isidentifier():  # an array inside a simulator's model
-            continue
-        numbers = ", ".join(f"{x:.3g}" for x in of_task.tolist())
-        numbers = f"({numbers})" if len(of_task) > 1 else numbers
-        numbers = numbers.replace("-", "\N{MINUS SIGN}")
-        parts.append(f"{name.replace('_', ' ')} {numbers}".strip())
-    return " · ".join(parts)
-
-
-def _task_of(
-    suite: Any, task: int
-) -> tuple[Callable[[PyTree], Env], PyTree, jax.Array]:
-    """`make_env` of a task, its parameters, and what is appended to observations."""
-    task_id = jnp.zeros((0,))
-    if isinstance(suite, TaskIdSuite):
-        task_id = jax.nn.one_hot(suite.task_ids[task], suite.num_ids)
-        suite = suite.suite
-    if isinstance(suite, CollectionSuite):
-        for member, rows in zip(suite.members, suite.rows, strict=True):
-            if task in rows:
-                make_env, parameters, _ = _task_of(member, rows.index(task))
-                return make_env, parameters, task_id
-    family: Any = suite
-    parameters = jax.tree.map(lambda x: jnp.asarray(x)[task], family.parameters)
-    return family.make_env, parameters, task_id
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))

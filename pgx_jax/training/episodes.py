@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgx_jax.envs.core import TaskSuite
+from pgx_jax.envs.core import StepSuite, TaskSuite
 from pgx_jax.networks.mlp import ActorCritic
 from pgx_jax.training.rollouts import act
 from pgx_jax.training.running_statistics import RunningStatistics
@@ -34,7 +34,7 @@ class Episodes(NamedTuple):
 
 
 def evaluate(
-    suite: TaskSuite,
+    suite: StepSuite,
     actor_critic: ActorCritic,
     policy_params: PyTree,
     observation_statistics: RunningStatistics,
@@ -53,7 +53,7 @@ def evaluate(
     actions. What the draws have in common cancels where their returns are compared.
 
     Args:
-      suite: r tasks, or those that `tasks` counts.
+      suite: r tasks, or a `TaskSuite` of those that `tasks` counts.
       actor_critic: the networks.
       policy_params: leaves of shape [k, ...].
       observation_statistics: [k, observation_size].
@@ -68,7 +68,8 @@ def evaluate(
         is task i.
 
     Raises:
-      ValueError: `num_episodes` is below 1, or `policy_ids` is not of length r.
+      ValueError: `num_episodes` is below 1, `policy_ids` is not of length r, or there
+        are `tasks` but not a `TaskSuite` to select them from.
     """
     if num_episodes < 1:
         raise ValueError(f"num_episodes must be at least 1, got {num_episodes}")
@@ -81,6 +82,10 @@ def evaluate(
         )
     rows, places = suite, None
     if tasks is not None:
+        if not isinstance(suite, TaskSuite):
+            raise ValueError(
+                f"suite must be a TaskSuite where tasks are given, got {type(suite)}"
+            )
         # Only tasks that are played are reset, so that rows hold what resets return.
         played, places = np.unique(tasks, return_inverse=True)
         suite, rows = suite.select(played), suite.select(tasks)

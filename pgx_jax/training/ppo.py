@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pgx_jax.envs.core import SuiteState, TaskSuite
+from pgx_jax.envs.core import StepSuite, SuiteState
 from pgx_jax.envs.dtypes import strengthen
 from pgx_jax.networks.mlp import ActorCritic
 from pgx_jax.training.losses import clipped_policy_loss, generalized_advantages
@@ -169,7 +169,7 @@ class PPO:
 
     def init(
         self,
-        suite: TaskSuite,
+        suite: StepSuite,
         key: jax.Array,
         policy_ids: Sequence[int] | None = None,
     ) -> TrainingState:
@@ -194,7 +194,7 @@ class PPO:
 
     def init_from(
         self,
-        suite: TaskSuite,
+        suite: StepSuite,
         key: jax.Array,
         policy_ids: Sequence[int],
         params: PyTree,
@@ -245,7 +245,7 @@ class PPO:
         )
 
     def step(
-        self, suite: TaskSuite, state: TrainingState, key: jax.Array
+        self, suite: StepSuite, state: TrainingState, key: jax.Array
     ) -> tuple[TrainingState, Metrics]:
         """One update: acts in every environment, then improves every policy.
 
@@ -278,7 +278,7 @@ class PPO:
         return state, metrics | _episode_metrics(rollout)
 
     def run(
-        self, suite: TaskSuite, state: TrainingState, num_updates: int
+        self, suite: StepSuite, state: TrainingState, num_updates: int
     ) -> tuple[TrainingState, Metrics]:
         """Takes `num_updates` steps in one program.
 
@@ -292,7 +292,7 @@ class PPO:
         return self._run(suite, state, num_updates)
 
     def collect_transitions(
-        self, suite: TaskSuite, state: TrainingState, key: jax.Array, num_steps: int
+        self, suite: StepSuite, state: TrainingState, key: jax.Array, num_steps: int
     ) -> Transitions:
         """Rolls the current policies out from where the environments stand.
 
@@ -382,7 +382,7 @@ class PPO:
         by_environment = jax.tree.map(lambda x: jnp.swapaxes(x, 1, 2), steps)
         return Transitions(*jax.tree.map(_flatten, by_environment))
 
-    def _check_networks(self, suite: TaskSuite) -> None:
+    def _check_networks(self, suite: StepSuite) -> None:
         networks, space = self.actor_critic, suite.action_space
         if networks.observation_size != suite.observation_size:
             raise ValueError(

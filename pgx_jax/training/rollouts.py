@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pgx_jax.envs.core import SuiteState, TaskSuite
+from pgx_jax.envs.core import StepSuite, SuiteState
 from pgx_jax.networks.mlp import ActorCritic
 from pgx_jax.training.running_statistics import RunningStatistics
 
@@ -128,7 +128,7 @@ def act(
 
 
 def unroll(
-    suite: TaskSuite,
+    suite: StepSuite,
     actor_critic: ActorCritic,
     policy_params: PyTree,
     statistics: RunningStatistics,

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from brax.envs.base import Env, State
 
-from pgx_jax.envs import ActionSpace, FamilySuite, TaskSuite
+from pgx_jax.envs import (
+    ActionSpace,
+    FamilySuite,
+    from_brax,
+    from_functions,
+    from_playground,
+)
 from pgx_jax.envs.cartpole import cartpole_planted
 from pgx_jax.networks.mlp import make_actor_critic
 from pgx_jax.training.ppo import PPO, PPOConfig
@@ -57,7 +63,7 @@ def roll(suite, num_steps, num_envs=3, action=0.0):
 
 @pytest.mark.parametrize("pool_size", [0, 5])
 def test_brax_environments_restart_from_fresh_states_and_compile_once(pool_size):
-    suite = TaskSuite.from_brax(Drift(), episode_length=4, pool_size=pool_size)
+    suite = from_brax(Drift(), episode_length=4, pool_size=pool_size)
     states, num_traces = roll(suite, 12, num_envs=8)
     assert num_traces == 1
     starts = np.stack([x.observation for x in states[::4]])  # [episodes, 1, envs, 2]
@@ -77,7 +83,7 @@ def test_brax_environments_restart_from_fresh_states_and_compile_once(pool_size)
 
 def test_different_environments_behave_in_a_collection_as_they_do_alone():
     envs = {"a": Drift(1, speed=1.0), "b": Drift(7, speed=-2.0)}
-    suite = TaskSuite.from_brax(envs, episode_length=3)
+    suite = from_brax(envs, episode_length=3)
     assert suite.task_names == ("a", "b")
     states, num_traces = roll(suite.select([1, 0, 1]), 5, action=0.5)
     assert num_traces == 1
@@ -94,7 +100,7 @@ def test_different_environments_behave_in_a_collection_as_they_do_alone():
 
 
 def test_a_collection_keeps_what_its_members_know():
-    suite = TaskSuite.from_brax([Drift(), Drift(), Drift(4)])
+    suite = from_brax([Drift(), Drift(), Drift(4)])
     assert suite.task_names == ("Drift", "Drift 2", "Drift 3")
     assert suite.select([2, 2, 0]).task_names == ("Drift 3", "Drift 3", "Drift")
     # An index on the task axis is the same for every leaf of the state.
@@ -111,7 +117,7 @@ def test_a_step_that_is_not_finite_truncates_its_episode_and_is_told(broken):
         observation, reward, success = values.values()
         return state + 1, observation, reward, state == 2, success
 
-    suite = TaskSuite.from_functions(
+    suite = from_functions(
         lambda parameters, key: (jnp.zeros((), jnp.int32), jnp.zeros((1,))),
         step,
         jnp.zeros((1,)),
@@ -143,7 +149,7 @@ def test_functions_make_a_suite():
         near = jnp.abs(position - goal) < 0.5
         return position, jnp.stack([position, goal]), -goal, position > 3, near
 
-    suite = TaskSuite.from_functions(
+    suite = from_functions(
         reset,
         step,
         jnp.array([2.0, 5.0]),
@@ -184,15 +190,15 @@ class Walk(Env):
 
 def walk(made_by):
     if made_by == "brax":
-        return TaskSuite.from_brax(Walk(), episode_length=4, pool_size=2)
+        return from_brax(Walk(), episode_length=4, pool_size=2)
     if made_by == "playground":
-        return TaskSuite.from_playground(Walk(), episode_length=4, pool_size=0)
+        return from_playground(Walk(), episode_length=4, pool_size=0)
 
     def step(parameters, state, action, key):
         at, time = state[0] + action, state[1] + 0.5
         return (at, time), at, time, False
 
-    return TaskSuite.from_functions(
+    return from_functions(
         lambda parameters, key: ((jnp.array([0, 0]), 0), jnp.array([0, 0])),
         step,
         jnp.zeros((1,)),
@@ -248,7 +254,7 @@ def test_a_dict_of_observations_needs_a_known_entry():
     with pytest.raises(
         ValueError, match="'pixels' does not exist in task 'Playground'"
     ):
-        TaskSuite.from_playground(Playground(), observation="pixels")
+        from_playground(Playground(), observation="pixels")
 
 
 @pytest.mark.parametrize(
@@ -262,7 +268,7 @@ def test_a_dict_of_observations_needs_a_known_entry():
 )
 def test_what_cannot_be_one_suite_is_refused(envs, match):
     with pytest.raises(ValueError, match=match):
-        TaskSuite.from_brax(envs)
+        from_brax(envs)
 
 
 @pytest.mark.parametrize(
@@ -297,7 +303,7 @@ def test_functions_that_do_not_fit_are_refused(changes, match):
         "parameters": jnp.zeros((2,)),
     }
     with pytest.raises(ValueError, match=match):
-        TaskSuite.from_functions(
+        from_functions(
             **(arguments | changes),
             action_space=ActionSpace(1, discrete=False),
             episode_length=3,
@@ -307,14 +313,14 @@ def test_functions_that_do_not_fit_are_refused(changes, match):
 def test_discrete_and_continuous_tasks_do_not_mix():
     from pgx_jax.envs import CollectionSuite
 
-    one = TaskSuite.from_brax(Drift(observation_size=4, action_size=2))
+    one = from_brax(Drift(observation_size=4, action_size=2))
     with pytest.raises(ValueError, match="one action space.*A1.*Drift|Drift.*A1"):
         CollectionSuite.create([one, cartpole_planted()])
 
 
 def test_a_collection_trains():
     envs = {"up": Drift(1, speed=1.0), "down": Drift(7, speed=-1.0)}
-    suite = TaskSuite.from_brax(envs, episode_length=5)
+    suite = from_brax(envs, episode_length=5)
     networks = make_actor_critic(2, 1, False, (8,))
     config = PPOConfig(num_envs=4, unroll_length=10, num_epochs=1, num_minibatches=2)
     ppo = PPO(config, networks, 2)

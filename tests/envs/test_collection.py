@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 from brax.envs.base import Env, State
 
-from pgx_jax.envs import ActionSpace, CollectionSuite, TaskSuite
+from pgx_jax.envs import (
+    ActionSpace,
+    CollectionSuite,
+    from_brax,
+    from_functions,
+)
 from pgx_jax.envs.collection import _pack, _unpack
 from pgx_jax.networks.mlp import make_actor_critic
 from pgx_jax.training.ppo import PPO, PPOConfig
@@ -40,7 +45,7 @@ class Halving(Env):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
 def test_floats_of_any_precision_are_kept_in_a_collection(dtype):
     with jax.enable_x64(dtype == "float64"):
-        suite = TaskSuite.from_brax([Halving(dtype, 1), Halving(dtype, 3)])
+        suite = from_brax([Halving(dtype, 1), Halving(dtype, 3)])
         state = suite.reset(jax.random.key(0), 2)
         rewards = []
         for _ in range(4):
@@ -117,7 +122,7 @@ def move_at_random(parameters, state, action, key):
 
 def noise_suite(speed, episode_length=50):
     """Moves at random, from the keys that the suite hands to its functions."""
-    return TaskSuite.from_functions(
+    return from_functions(
         start_anywhere,
         move_at_random,
         jnp.array([speed]),

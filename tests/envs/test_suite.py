@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from brax.envs.base import Env, State
 
-from pgx_jax.envs import ActionSpace, FamilySuite, TaskIdSuite
+from pgx_jax.envs import (
+    ActionSpace,
+    FamilySuite,
+    StepSuite,
+    TaskIdSuite,
+    TaskSuite,
+    from_functions,
+    make_suite,
+)
 from pgx_jax.envs.cartpole import cartpole_planted
 from pgx_jax.envs.collection import CollectionSuite
 
@@ -139,3 +147,71 @@ def test_collections_keep_planted_labels_of_any_names_apart():
     collection = CollectionSuite.create(members)
     assert collection.planted_labels == (0, 0, 1, 2)
     assert collection.select([3, 0]).planted_labels == (1, 0)
+
+
+def test_suites_that_lack_a_method_cannot_be_made():
+    class Rowless(TaskSuite):
+        num_tasks = property(lambda self: 1)
+        has_success = property(lambda self: False)
+
+        def reset(self, key, num_envs):
+            return None
+
+        def step(self, state, action):
+            return state
+
+    with pytest.raises(TypeError, match="select"):
+        Rowless()
+    # What only steps lacks the other members, instead of having some that do nothing.
+    assert not {"select", "task_names", "planted_labels"} & set(dir(StepSuite))
+
+
+def test_success_is_known_of_families_and_collections():
+    counter, other = counter_suite(5), TaskIdSuite.create(counter_suite(5))
+    assert counter.has_success and other.has_success
+    assert CollectionSuite.create([counter, counter]).has_success
+
+    silent = dataclasses.replace(counter, make_env=SilentCounter)
+    assert not silent.has_success
+    assert not CollectionSuite.create([counter, silent]).has_success
+
+
+class SilentCounter(Counter):
+    """Reports no success."""
+
+    def reset(self, rng):
+        return super().reset(rng).replace(metrics={})
+
+
+def test_the_environment_of_one_task():
+    member = TaskIdSuite.create(counter_suite(5))
+    suite = TaskIdSuite.create(CollectionSuite.create([member, member]))
+    make_env, parameters, task_id = suite.select([0, 3]).task_environment(1)
+    assert make_env is Counter and float(parameters) == 9.0
+    # The member's own id of two comes before that of the collection's four tasks.
+    np.testing.assert_array_equal(task_id, [0, 1, 0, 0, 0, 1])
+    with pytest.raises(ValueError, match="task must be in 0..3, got 4"):
+        CollectionSuite.create([member, member]).task_environment(4)
+
+
+def test_tasks_are_described_by_what_differs_or_as_the_suite_says():
+    def step(parameters, state, action, key):
+        return state, jnp.zeros((1,)), 0.0, False
+
+    suite = from_functions(
+        lambda parameters, key: (jnp.zeros(()), jnp.zeros((1,))),
+        step,
+        {
+            "top_speed": jnp.array([1.5, -2.0]),
+            "same": jnp.ones((2,)),
+            "long": jnp.arange(8.0).reshape(2, 4),
+        },
+        action_space=ActionSpace(2, discrete=True),
+        episode_length=3,
+    )
+    assert suite.describe_task(1) == "top speed \N{MINUS SIGN}2"
+    collection = CollectionSuite.create([suite, suite])
+    assert collection.describe_task(2) == "top speed 1.5"
+    named = dataclasses.replace(suite, describe=lambda p: f"{p['same']:.0f} of a kind")
+    assert TaskIdSuite.create(named).describe_task(0) == "1 of a kind"
+    assert make_suite("metaworld_mt3").describe_task(1) == ""

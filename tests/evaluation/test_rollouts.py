@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import pgx_jax as pge
-from pgx_jax.envs import TaskIdSuite
+from pgx_jax.envs import TaskIdSuite, TaskSuite
 from pgx_jax.evaluation.rollouts import RolloutEvaluator
 from pgx_jax.networks.mlp import make_actor_critic
 from pgx_jax.training.episodes import evaluate
@@ -32,9 +32,10 @@ class Ungathered:
     suite: object
 
     def __getattr__(self, name):
-        if name == "gather":
-            raise AttributeError(name)
         return getattr(self.suite, name)
+
+    def step_tasks(self, tasks, state, action):
+        return TaskSuite.step_tasks(self, tasks, state, action)
 
 
 jax.tree_util.register_dataclass(Ungathered, data_fields=["suite"], meta_fields=[])
@@ -116,12 +117,19 @@ def test_scores_are_the_mean_returns_of_the_members(clock_suite, kind, block_siz
     assert np.ptp(np.asarray(estimates.scores)[member]) > 0.3
 
 
-def test_a_task_id_gathers_where_the_suite_does(clock_suite):
-    suite = clock_suite([0, 1], [99, 99])
-    gathered = TaskIdSuite.create(suite).gather(jnp.array([1, 1, 0]))
-    np.testing.assert_array_equal(gathered.task_ids, [1, 1, 0])
-    assert gathered.num_tasks == 3 and gathered.num_ids == 2
-    assert not hasattr(TaskIdSuite.create(Ungathered(suite)), "gather")
+@pytest.mark.parametrize("wrap", [lambda suite: suite, Ungathered])
+def test_some_tasks_step_as_they_do_among_all(clock_suite, wrap):
+    suite = clock_suite([0, 1, 1], [99, 99, 2])
+    with_id = TaskIdSuite.create(wrap(suite))
+    state = with_id.reset(KEY, 4)
+    action = jnp.array([[0, 1, 0, 1], [1, 0, 0, 1], [1, 1, 0, 0]])
+    every = with_id.step(state, action)._replace(key=None)
+    tasks = jnp.array([2, 0])
+    chosen = jax.tree.map(lambda x: x[tasks], (state, action))
+    some = jax.jit(TaskIdSuite.step_tasks)(with_id, tasks, *chosen)
+    some = some._replace(key=None)
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(x[tasks], y), every, some)
+    np.testing.assert_array_equal(some.observation[:, 0, -3:], [[0, 0, 1], [1, 0, 0]])
 
 
 def test_a_quantile_and_the_success_rate(clock_suite):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import pgx_jax as pge
-from pgx_jax.envs import SUITES, ActionSpace, TaskSuite
+from pgx_jax.envs import SUITES, ActionSpace, from_functions
 from pgx_jax.pipeline.assembly import count_env_steps
 from pgx_jax.pipeline.checks import make_networks, stage_key
 from pgx_jax.pipeline.config import PipelineConfig
@@ -60,7 +60,7 @@ def arms_suite(arms):
     def step(arm, state, action, key):
         return state, jnp.zeros(1), (action == arm).astype(jnp.float32), False
 
-    suite = TaskSuite.from_functions(
+    suite = from_functions(
         reset,
         step,
         jnp.array(arms),
@@ -313,7 +313,7 @@ def test_all_methods_are_evaluated_on_the_same_states(make_run, monkeypatch):
         return state, state[None], state + noise + action, False
 
     run = make_run(evaluation={"num_episodes": 3, "deterministic": False})
-    suite = TaskSuite.from_functions(
+    suite = from_functions(
         reset,
         step,
         jnp.zeros(NUM_TASKS),

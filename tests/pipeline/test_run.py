@@ -19,11 +19,11 @@ from pgx_jax.envs import (
     SUITES,
     ActionSpace,
     TaskIdSuite,
-    TaskSuite,
+    from_functions,
     make_suite,
     register_suite,
 )
-from pgx_jax.pipeline.checks import STAGES, reports_success
+from pgx_jax.pipeline.checks import STAGES
 from pgx_jax.pipeline.config import PipelineConfig
 from pgx_jax.pipeline.results import RunResults
 from pgx_jax.pipeline.run import run_pipeline
@@ -190,7 +190,7 @@ def broken_at():
 
         register_suite(
             "broken",
-            source=lambda: TaskSuite.from_functions(
+            source=lambda: from_functions(
                 lambda parameters, key: (jnp.zeros((), jnp.int32), jnp.zeros(1)),
                 step,
                 jnp.array([0.0, 1.0, 0.0]),
@@ -250,7 +250,7 @@ def succeeding_suite():
     def step(goal, state, action, key):
         return state, jnp.zeros((1,)), action.astype(float), False, state > 1.0
 
-    return TaskSuite.from_functions(
+    return from_functions(
         reset,
         step,
         jnp.array([0.0, 2.0, 3.0]),
@@ -261,8 +261,8 @@ def succeeding_suite():
 
 def test_suites_that_tell_success_are_known():
     suite = succeeding_suite()
-    assert reports_success(suite) and reports_success(TaskIdSuite.create(suite))
-    assert not reports_success(make_suite("cartpole"))
+    assert suite.has_success and TaskIdSuite.create(suite).has_success
+    assert not make_suite("cartpole").has_success
 
 
 def test_success_is_logged_by_task_and_reported_for_both_kinds_of_actions(

@@ -74,12 +74,12 @@ def test_pole_is_where_the_state_says(cartpole_tile):
 
 def test_captions_name_what_differs():
     assert (
-        rendering.describe_task(cartpole_planted(), 5)
+        TaskIdSuite.create(cartpole_planted()).describe_task(5)
         == "pole half length 0.4 · forces (10, \N{MINUS SIGN}10)"
     )
-    assert rendering.describe_task(cartpole_v1(), 0) == ""
+    assert cartpole_v1().describe_task(0) == ""
     # Neither the simulator's arrays nor anything else of a body is short enough.
-    assert rendering.describe_task(changed_bodies("hopper"), 0) == ""
+    assert changed_bodies("hopper").describe_task(0) == ""
 
 
 def test_tasks_are_found_by_name_and_index():

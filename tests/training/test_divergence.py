@@ -5,7 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgx_jax.envs import ActionSpace, TaskSuite
+from pgx_jax.envs import (
+    ActionSpace,
+    from_functions,
+)
 from pgx_jax.networks.mlp import make_actor_critic
 from pgx_jax.training.diagnostics import first_nonfinite, on_host
 from pgx_jax.training.losses import generalized_advantages
@@ -60,7 +63,7 @@ def treadmill():
     def step(reward, state, action, key):
         return state, jnp.where(action == 1, jnp.nan, jnp.ones((1,))), reward, False
 
-    return TaskSuite.from_functions(
+    return from_functions(
         lambda reward, key: (jnp.zeros(()), jnp.ones((1,))),
         step,
         jnp.array([-1.0, 1.0]),

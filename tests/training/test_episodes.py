@@ -5,7 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgx_jax.envs import ActionSpace, TaskSuite
+from pgx_jax.envs import (
+    ActionSpace,
+    from_functions,
+)
 from pgx_jax.networks.mlp import make_actor_critic
 from pgx_jax.training.episodes import evaluate
 from pgx_jax.training.running_statistics import RunningStatistics
@@ -91,7 +94,7 @@ def drawn_suite():
         reward = drawn + action
         return (drawn, time + 1), drawn * jnp.ones(5), reward, time + 1 >= last_step
 
-    return TaskSuite.from_functions(
+    return from_functions(
         reset,
         step,
         jnp.array([2, 9]),

@@ -8,7 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgx_jax.envs import ActionSpace, TaskSuite
+from pgx_jax.envs import (
+    ActionSpace,
+    from_functions,
+)
 from pgx_jax.networks.mlp import make_actor_critic
 from pgx_jax.training.ppo import PPO, PPOConfig
 
@@ -55,7 +58,7 @@ def drifting(pool_size):
         state = state + jax.random.uniform(key, (1,))
         return state, state, 0.0, False
 
-    return TaskSuite.from_functions(
+    return from_functions(
         reset,
         step,
         jnp.zeros((2,)),

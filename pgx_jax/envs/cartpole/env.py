@@ -18,7 +18,9 @@ import numpy as np
 from brax.envs.base import Env, State
 from numpy.typing import ArrayLike
 
-from pgx_jax.envs.core import ActionSpace, FamilySuite
+from pgx_jax.envs.core import ActionSpace
+from pgx_jax.envs.family import FamilySuite
+from pgx_jax.envs.splits import find_split
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +29,6 @@ TIME_STEP = 0.02  # s
 ANGLE_LIMIT = 12 * np.pi / 180  # rad
 POSITION_LIMIT = 2.4  # m
 EPISODE_LENGTH = 500  # steps
-NUM_TARGET_TASKS = 50
 
 
 class CartPoleParameters(NamedTuple):
@@ -194,7 +195,7 @@ def cartpole(split: str = "source") -> FamilySuite:
     Args:
       split: "source" or "target".
     """
-    seed, num_tasks = {"source": (1, 10), "target": (2, NUM_TARGET_TASKS)}[split]
+    seed, num_tasks = find_split(split)
     rng = np.random.default_rng(seed)
 
     def log_uniform(low, high):

@@ -7,7 +7,8 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 
-from pgx_jax.envs.core import ActionSpace, FamilySuite
+from pgx_jax.envs.core import ActionSpace
+from pgx_jax.envs.family import FamilySuite
 from pgx_jax.envs.highway.env import (
     EPISODE_LENGTH,
     NUM_ACTIONS,
@@ -15,8 +16,8 @@ from pgx_jax.envs.highway.env import (
     Highway,
     HighwayParameters,
 )
+from pgx_jax.envs.splits import find_split
 
-NUM_TARGET_TASKS = 50
 VEHICLES_PER_DENSITY = 20  # on a stretch as long as that of highway-fast-v0
 MAX_DENSITY = 1.25
 LANES = (2, 3, 4, 5)
@@ -53,7 +54,7 @@ def highway(split: str = "source") -> FamilySuite:
     Args:
       split: "source" or "target".
     """
-    seed, num_tasks = {"source": (1, 10), "target": (2, NUM_TARGET_TASKS)}[split]
+    seed, num_tasks = find_split(split)
     rng = np.random.default_rng(seed)
     density = np.exp(rng.uniform(np.log(0.5), np.log(MAX_DENSITY), num_tasks))
     speed_limit = rng.uniform(24.0, 36.0, num_tasks)

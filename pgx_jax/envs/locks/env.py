@@ -24,7 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 from brax.envs.base import Env, State
 
-from pgx_jax.envs.core import ActionSpace, FamilySuite
+from pgx_jax.envs.core import ActionSpace
+from pgx_jax.envs.family import FamilySuite
 
 NUM_DIGITS = 10
 NUM_SYMBOLS = 4

@@ -26,7 +26,8 @@ import numpy as np
 from brax.envs.base import Env, State
 from mujoco import mjx
 
-from pgx_jax.envs.core import ActionSpace, FamilySuite
+from pgx_jax.envs.core import ActionSpace
+from pgx_jax.envs.family import FamilySuite
 from pgx_jax.envs.mjx import (
     Physics,
     edit_model,
@@ -35,11 +36,11 @@ from pgx_jax.envs.mjx import (
     stack_differences,
     step_physics,
 )
+from pgx_jax.envs.splits import find_split
 
 EPISODE_LENGTH = 1000  # steps
 SHORT_EPISODE_LENGTH = 200  # steps, of the tasks with goals, as in Finn et al.
 POOL_SIZE = 64
-NUM_TARGET_TASKS = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -477,10 +478,11 @@ def half_cheetah_velocity(split: str = "source") -> FamilySuite:
     Args:
       split: "source" or "target".
     """
+    seed, num_tasks = find_split(split)
     if split == "source":
-        speeds = np.linspace(0.15, 2.85, 10)
+        speeds = np.linspace(0.15, 2.85, num_tasks)
     else:
-        speeds = np.random.default_rng(2).uniform(0.0, 3.0, NUM_TARGET_TASKS)
+        speeds = np.random.default_rng(seed).uniform(0.0, 3.0, num_tasks)
     return locomotion(
         "half_cheetah",
         speeds[:, None],
@@ -533,10 +535,11 @@ def ant_direction(split: str = "source") -> FamilySuite:
     Args:
       split: "source" or "target".
     """
+    seed, num_tasks = find_split(split)
     if split == "source":
-        degrees = np.arange(10) * 36.0
+        degrees = np.arange(num_tasks) * (360.0 / num_tasks)
     else:
-        degrees = np.random.default_rng(2).uniform(0.0, 360.0, NUM_TARGET_TASKS)
+        degrees = np.random.default_rng(seed).uniform(0.0, 360.0, num_tasks)
     return _ants(degrees, "ant_direction")
 
 
@@ -565,7 +568,7 @@ def changed_bodies(robot: str, split: str = "source") -> FamilySuite:
       robot: "hopper" or "walker2d".
       split: "source" or "target".
     """
-    seed, num_tasks = {"source": (1, 10), "target": (2, NUM_TARGET_TASKS)}[split]
+    seed, num_tasks = find_split(split)
     rng = np.random.default_rng(seed)
     largest = {"mass": 2.0, "friction": 2.0, "gear": 1.5, "length": 1.25}
     factors = {x: largest[x] ** rng.uniform(-1, 1, num_tasks) for x in largest}

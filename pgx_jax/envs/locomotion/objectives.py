@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgx_jax.envs.core import FamilySuite
+from pgx_jax.envs.family import FamilySuite
 from pgx_jax.envs.locomotion.env import SHORT_EPISODE_LENGTH, Motion, locomotion
 
 

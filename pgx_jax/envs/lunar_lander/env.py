@@ -26,7 +26,9 @@ import numpy as np
 from brax.envs.base import Env, State
 from mujoco import mjx
 
-from pgx_jax.envs.core import ActionSpace, FamilySuite
+from pgx_jax.envs.core import ActionSpace
+from pgx_jax.envs.family import FamilySuite
+from pgx_jax.envs.splits import find_split
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
 TIME_STEP = 0.02  # s
 EPISODE_LENGTH = 1000  # steps
 OBSERVATION_SIZE = 8
-NUM_TARGET_TASKS = 50
 PIXEL = 1 / 30  # m; Gymnasium gives lengths in pixels
 
 GROUND_WIDTH = 20.0  # m
@@ -777,7 +778,7 @@ def lunar_lander(split: str = "source", continuous: bool = False) -> FamilySuite
       split: "source" or "target".
       continuous: whether actions are continuous.
     """
-    seed, num_tasks = {"source": (1, 10), "target": (2, NUM_TARGET_TASKS)}[split]
+    seed, num_tasks = find_split(split)
     rng = np.random.default_rng(seed)
 
     def log_uniform(low, high):

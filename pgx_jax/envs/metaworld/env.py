@@ -21,7 +21,8 @@ from brax.envs.base import Env, State
 from brax.math import quat_mul, quat_to_3x3, rotate
 from mujoco import mjx
 
-from pgx_jax.envs.core import ActionSpace, FamilySuite
+from pgx_jax.envs.core import ActionSpace
+from pgx_jax.envs.family import FamilySuite
 from pgx_jax.envs.metaworld import rewards, scene
 from pgx_jax.envs.metaworld.rewards import OBSERVATION_SIZE, Readings, Start
 from pgx_jax.envs.metaworld.tasks import SPECS, TASKS, TaskSpec, draw_placement
@@ -139,12 +140,6 @@ class MetaWorld(Env):
         self.parameters = parameters
         base, self._data = _load()
         self._model = replace_arrays(base, parameters.model)
-
-    @staticmethod
-    def describe(parameters: Parameters) -> str:
-        """What tells a task from others but its name, in pictures: nothing."""
-        del parameters
-        return ""
 
     @property
     def mj_model(self) -> mujoco.MjModel:
@@ -309,6 +304,12 @@ def _describe_all() -> Parameters:
         return stacked._replace(model=stack_differences(_load()[0], models))
 
 
+def _describe_nothing(parameters: Parameters) -> str:
+    """Names say what sets the tasks apart."""
+    del parameters
+    return ""
+
+
 def mt10(tasks: Sequence[str] = TASKS) -> FamilySuite:
     """Meta-World's MT10, or some of its tasks; one program for any of them.
 
@@ -342,4 +343,5 @@ def mt10(tasks: Sequence[str] = TASKS) -> FamilySuite:
         action_space=ActionSpace(ACTION_SIZE, discrete=False),
         episode_length=EPISODE_LENGTH,
         pool_size=POOL_SIZE,
+        describe=_describe_nothing,
     )

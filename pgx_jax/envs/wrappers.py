@@ -1,0 +1,132 @@
+"""Suites that wrap another one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pgx_jax.envs.core import (
+    ActionSpace,
+    StepSuite,
+    SuiteState,
+    TaskEnvironment,
+    TaskSuite,
+    check_tasks,
+)
+
+
+class SuiteView(StepSuite):
+    """What a suite that wraps another one, `self.suite`, has in common with it."""
+
+    suite: StepSuite
+
+    @property
+    def name(self) -> str:
+        return self.suite.name
+
+    @property
+    def observation_size(self) -> int:
+        return self.suite.observation_size
+
+    @property
+    def action_space(self) -> ActionSpace:
+        return self.suite.action_space
+
+    @property
+    def episode_length(self) -> int:
+        return self.suite.episode_length
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskIdSuite(SuiteView, TaskSuite):
+    """A suite whose observations end in a one-hot task id.
+
+    Attributes:
+      suite: the suite underneath.
+      task_ids: the id of each of its tasks; int32 array of shape [n].
+      num_ids: length of the one-hot vector.
+    """
+
+    suite: TaskSuite
+    task_ids: jax.Array
+    num_ids: int
+
+    @classmethod
+    def create(cls, suite: TaskSuite) -> TaskIdSuite:
+        """Numbers the tasks of `suite` 0..n-1."""
+        return cls(suite, jnp.arange(suite.num_tasks), suite.num_tasks)
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        return self.suite.task_names
+
+    @property
+    def planted_labels(self) -> tuple[int, ...] | None:
+        return self.suite.planted_labels
+
+    @property
+    def num_tasks(self) -> int:
+        return self.suite.num_tasks
+
+    @property
+    def has_success(self) -> bool:
+        return self.suite.has_success
+
+    @property
+    def episode_lengths(self) -> Sequence[int] | jax.Array:
+        return self.suite.episode_lengths
+
+    @property
+    def observation_size(self) -> int:
+        return self.suite.observation_size + self.num_ids
+
+    def reset(self, key: jax.Array, num_envs: int) -> SuiteState:
+        return self._extend(self.suite.reset(key, num_envs), self.task_ids)
+
+    def step(self, state: SuiteState, action: jax.Array) -> SuiteState:
+        return self._extend(self.suite.step(state, action), self.task_ids)
+
+    def step_tasks(
+        self, tasks: jax.Array, state: SuiteState, action: jax.Array
+    ) -> SuiteState:
+        new = self.suite.step_tasks(tasks, state, action)
+        return self._extend(new, self.task_ids[tasks])
+
+    def refresh(self, state: SuiteState) -> SuiteState:
+        return self.suite.refresh(state)
+
+    def select(self, tasks: Sequence[int] | np.ndarray) -> TaskIdSuite:
+        indices = check_tasks(tasks, self.num_tasks)
+        return TaskIdSuite(
+            self.suite.select(indices), self.task_ids[indices], self.num_ids
+        )
+
+    def task_environment(self, task: int) -> TaskEnvironment:
+        inner = self.suite.task_environment(task)
+        one_hot = jax.nn.one_hot(self.task_ids[task], self.num_ids)
+        return inner._replace(task_id=jnp.concatenate([inner.task_id, one_hot]))
+
+    def describe_task(self, task: int) -> str:
+        return self.suite.describe_task(task)
+
+    def _extend(self, state: SuiteState, task_ids: jax.Array) -> SuiteState:
+        def append(observation):
+            one_hot = jax.nn.one_hot(task_ids, self.num_ids)[:, None]
+            shape = (*observation.shape[:-1], self.num_ids)
+            return jnp.concatenate(
+                [observation, jnp.broadcast_to(one_hot, shape)], axis=-1
+            )
+
+        return state._replace(
+            observation=append(state.observation),
+            next_observation=append(state.next_observation),
+        )
+
+
+jax.tree_util.register_dataclass(
+    TaskIdSuite, data_fields=["suite", "task_ids"], meta_fields=["num_ids"]
+)
