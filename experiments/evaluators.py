@@ -1,12 +1,12 @@
-"""Do all three evaluators find the planted groups, and how sure are they?
+"""Compares how well the evaluators find planted groups, and how certain they are.
 
     python experiments/evaluators.py --output=experiments/results/evaluators
 
-On CartPoles with two, three and four groups known beforehand and for every seed: trains
-a meta-policy as the config does, estimates every subset of three tasks with each
-evaluator at its default settings, and chooses the number of groups from the affinity.
-Writes OUTPUT.json and OUTPUT.md. About ten minutes on two CPU cores. Other suites with
-known groups have configs of their own:
+On CartPoles with two, three and four planted groups and for every seed, the script
+trains a meta-policy by the settings of the config, estimates every subset of three
+tasks with each evaluator at its default settings, and chooses the number of groups from
+the affinity. It writes OUTPUT.json and OUTPUT.md, in about ten minutes on two CPU
+cores. For other suites with planted groups, name their configs:
 
     python experiments/evaluators.py --output=experiments/results/half_cheetah_planted \
         --config=pgx_jax/configs/half_cheetah_direction.py --seeds=0,1,2 \
@@ -16,25 +16,38 @@ known groups have configs of their own:
 from __future__ import annotations
 
 import json
-import shlex
-import sys
+import math
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import jax
+import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
+import pgx_jax as pge
 from pgx_jax import runtime
+from pgx_jax.analysis.statistics import normalized_mutual_information
+from pgx_jax.cli.common import shown_command
+from pgx_jax.configs import find_config
+from pgx_jax.envs import make_suite
+from pgx_jax.evaluation.rollouts import RolloutEvaluator
+from pgx_jax.pipeline.checks import make_networks
+from pgx_jax.pipeline.config import PipelineConfig
+from pgx_jax.reporting.tables import Table
+from pgx_jax.runs.provenance import describe, format_provenance
+from pgx_jax.training.ppo import PPO
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", "pgx_jax/configs/cartpole_planted.py", "Settings of the meta-policy."
+    "config", find_config("cartpole_planted"), "Settings of the meta-policy."
 )
-
 _OUTPUT = flags.DEFINE_string("output", None, "Where to write, without an ending.")
 _SUITES = flags.DEFINE_list(
     "suites",
     ["cartpole_planted", "cartpole_planted_3", "cartpole_planted_4"],
-    "Suites with known groups.",
+    "Suites with planted groups.",
 )
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "Seeds.")
 _EVALUATORS = flags.DEFINE_list(
@@ -47,9 +60,6 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     runtime.configure()
-    from pgx_jax.pipeline.config import PipelineConfig
-    from pgx_jax.runs.provenance import describe
-
     config = PipelineConfig.from_dict(_CONFIG.value.to_dict())
     rows = []
     for suite in _SUITES.value:
@@ -59,25 +69,16 @@ def main(argv: list[str]) -> None:
                 print(*row.values(), flush=True)
     output = Path(_OUTPUT.value)
     output.parent.mkdir(parents=True, exist_ok=True)
-    command = shlex.join(["python", *sys.argv])
-    result = {"command": command, **describe(), "rows": rows}
+    result = {"command": shown_command(), **describe(), "rows": rows}
     output.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
     output.with_suffix(".md").write_text(write_page(result))
     print(f"{output}.json {output}.md")
 
 
-def run_cell(config, name: str, seed: int, evaluators: list[str]):
-    """One row for each evaluator."""
-    import jax
-    import numpy as np
-
-    import pgx_jax as pge
-    from pgx_jax.analysis.statistics import normalized_mutual_information
-    from pgx_jax.envs import make_suite
-    from pgx_jax.evaluation.rollouts import RolloutEvaluator
-    from pgx_jax.pipeline.checks import make_networks
-    from pgx_jax.training.ppo import PPO
-
+def run_cell(
+    config: PipelineConfig, name: str, seed: int, evaluators: list[str]
+) -> Iterator[dict[str, Any]]:
+    """Yields one row for each evaluator."""
     suite = make_suite(name)
     networks = make_networks(config, suite)
     train_key, collect_key, subset_key, key = jax.random.split(jax.random.key(seed), 4)
@@ -87,7 +88,7 @@ def run_cell(config, name: str, seed: int, evaluators: list[str]):
         suite, meta, collect_key, config.estimation.num_transitions
     )
     policy = jax.tree.map(lambda x: x[0], meta.params["policy"])
-    num_subsets = suite.num_tasks * (suite.num_tasks - 1) * (suite.num_tasks - 2) // 6
+    num_subsets = math.comb(suite.num_tasks, 3)
     subsets = pge.sample_subsets(subset_key, suite.num_tasks, num_subsets, 3)
     for evaluator_name in evaluators:
         evaluator = evaluator_name
@@ -117,12 +118,9 @@ def run_cell(config, name: str, seed: int, evaluators: list[str]):
         }
 
 
-def write_page(result: dict) -> str:
-    """Markdown, with a line for each suite and evaluator, over seeds."""
-    from pgx_jax.reporting.tables import Table
-
+def write_page(result: Mapping[str, Any]) -> str:
+    """A page of Markdown with a line for each suite and evaluator, over seeds."""
     rows = result["rows"]
-    versions = ", ".join(f"{k} {v}" for k, v in result["versions"].items())
     header = ["suite", "evaluator", "NMI by seed", "groups by seed", "score"]
     header += ["spread over subsets", "standard error", "effective sample size"]
     lines = []
@@ -142,18 +140,16 @@ def write_page(result: dict) -> str:
                 mean("seconds"),
             ]
         )
-    return f"""`{result["command"]}`
-
-{result["device"]}; {versions}; commit {result["commit"]}.
+    return f"""{format_provenance(result)}
 
 {Table([*header, "seconds"], lines, num_labels=4).to_markdown()}
 
-Score: f_i(S), in the evaluator's own units (surrogate: fall of the logistic \
-loss; off_policy: PPO's objective in mean advantages; rollout: return), its \
-spread the standard deviation over the subsets that hold a task, which is \
-what groups are made from. The standard error is that of one score alone; all \
-scores of a task share transitions, or random numbers, so that their \
-differences are less noisy. Seconds with compilation, which seeds share.
+The score is f_i(S) in the units of the evaluator (surrogate: decrease of the \
+logistic loss; off_policy: PPO's objective in mean advantages; rollout: return). \
+Its spread, from which groups are made, is the standard deviation over the subsets \
+that hold a task. The standard error is that of a single score; all scores of a \
+task share transitions or random numbers, so that their differences are less noisy. \
+Seconds include compilation, which seeds share.
 """
 
 

@@ -1,26 +1,35 @@
-"""Does PPO solve the default task of a suite? One policy for each seed, side by side.
+"""Trains PPO on the default task of a suite, one policy for each seed side by side.
 
     python experiments/single_task.py --config=experiments/configs/single_task.py \
         --suite=lunar_lander_v3 --output=experiments/results/single_lunar_lander_v3
 
-The policies share a program and nothing else: each has weights, environments and
-actions of its own. Writes OUTPUT.json, with the learning curves, and OUTPUT.md.
+The policies share nothing but the program: each has its own weights, environments and
+actions. The script writes OUTPUT.json, with the learning curves, and OUTPUT.md.
 """
 
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
 from pgx_jax import runtime
+from pgx_jax.cli.common import shown_command
+from pgx_jax.envs import make_suite
+from pgx_jax.networks.mlp import make_actor_critic
+from pgx_jax.reporting.tables import Table
+from pgx_jax.runs.provenance import describe, format_provenance
+from pgx_jax.training.diagnostics import on_host
+from pgx_jax.training.episodes import evaluate
+from pgx_jax.training.ppo import PPO, PPOConfig
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Settings of every suite.")
 _SUITE = flags.DEFINE_string("suite", None, "A suite of one task.")
@@ -32,8 +41,6 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     runtime.configure()
-    from pgx_jax.runs.provenance import describe
-
     config = _CONFIG.value.to_dict()
     if _SUITE.value not in config["suites"]:
         known = ", ".join(config["suites"])
@@ -43,8 +50,8 @@ def main(argv: list[str]) -> None:
         found = solve(_SUITE.value, settings, config["seeds"], config["num_episodes"])
     except ValueError as error:
         sys.exit(f"error: {error}")
-    command = shlex.join(["python", *sys.argv])
-    result = {"command": command, **describe(), "settings": settings, **found}
+    about = {"command": shown_command(), **describe()}
+    result = {**about, "settings": settings, **found}
     output = Path(_OUTPUT.value)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.with_suffix(".json").write_text(json.dumps(result) + "\n")
@@ -60,15 +67,6 @@ def solve(
     Raises:
       ValueError: the suite has more than one task, or a setting is not allowed.
     """
-    import jax
-    import numpy as np
-
-    from pgx_jax.envs import make_suite
-    from pgx_jax.networks.mlp import make_actor_critic
-    from pgx_jax.training.diagnostics import on_host
-    from pgx_jax.training.episodes import evaluate
-    from pgx_jax.training.ppo import PPO, PPOConfig
-
     suite = make_suite(name)
     if suite.num_tasks != 1:
         raise ValueError(f"suite must have one task, {name!r} has {suite.num_tasks}")
@@ -79,7 +77,7 @@ def solve(
     )
     config = PPOConfig(**settings["ppo"])
     ppo = PPO(config, networks, settings["num_steps"] // config.steps_per_update)
-    # Keys of the first seed make the run, and numbers of rows tell its policies apart.
+    # One key for the run, from all seeds; policies differ by the numbers of their rows.
     key = jax.random.key(seeds[0])
     for seed in seeds[1:]:
         key = jax.random.fold_in(key, seed)
@@ -124,10 +122,7 @@ def solve(
 
 
 def write_page(result: Mapping[str, Any]) -> str:
-    """Markdown, with a line for each policy and way of acting."""
-    from pgx_jax.reporting.tables import Table
-
-    versions = ", ".join(f"{k} {v}" for k, v in result["versions"].items())
+    """A page of Markdown with a line for each policy and way of acting."""
     rows = [
         [
             kind,
@@ -141,9 +136,7 @@ def write_page(result: Mapping[str, Any]) -> str:
         for i, seed in enumerate(result["seeds"])
     ]
     header = ["actions", "policy", "return", "std over episodes", "length", "success"]
-    return f"""`{result["command"]}`
-
-{result["device"]}; {versions}; commit {result["commit"]}.
+    return f"""{format_provenance(result)}
 
 {result["suite"]}: {result["num_steps"]:,} steps a policy, \
 {len(result["seeds"])} policies in {result["seconds"]:.0f} s with \

@@ -1,9 +1,9 @@
-"""Tables of what policies trained on every subset of some tasks return.
+"""Truth tables: returns of policies trained on every subset of some tasks.
 
-Three were kept aside before any was made: lunar_lander, half_cheetah_objectives and
-hopper_body. No way of grouping, nor any of its settings, is chosen by looking at them.
-Budgets are those of the package's configs where a GPU makes the table in a few minutes,
-and cut where it does not: updates of subsets are given with every table.
+Three tables were kept aside before any was made: lunar_lander, half_cheetah_objectives
+and hopper_body. Neither a way of grouping nor any of its settings is chosen by looking
+at them. Budgets are those of the package's configs where a GPU makes the table in a few
+minutes; elsewhere the table gives smaller ones.
 """
 
 from ml_collections import config_dict
@@ -25,7 +25,7 @@ def get_config() -> config_dict.ConfigDict:
     config.num_points = 20  # of a learning curve
     config.dim = 160
     config.num_parts = 4
-    # Transitions of a task: of estimates, and of one chunk of those summed up.
+    # Transitions of a task: for estimates, and in a chunk of those that are summed.
     config.estimate_transitions = (2048, 8192, 32_768)
     config.chunk_transitions = 131_072
     config.num_chunks = 8

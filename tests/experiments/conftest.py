@@ -19,7 +19,9 @@ def load_script():
             delattr(flags.FLAGS, x)
         spec = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"{name}.py")
         module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(str(EXPERIMENTS))
+            spec.loader.exec_module(module)
         for x in flag_names:
             delattr(flags.FLAGS, x)
         for x, flag in others.items():
