@@ -316,13 +316,16 @@ def _finite(xp, leaf):
     """Whether entries are finite in float32, the precision of the estimate."""
     if not jnp.issubdtype(leaf.dtype, jnp.floating):
         return xp.ones(leaf.shape, bool)
-    return xp.abs(leaf) <= np.finfo(np.float32).max
+    finite = xp.isfinite(leaf)
+    if leaf.dtype == np.float64:
+        finite = finite & (xp.abs(leaf) <= float(np.finfo(np.float32).max))
+    return finite
 
 
 def _flat(xp, advantage, mask):
     """Whether all advantages of a task are zero; bool [n]."""
     # Smaller ones are zero to most devices.
-    some = xp.abs(advantage) >= np.finfo(np.float32).tiny
+    some = xp.abs(advantage.astype(np.float32)) >= np.finfo(np.float32).tiny
     return ~(some if mask is None else some & mask).any(axis=1)
 
 

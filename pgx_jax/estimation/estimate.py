@@ -35,8 +35,10 @@ from pgx_jax.estimation.projection import (
     LogProbFn,
     Projection,
     PyTree,
+    add_change,
     back_project,
     count_params,
+    global_norm,
     project_gradients,
     projection_gram,
     single_log_prob,
@@ -266,6 +268,8 @@ def _estimate(
     log_prob_fn, settings, params, batch, key, subsets, copies, l2, limit, tolerance
 ) -> SubsetEstimates:
     projection = settings.projection
+    batch = batch._replace(advantage=batch.advantage.astype(jnp.float32))
+    l2, limit, tolerance = (jnp.asarray(x, jnp.float32) for x in (l2, limit, tolerance))
     projection_key, split_key, score_key, resample_key = jax.random.split(key, 4)
     with jax.default_matmul_precision(PRECISIONS[settings.feature_precision]):
         features, expand = _features(
@@ -276,7 +280,6 @@ def _estimate(
         gram = None
         if projection is not None:
             gram = projection_gram(projection, projection_key, params)
-        squares = jax.tree.map(lambda x: jnp.sum(jnp.square(x)), params)
         fitted, scored = split(
             Sample(batch, features), settings.held_out_fraction, split_key
         )
@@ -289,7 +292,7 @@ def _estimate(
                 if settings.center_features is None
                 else jnp.asarray(settings.center_features)
             ),
-            norm=jnp.sqrt(sum(jax.tree.leaves(squares))),
+            norm=global_norm(params),
             gram=gram,
             key=score_key,
         )
@@ -390,6 +393,7 @@ def _solve_and_score(
     where = None if fitted.batch.mask is None else fitted.batch.mask[..., None]
     squares = jnp.mean(jnp.sum(fitted.features**2, axis=2, keepdims=True), where=where)
     scale = jnp.sqrt(squares / SQUARED_NORM)
+    scale = jnp.where(scale > 0, scale, 1.0)
     solution = solve_planned(
         task_statistics(
             fitted.features / scale, fitted.batch.advantage, fitted.batch.mask
@@ -402,8 +406,12 @@ def _solve_and_score(
         max_iterations=settings.max_iterations,
     )
     minimiser = solution.delta / scale
-    image = minimiser if problem.gram is None else minimiser @ problem.gram
-    distance = jnp.sqrt(jnp.sum(image * minimiser, axis=1)) / problem.norm
+    image = solution.delta
+    if problem.gram is not None:
+        image = image @ problem.gram
+    # Where features are very small or large, the squares of the minimiser do not fit.
+    squares = jnp.maximum(jnp.sum(image * solution.delta, axis=1), 0.0)
+    distance = _divide(jnp.sqrt(squares) / scale, problem.norm)
     farthest = jnp.max(distance)
     if settings.mesh is not None:
         farthest = jax.lax.pmax(farthest, settings.mesh.axis_names)
@@ -418,7 +426,7 @@ def _solve_and_score(
             delta=delta,
             batch=scored.batch,
             features=scored.features,
-            adapt=lambda change: jax.tree.map(jnp.add, problem.params, expand(change)),
+            adapt=lambda change: add_change(problem.params, expand(change)),
             log_prob_fn=log_prob,
             params=problem.params,
             key=problem.key,
@@ -446,6 +454,12 @@ def _solve_and_score(
         effective_sample_size=size,
     )
     return estimates, minimiser
+
+
+def _divide(length: jax.Array, norm: jax.Array) -> jax.Array:
+    """length / norm; 0 where nothing moved, infinite where only the norm is zero."""
+    ratio = length / jnp.where(norm > 0, norm, 1.0)
+    return jnp.where((norm > 0) | (length == 0), ratio, jnp.inf)
 
 
 def _resample(problem: _Problem, settings: _Settings, key: jax.Array) -> _Problem:

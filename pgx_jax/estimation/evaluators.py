@@ -141,14 +141,15 @@ def off_policy(adapted: Adapted) -> Evaluation:
     log_prob = jax.vmap(adapted.log_prob_fn, (None, 0, 0))
     old = jax.vmap(log_prob, (None, 0, 0))(
         adapted.params, batch.observation, batch.action
-    )
+    ).astype(jnp.float32)
     tasks = (batch.observation, batch.action, advantage, old, valid)
 
     def score_one(params, task):
         observation, action, advantage, old, valid = jax.tree.map(
             lambda x: x[task], tasks
         )
-        ratio = jnp.exp(log_prob(params, observation, action) - old)
+        new = log_prob(params, observation, action).astype(jnp.float32)
+        ratio = jnp.exp(new - old)
         ratio = jnp.where(valid, ratio, 0.0)
         clipped = jnp.clip(ratio, 1.0 - CLIP, 1.0 + CLIP)
         gain = jnp.minimum(ratio * advantage, clipped * advantage) - advantage

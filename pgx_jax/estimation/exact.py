@@ -10,12 +10,12 @@ least that lets it be factored. An eigendecomposition would cost a hundred times
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
 from pgx_jax.estimation.projection import (
     LogProbFn,
@@ -25,6 +25,7 @@ from pgx_jax.estimation.projection import (
     gradient_block,
     map_blocks,
     single_log_prob,
+    unflatten,
 )
 
 # Beyond, a matrix of this many rows squared takes more than 1 GiB, and so does each
@@ -87,27 +88,21 @@ def exact_features(
     block = min(gradient_block(num_params), num_samples)
     # Padding may hold anything, and 0 times NaN is NaN.
     observation, action = jax.tree.map(
-        lambda x: jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, 0),
+        lambda x: jnp.where(
+            mask.reshape(-1, *[1] * (x.ndim - 1)), x, jnp.zeros_like(x)
+        ),
         (observation, action),
     )
     samples = (observation, action, mask)
 
     def gradients(observation, action, mask):
         rows = jax.vmap(jax.grad(log_prob), (None, 0, 0))(params, observation, action)
-        rows = flatten_rows(rows).astype(jnp.float32)
+        rows = flatten_rows(rows)
         return jnp.where(mask[:, None], rows, 0.0)
 
     if num_params <= num_samples:
-        _, unravel = ravel_pytree(params)
-
-        def unravel_all(delta):
-            flat = delta.reshape(-1, num_params)
-            change = jax.vmap(unravel)(flat)
-            return jax.tree.map(
-                lambda x: x.reshape(*delta.shape[:-1], *x.shape[1:]), change
-            )
-
-        return ExactFeatures(map_blocks(gradients, samples, block), unravel_all)
+        values = map_blocks(gradients, samples, block)
+        return ExactFeatures(values, functools.partial(unflatten, params=params))
 
     def gram_rows(*rows):
         left = gradients(*rows)
@@ -115,7 +110,14 @@ def exact_features(
         return products.T
 
     gram = map_blocks(gram_rows, samples, block)
+    # One gradient that is not finite would take all coordinates with it.
+    size = jnp.diagonal(gram)
+    bad = ~jnp.isfinite(size)
+    gram = jnp.where(bad[:, None] | bad, 0.0, gram)
     factor = _factor(0.5 * (gram + gram.T))
+    # The factor of a gradient of zero is what was added to the diagonal.
+    values = jnp.where((size == 0)[:, None], 0.0, factor)
+    values = jnp.where(bad[:, None], jnp.nan, values)
 
     def combine(delta):
         """G^T L^-T delta, as the gradient of a weighted log-probability."""
@@ -126,14 +128,14 @@ def exact_features(
 
         def objective(p, weight):
             log_probs = jax.vmap(log_prob, (None, 0, 0))(p, observation, action)
-            return jnp.sum(log_probs * weight)
+            return jnp.sum(log_probs.astype(weight.dtype) * weight)
 
         change = jax.lax.map(lambda w: jax.grad(objective)(params, w), flat)
         return jax.tree.map(
             lambda x: x.reshape(*delta.shape[:-1], *x.shape[1:]), change
         )
 
-    return ExactFeatures(factor, combine)
+    return ExactFeatures(values, combine)
 
 
 def _factor(gram: jax.Array) -> jax.Array:

@@ -47,7 +47,7 @@ def task_gradients(
 def _task_gradients(log_prob_fn, params: PyTree, batch: Transitions) -> jax.Array:
     first_task = jax.tree.map(lambda x: x[0], (batch.observation, batch.action))
     log_prob = single_log_prob(log_prob_fn, params, *first_task)
-    weight = batch.advantage
+    weight = batch.advantage.astype(jnp.float32)
     valid = batch.valid
     count = jnp.maximum(valid.sum(axis=1, keepdims=True), 1)
     weight = jnp.where(valid, weight, 0.0) / count.astype(weight.dtype)
@@ -55,10 +55,10 @@ def _task_gradients(log_prob_fn, params: PyTree, batch: Transitions) -> jax.Arra
     def gradient(observation, action, task_weight):
         def objective(p):
             log_probs = jax.vmap(log_prob, (None, 0, 0))(p, observation, action)
-            return jnp.sum(task_weight * log_probs)
+            return jnp.sum(task_weight * log_probs.astype(task_weight.dtype))
 
         leaves = jax.tree.leaves(jax.grad(objective)(params))
-        return jnp.concatenate([x.ravel() for x in leaves]).astype(jnp.float32)
+        return jnp.concatenate([x.ravel().astype(jnp.float32) for x in leaves])
 
     return jax.lax.map(
         lambda task: gradient(*task), (batch.observation, batch.action, weight)

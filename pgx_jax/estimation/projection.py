@@ -10,6 +10,7 @@ Source: PolicyGradEx (arXiv 2511.12779), section 3; Johnson and Lindenstrauss, 1
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -86,18 +87,10 @@ class RademacherProjection:
 
 def _draw(sampler, dim, key, params, index) -> PyTree:
     # One draw for all leaves: a draw each takes the compiler seconds.
-    leaves, treedef = jax.tree.flatten(params)
-    column = sampler(jax.random.fold_in(key, index), (count_params(params),))
-    column = column.astype(jnp.float32) / math.sqrt(dim)
-    ends = np.cumsum([x.size for x in leaves])
-    parts = jnp.split(column, ends[:-1])
-    return jax.tree.unflatten(
-        treedef,
-        [
-            part.reshape(x.shape).astype(x.dtype)
-            for part, x in zip(parts, leaves, strict=True)
-        ],
-    )
+    shape = (count_params(params),)
+    column = sampler(jax.random.fold_in(key, index), shape, jnp.float32)
+    column = unflatten(column / math.sqrt(dim), params)
+    return jax.tree.map(lambda part, x: part.astype(x.dtype), column, params)
 
 
 def draw_columns(projection: Projection, key: jax.Array, params: PyTree) -> PyTree:
@@ -237,9 +230,12 @@ def projection_gram(
 
         def entry(other):
             right = projection.column(key, params, other)
-            return sum(
-                jax.tree.leaves(jax.tree.map(lambda a, b: jnp.vdot(a, b), left, right))
+            products = jax.tree.map(
+                lambda a, b: jnp.vdot(a.astype(jnp.float32), b.astype(jnp.float32)),
+                left,
+                right,
             )
+            return sum(jax.tree.leaves(products))
 
         return jax.lax.map(entry, indices, batch_size=block)
 
@@ -258,7 +254,8 @@ def back_project(
       delta: float32 [..., d].
 
     Returns:
-      A pytree like `params`, leaves with the leading axes of `delta`.
+      A pytree like `params`, leaves with the leading axes of `delta`; of float32 where
+      those of `params` are of less precision.
     """
     leading = delta.shape[:-1]
     flat = jnp.asarray(delta).reshape(-1, projection.dim)
@@ -266,16 +263,24 @@ def back_project(
     def add(total, index):
         column = projection.column(key, params, index)
         coefficient = flat[:, index]
-        return jax.tree.map(
-            lambda t, c: t + coefficient.reshape(-1, *[1] * c.ndim) * c, total, column
-        ), None
+
+        def add_leaf(t, c):
+            scaled = coefficient.reshape(-1, *[1] * c.ndim).astype(t.dtype)
+            return t + scaled * c.astype(t.dtype)
+
+        return jax.tree.map(add_leaf, total, column), None
 
     if count_params(params) * projection.dim <= STORED_ELEMENTS:
         columns = draw_columns(projection, key, params)
-        change = jax.tree.map(lambda c: jnp.tensordot(flat, c, axes=1), columns)
+
+        def combine(c):
+            dtype = working_dtype(c)
+            return jnp.tensordot(flat.astype(dtype), c.astype(dtype), axes=1)
+
+        change = jax.tree.map(combine, columns)
     else:
         zeros = jax.tree.map(
-            lambda x: jnp.zeros((flat.shape[0], *x.shape), x.dtype), params
+            lambda x: jnp.zeros((flat.shape[0], *x.shape), working_dtype(x)), params
         )
         change, _ = jax.lax.scan(add, zeros, jnp.arange(projection.dim))
     return jax.tree.map(lambda x: x.reshape(*leading, *x.shape[1:]), change)
@@ -286,10 +291,61 @@ def gradient_block(num_params: int) -> int:
     return min(GRADIENT_BLOCK, max(1, STORED_ELEMENTS // num_params))
 
 
+def working_dtype(x: jax.Array) -> Any:
+    """The dtype of float arrays, float32 at least: sums in half precision go wrong."""
+    return jnp.float64 if x.dtype == jnp.float64 else jnp.float32
+
+
+def global_norm(tree: PyTree) -> jax.Array:
+    """The Euclidean norm of all leaves together; float32 []."""
+    leaves = [x.astype(working_dtype(x)) for x in jax.tree.leaves(tree)]
+    # Squares of entries near the ends of the range would not fit in it.
+    largest = functools.reduce(
+        jnp.maximum, [jnp.max(jnp.abs(x)).astype(jnp.float32) for x in leaves if x.size]
+    )
+    unit = jnp.where(largest > 0, largest, 1.0)
+    squares = [
+        jnp.sum(jnp.square((x / unit.astype(x.dtype)).astype(jnp.float32)))
+        for x in leaves
+    ]
+    return largest * jnp.sqrt(sum(squares))
+
+
+def add_change(params: PyTree, change: PyTree) -> PyTree:
+    """theta* + P Delta, added in float32 at least and returned in theta*'s dtypes.
+
+    Args:
+      params: theta*.
+      change: leaves with further leading axes.
+    """
+
+    def add(x, c):
+        dtype = working_dtype(x)
+        return (x.astype(dtype) + c.astype(dtype)).astype(x.dtype)
+
+    return jax.tree.map(add, params, change)
+
+
 def flatten_rows(tree: PyTree) -> jax.Array:
-    """Leaves of shape [b, ...] side by side; [b, p]."""
-    leaves = [x.reshape(x.shape[0], -1) for x in jax.tree.leaves(tree)]
+    """Leaves of shape [b, ...] side by side; float32 [b, p]."""
+    leaves = [
+        x.reshape(x.shape[0], -1).astype(jnp.float32) for x in jax.tree.leaves(tree)
+    ]
     return jnp.concatenate(leaves, axis=1)
+
+
+def unflatten(flat: jax.Array, params: PyTree) -> PyTree:
+    """[..., p] as a pytree like `params`, leaves with the same leading axes."""
+    leaves, treedef = jax.tree.flatten(params)
+    ends = np.cumsum([x.size for x in leaves])
+    parts = jnp.split(flat, ends[:-1], axis=-1)
+    return jax.tree.unflatten(
+        treedef,
+        [
+            part.reshape(*flat.shape[:-1], *x.shape)
+            for part, x in zip(parts, leaves, strict=True)
+        ],
+    )
 
 
 def count_params(params: PyTree) -> int:
@@ -361,6 +417,7 @@ def map_blocks(function: Callable, arrays: PyTree, block: int) -> jax.Array:
 
 
 def _contract(left: jax.Array, right: jax.Array) -> jax.Array:
-    """[a, ...] and [b, ...] to [a, b], summed over all other axes."""
+    """[a, ...] and [b, ...] to float32 [a, b], summed over all other axes."""
     axes = tuple(range(1, left.ndim))
-    return jnp.tensordot(left, right, axes=(axes, axes))
+    left, right = (x.astype(working_dtype(x)) for x in (left, right))
+    return jnp.tensordot(left, right, axes=(axes, axes)).astype(jnp.float32)

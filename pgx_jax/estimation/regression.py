@@ -36,7 +36,7 @@ from pgx_jax.estimation.checks import (
     check_values,
     describe,
 )
-from pgx_jax.estimation.projection import BLOCK_ELEMENTS, map_blocks
+from pgx_jax.estimation.projection import BLOCK_ELEMENTS, map_blocks, working_dtype
 from pgx_jax.estimation.sharding import call_with_auto_axes
 from pgx_jax.estimation.subsets import as_subsets, pad_rows, round_up
 
@@ -127,8 +127,9 @@ def solve_regressions(
     """Solves the weighted, l2-regularised logistic regression of every subset.
 
     Args:
-      features: projected gradients; float32 [n, N, d].
-      advantage: the label of a transition is its sign, the weight its size; float32
+      features: projected gradients; float32 or float64 [n, N, d], in whose precision
+        everything is computed.
+      advantage: the label of a transition is its sign, the weight its size; float
         [n, N].
       subsets: 0/1 matrix [m, n].
       l2: strength of the ridge penalty, positive.
@@ -178,6 +179,10 @@ def solve_regressions(
 def _solve(
     plan, max_iterations, features, advantage, mask, subsets, initial, l2, tolerance
 ) -> RegressionSolution:
+    dtype = working_dtype(features)
+    features, advantage, initial = jax.tree.map(
+        lambda x: x.astype(dtype), (features, advantage, initial)
+    )
     # In TF32, the default of recent GPUs, the gradient norm stalls near 3e-4.
     with jax.default_matmul_precision("highest"):
         return solve_planned(
@@ -273,11 +278,15 @@ def solve_planned(
     max_iterations: int = 100,
 ) -> RegressionSolution:
     """`solve_regressions` for given statistics and sizes; all arrays may be traced."""
-    dim = statistics.gradient.shape[-1]
-    preconditioner = jnp.linalg.inv(_mean_curvature(statistics) + l2 * jnp.eye(dim))
+    dim, dtype = statistics.gradient.shape[-1], statistics.gradient.dtype
+    l2, tolerance = jnp.asarray(l2, dtype), jnp.asarray(tolerance, dtype)
+    preconditioner = jnp.linalg.inv(
+        _mean_curvature(statistics) + l2 * jnp.eye(dim, dtype=dtype)
+    )
 
     def solve(block, start=None):
         incidence = Incidence.create(block, plan)
+        incidence = incidence._replace(share=incidence.share.astype(dtype))
         return _solve_block(
             statistics, preconditioner, incidence, start, l2, tolerance, max_iterations
         )
@@ -304,7 +313,7 @@ class Incidence(NamedTuple):
 
     Attributes:
       subset_of: the subsets that hold task i, then padding; int32 [n, c].
-      share: 1 / |S| of those subsets, 0 at padding; float32 [n, c].
+      share: 1 / |S| of those subsets, 0 at padding; of JAX's default float [n, c].
       task_of: the tasks in subset b, then padding; int32 [b, s].
       slot_of: where subset b stands in the row of that task; int32 [b, s].
       present: false at padding; bool [b, s].
@@ -321,7 +330,7 @@ class Incidence(NamedTuple):
         """Indexes the block `subsets`, bool [b, n]."""
         # Constants would be sorted while the program is compiled, which takes longer.
         subsets = jax.lax.optimization_barrier(subsets)
-        size = jnp.sum(subsets, axis=1)
+        size = jnp.sum(subsets, axis=1).astype(jnp.result_type(float))
         subset_of = jnp.argsort(~subsets, axis=0, stable=True)[: plan.most_subsets].T
         held = jnp.take_along_axis(subsets.T, subset_of, axis=1)
         task_of = jnp.argsort(~subsets, axis=1, stable=True)[:, : plan.most_tasks]
@@ -432,7 +441,7 @@ def _solve_block(
         start,
         start,
         gradient,
-        jnp.ones((num_subsets,)),
+        jnp.ones((num_subsets,), start.dtype),
         jnp.zeros((num_subsets,), jnp.int32),
         jnp.linalg.norm(gradient, axis=1) <= threshold,
         jnp.zeros((), jnp.int32),
@@ -442,7 +451,9 @@ def _solve_block(
     )
     loss, gradient = loss_and_gradient(delta)
     norm = jnp.linalg.norm(gradient, axis=1)
-    return RegressionSolution(delta, loss, norm, num_iterations, norm <= threshold)
+    # Infinity is at most infinity.
+    converged = (norm <= threshold) & jnp.isfinite(norm) & jnp.isfinite(loss)
+    return RegressionSolution(delta, loss, norm, num_iterations, converged)
 
 
 def _conjugate_gradients(

@@ -77,7 +77,7 @@ def split(sample: Sample, fraction: float, key: jax.Array) -> tuple[Sample, Samp
     draws = jax.random.uniform(key, valid.shape, jnp.float32)
     order = jnp.argsort(jnp.where(valid, draws, 2.0), axis=1)
     rank = jnp.argsort(order, axis=1)
-    num_held_out = jnp.asarray(counts)[valid.sum(axis=1)]
+    num_held_out = jnp.asarray(counts, rank.dtype)[valid.sum(axis=1)]
     held_out = valid & (rank < num_held_out[:, None])
     rows = jnp.arange(len(valid))[:, None]
 
@@ -166,9 +166,15 @@ def error_of_mean(spread: jax.Array, valid: jax.Array, length: int) -> jax.Array
 
 def normalize(sample: Sample, fitted: Sample) -> Sample:
     """Divides each task's advantages by the mean absolute value of those fitted."""
-    advantage, mask = fitted.batch.advantage, fitted.batch.mask
-    size = jnp.mean(jnp.abs(advantage), axis=1, keepdims=True, where=mask)
-    advantage = sample.batch.advantage / jnp.where(size > 0, size, 1.0)
+    size, mask = jnp.abs(fitted.batch.advantage), fitted.batch.mask
+    if mask is not None:
+        size = jnp.where(mask, size, 0.0)
+    # The sum of very large ones would not be finite.
+    largest = jnp.max(size, axis=1, keepdims=True)
+    largest = jnp.where(largest > 0, largest, 1.0)
+    mean = jnp.mean(size / largest, axis=1, keepdims=True, where=mask)
+    mean = jnp.where(mean > 0, mean, 1.0)
+    advantage = sample.batch.advantage / largest / mean
     return sample._replace(batch=sample.batch._replace(advantage=advantage))
 
 
