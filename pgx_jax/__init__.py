@@ -34,6 +34,7 @@ from pgx_jax.estimation.projection import (
     project_gradients,
 )
 from pgx_jax.estimation.regression import RegressionSolution, solve_regressions
+from pgx_jax.estimation.status import check_estimates
 from pgx_jax.estimation.storage import load_estimates, save_estimates
 from pgx_jax.estimation.subsets import pair_counts, sample_subsets
 from pgx_jax.grouping.affinity import task_affinity
@@ -44,6 +45,7 @@ from pgx_jax.grouping.plots import plot_affinity
 from pgx_jax.grouping.task_groups import TaskGroups, group_tasks
 from pgx_jax.types import (
     Affinity,
+    EstimateStatus,
     Grouping,
     GroupingStability,
     SubsetEstimates,
@@ -55,6 +57,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Adapted",
     "Affinity",
+    "EstimateStatus",
     "Evaluation",
     "GaussianProjection",
     "Grouping",
@@ -66,6 +69,7 @@ __all__ = [
     "Transitions",
     "back_project",
     "best_partition",
+    "check_estimates",
     "cluster_tasks",
     "estimate_subsets",
     "gradient_similarity",

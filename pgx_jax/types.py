@@ -7,6 +7,7 @@ dimensions.
 
 from __future__ import annotations
 
+import enum
 from typing import Any, NamedTuple
 
 import jax
@@ -40,22 +41,48 @@ class Transitions(NamedTuple):
         return self.mask
 
 
+class EstimateStatus(enum.IntEnum):
+    """What became of the estimate of a subset; all but OK leave its scores NaN.
+
+    Attributes:
+      OK: everything is finite.
+      SETTINGS_OUT_OF_RANGE: `l2`, `tolerance` or `max_relative_distance`, traced, is.
+      FEATURES_NOT_FINITE: of a task of the subset the gradient of a transition is not
+        finite, or its square.
+      FEATURES_ZERO: all features that are fitted are zero, after centering, or all
+        that a task of the subset is scored on.
+      DISTANCE_UNDEFINED: the parameters are zero or overflow, so that a limit of the
+        distance relative to them means nothing.
+      SOLUTION_NOT_FINITE: the regression's solution is not finite.
+      SCORES_NOT_FINITE: the evaluator's scores are not finite.
+    """
+
+    OK = 0
+    SETTINGS_OUT_OF_RANGE = 1
+    FEATURES_NOT_FINITE = 2
+    FEATURES_ZERO = 3
+    DISTANCE_UNDEFINED = 4
+    SOLUTION_NOT_FINITE = 5
+    SCORES_NOT_FINITE = 6
+
+
 class SubsetEstimates(NamedTuple):
     """What adapting the meta-policy to each of m subsets of tasks is estimated to do.
 
     Attributes:
       subsets: the subsets S as a 0/1 matrix; bool array of shape [m, n].
       scores: f_i(S), higher is better; float32 array of shape [m, n], 0 where task i is
-        not in S.
+        not in S, NaN where it is and `status` is not OK.
       delta: the adaptation Delta_S in the projected space, at which the scores were
         taken; float32 of shape [m, d].
       loss: the regression's value at its solution; float32 of shape [m].
       gradient_norm: Euclidean norm of the regression's gradient at its solution;
         float32 of shape [m].
       num_iterations: solver iterations taken; int32 of shape [m].
-      converged: whether the gradient norm reached the tolerance; bool of shape [m].
+      converged: whether the gradient norm reached the tolerance, and `status` is OK;
+        bool of shape [m].
       relative_distance: |P Delta_S| / |theta*| at which the scores were taken; float32
-        of shape [m].
+        of shape [m]. Infinite where the parameters are all zero.
       standard_error: of the scores at their solutions as they are, over the transitions
         (in runs of `resample_length`) or episodes that were scored;
         float32 of shape [m, n], or None where the evaluator does not tell.
@@ -63,6 +90,9 @@ class SubsetEstimates(NamedTuple):
         each score; float32 of shape [m, n], or None where the evaluator does not tell.
       resampled_scores: the scores from transitions drawn anew with replacement, once
         per resample; float32 of shape [resamples, m, n], or None where not asked for.
+      status: an `EstimateStatus`; int32 of shape [m], or None where not known. Outside
+        jit `estimate_subsets` raises an error for all but OK; after jit
+        `check_estimates` does.
     """
 
     subsets: jax.Array  # shape=[m, n], dtype=bool
@@ -76,6 +106,7 @@ class SubsetEstimates(NamedTuple):
     standard_error: jax.Array | None = None  # shape=[m, n], dtype=float32
     effective_sample_size: jax.Array | None = None  # shape=[m, n], dtype=float32
     resampled_scores: jax.Array | None = None  # shape=[resamples, m, n]
+    status: jax.Array | None = None  # shape=[m], dtype=int32
 
 
 class Affinity(NamedTuple):

@@ -63,6 +63,12 @@ from pgx_jax.estimation.samples import (
     split,
 )
 from pgx_jax.estimation.sharding import auto_mesh, call_with_auto_axes, shard
+from pgx_jax.estimation.status import (
+    TaskFaults,
+    check_faults,
+    find_faults,
+    with_status,
+)
 from pgx_jax.estimation.subsets import as_subsets, distinct_subsets
 from pgx_jax.runtime import compiler_options
 from pgx_jax.types import SubsetEstimates, Transitions
@@ -158,8 +164,11 @@ def estimate_subsets(
       The estimates, in the order of `subsets`.
 
     Raises:
-      ValueError: an argument is out of range, shapes do not agree, an advantage is not
-        finite, or a task has only zero advantages; the message names the argument.
+      ValueError: an argument is out of range, shapes do not agree, a number is not
+        finite, a task has only zero advantages, or what follows from them is not finite
+        or zero throughout; the message names the argument, and the task and transition
+        or the parameter. Inside jit, where values are not known, `status` of the result
+        reports the same.
 
     Source: PolicyGradEx (arXiv 2511.12779), section 3, algorithm 1.
     """
@@ -216,11 +225,12 @@ def estimate_subsets(
     limit = np.inf if max_relative_distance is None else max_relative_distance
     arrays = (params, batch, key, subsets, copies, l2, limit, tolerance)
     function = functools.partial(_compiled(not traced), log_prob_fn, settings)
-    return call_with_auto_axes(function, arrays, settings.mesh)
+    estimates, faults = call_with_auto_axes(function, arrays, settings.mesh)
+    return estimates if traced else check_faults(estimates, faults)
 
 
 @functools.cache
-def _compiled(outermost: bool) -> Callable[..., SubsetEstimates]:
+def _compiled(outermost: bool) -> Callable[..., tuple[SubsetEstimates, TaskFaults]]:
     """`_estimate` under jit, with compiler options where JAX takes them."""
     options = compiler_options() if outermost else None
     return jax.jit(_estimate, static_argnums=(0, 1), compiler_options=options or None)
@@ -266,7 +276,7 @@ class _Problem(NamedTuple):
 
 def _estimate(
     log_prob_fn, settings, params, batch, key, subsets, copies, l2, limit, tolerance
-) -> SubsetEstimates:
+) -> tuple[SubsetEstimates, TaskFaults]:
     projection = settings.projection
     batch = batch._replace(advantage=batch.advantage.astype(jnp.float32))
     l2, limit, tolerance = (jnp.asarray(x, jnp.float32) for x in (l2, limit, tolerance))
@@ -333,7 +343,12 @@ def _estimate(
     if estimates.resampled_scores is not None:
         scores = jnp.moveaxis(estimates.resampled_scores, 1, 0)
         estimates = estimates._replace(resampled_scores=scores)
-    return estimates
+    faults = find_faults(
+        features, fitted, scored, problem.centered, _rounding(settings, features)
+    )
+    valid_settings = (l2 > 0) & (l2 < jnp.inf) & (tolerance >= 0) & (limit > 0)
+    valid_distance = (limit == jnp.inf) | (problem.norm > 0) & (problem.norm < jnp.inf)
+    return with_status(estimates, faults, valid_settings, valid_distance), faults
 
 
 def _features(
@@ -418,6 +433,7 @@ def _solve_and_score(
     # One factor for all subsets: a factor each would make the step of a subset whose
     # tasks disagree, which is short, as long as any other.
     shrink = jnp.minimum(1.0, limit / jnp.maximum(farthest, 1e-30))
+    shrink = jnp.where(limit == jnp.inf, 1.0, shrink)
     delta = minimiser * shrink
     evaluation = settings.evaluator(
         Adapted(
@@ -449,11 +465,21 @@ def _solve_and_score(
         gradient_norm=solution.gradient_norm,
         num_iterations=solution.num_iterations,
         converged=solution.converged,
-        relative_distance=distance * shrink,
+        relative_distance=jnp.where(jnp.isinf(distance), distance, distance * shrink),
         standard_error=error,
         effective_sample_size=size,
     )
     return estimates, minimiser
+
+
+def _rounding(settings: _Settings, features: jax.Array) -> float:
+    """What is left of the squares of features that cancel, as a share of them."""
+    eps = float(jnp.finfo(features.dtype).eps)
+    num_tasks, num_samples, dim = features.shape
+    if settings.projection is None and dim == num_tasks * num_samples:
+        # Coordinates in the span of gradients are those of a rounded Gram matrix.
+        return 4 * eps * dim**0.5
+    return (16 * eps) ** 2
 
 
 def _divide(length: jax.Array, norm: jax.Array) -> jax.Array:

@@ -82,7 +82,13 @@ class RademacherProjection:
     dim: int = 400
 
     def column(self, key: jax.Array, params: PyTree, index: jax.Array) -> PyTree:
-        return _draw(jax.random.rademacher, self.dim, key, params, index)
+        return _draw(_random_signs, self.dim, key, params, index)
+
+
+def _random_signs(key, shape, dtype) -> jax.Array:
+    """`jax.random.rademacher`, which draws others where JAX has 64 bits."""
+    positive = jax.random.bernoulli(key, jnp.float32(0.5), shape)
+    return jnp.where(positive, 1.0, -1.0).astype(dtype)
 
 
 def _draw(sampler, dim, key, params, index) -> PyTree:

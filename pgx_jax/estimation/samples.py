@@ -108,8 +108,13 @@ def resample(sample: Sample, length: int, key: jax.Array) -> Sample:
         count = sample.batch.mask.sum(axis=1, keepdims=True)
         place = jnp.argsort(~sample.batch.mask, axis=1, stable=True)
     # Runs of consecutive transitions, from anywhere, round the end.
-    starts = jax.random.randint(key, (num_tasks, -(-num_samples // length)), 0, count)
-    runs = (starts[..., None] + jnp.arange(length)).reshape(num_tasks, -1)
+    num_runs = -(-num_samples // length)
+    # Of one dtype under all JAX settings, which would draw others in int64.
+    count = count.astype(jnp.int32)
+    starts = jax.random.randint(key, (num_tasks, num_runs), 0, count, jnp.int32)
+    runs = (starts[..., None] + jnp.arange(length, dtype=jnp.int32)).reshape(
+        num_tasks, -1
+    )
     index = jnp.take_along_axis(place, runs[:, :num_samples] % count, axis=1)
     rows = jnp.arange(num_tasks)[:, None]
     drawn = jax.tree.map(lambda x: x[rows, index], sample)

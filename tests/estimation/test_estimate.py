@@ -147,6 +147,7 @@ def test_results_have_the_documented_shapes_and_dtypes():
         "standard_error": ((num_subsets, NUM_TASKS), np.float32),
         "effective_sample_size": ((num_subsets, NUM_TASKS), np.float32),
         "resampled_scores": ((3, num_subsets, NUM_TASKS), np.float32),
+        "status": ((num_subsets,), np.int32),
     }
     actual = {k: (v.shape, v.dtype) for k, v in estimates._asdict().items()}
     assert actual == expected
