@@ -472,14 +472,15 @@ def _solve_and_score(
     return estimates, minimiser
 
 
-def _rounding(settings: _Settings, features: jax.Array) -> float:
-    """What is left of the squares of features that cancel, as a share of them."""
+def _rounding(settings: _Settings, features: jax.Array) -> jax.Array:
+    """What squares of features that are zero may come to; float32 [n, N]."""
     eps = float(jnp.finfo(features.dtype).eps)
     num_tasks, num_samples, dim = features.shape
+    squares = jnp.sum(jnp.square(features), axis=2)
     if settings.projection is None and dim == num_tasks * num_samples:
-        # Coordinates in the span of gradients are those of a rounded Gram matrix.
-        return 4 * eps * dim**0.5
-    return (16 * eps) ** 2
+        # What the factor of the Gram matrix adds to its diagonal, with some room.
+        return jnp.full_like(squares, 2 * eps * dim**0.5) * jnp.max(squares)
+    return (16 * eps) ** 2 * squares
 
 
 def _divide(length: jax.Array, norm: jax.Array) -> jax.Array:

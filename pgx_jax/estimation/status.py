@@ -63,7 +63,7 @@ def find_faults(
     fitted: Sample,
     scored: Sample,
     centered: jax.Array,
-    rounding: float,
+    rounding: jax.Array,
 ) -> TaskFaults:
     """Looks for tasks of which no estimate can be made.
 
@@ -72,17 +72,14 @@ def find_faults(
       fitted: the transitions that the regressions see, before they are centered.
       scored: those that the evaluator sees, before they are centered.
       centered: whether each task's mean feature will be subtracted; bool [].
-      rounding: squared features up to this share of what they were before they were
-        centered are zero.
+      rounding: what the squared norm of features of zero may come to; float32 [n, N].
     """
     bad = ~jnp.isfinite(jnp.sum(jnp.square(features), axis=2))
 
     def is_zero(sample):
-        rest = center(sample, fitted, centered)
-        left, size = (
-            jnp.sum(jnp.square(x.features), axis=(1, 2)) for x in (rest, sample)
-        )
-        return left <= rounding * size
+        left = jnp.square(center(sample, fitted, centered).features).sum(axis=2)
+        mean = jnp.mean(left, axis=1, where=sample.batch.mask)
+        return mean <= rounding.max(axis=1)
 
     return TaskFaults(
         not_finite=bad.any(axis=1),
