@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import pgx_jax as pgx
+import pgx_jax as pge
 from pgx_jax.estimation.projection import global_norm
 
 NUM_TASKS, NUM_SAMPLES = 4, 20
@@ -29,7 +29,7 @@ def make_problem():
 
     mask = np.arange(NUM_SAMPLES) < np.array([20, 15, 18, 20])[:, None]
     shape = (NUM_TASKS, NUM_SAMPLES)
-    batch = pgx.Transitions(draw(*shape, 3), draw(*shape), draw(*shape), mask)
+    batch = pge.Transitions(draw(*shape, 3), draw(*shape), draw(*shape), mask)
     return {"weight": draw(3), "bias": draw()}, batch
 
 
@@ -38,7 +38,7 @@ PARAMS, BATCH = make_problem()
 
 def estimate(params=PARAMS, batch=BATCH, **settings):
     settings = {"key": KEY, "dim": 3, **settings}
-    return pgx.estimate_subsets(log_prob, params, batch, SUBSETS, **settings)
+    return pge.estimate_subsets(log_prob, params, batch, SUBSETS, **settings)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def estimate(params=PARAMS, batch=BATCH, **settings):
     [
         dict(num_resamples=2, held_out_fraction=0.3),
         dict(dim=None, evaluator="off_policy"),
-        dict(projection=pgx.RademacherProjection(2), center_features=False),
+        dict(projection=pge.RademacherProjection(2), center_features=False),
     ],
     ids=str,
 )
@@ -68,19 +68,19 @@ def test_other_stages_bear_x64_and_strict_promotion():
 
     def stages():
         return (
-            pgx.task_gradients(log_prob, PARAMS, BATCH),
+            pge.task_gradients(log_prob, PARAMS, BATCH),
             *(
-                pgx.project_gradients(
+                pge.project_gradients(
                     log_prob,
                     PARAMS,
                     *samples,
                     key=KEY,
-                    projection=pgx.GaussianProjection(3),
+                    projection=pge.GaussianProjection(3),
                     method=method,
                 )
                 for method in ("reverse", "forward")
             ),
-            pgx.solve_regressions(
+            pge.solve_regressions(
                 BATCH.observation, BATCH.advantage, SUBSETS, mask=BATCH.mask, l2=0.1
             )._replace(num_iterations=None, gradient_norm=None),
         )
@@ -94,11 +94,11 @@ def test_other_stages_bear_x64_and_strict_promotion():
 
 
 def test_the_regression_works_in_the_precision_of_its_features():
-    single = pgx.solve_regressions(
+    single = pge.solve_regressions(
         BATCH.observation, BATCH.advantage, SUBSETS, mask=BATCH.mask, l2=0.1
     )
     with jax.enable_x64(True):
-        double = pgx.solve_regressions(
+        double = pge.solve_regressions(
             BATCH.observation.astype(float),
             BATCH.advantage,
             SUBSETS,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import pgx_jax as pgx
+import pgx_jax as pge
 from pgx_jax import EstimateStatus
 
 NUM_TASKS, NUM_SAMPLES = 4, 12
@@ -39,7 +39,7 @@ def make_batch(num_samples=NUM_SAMPLES):
         rng.normal(size=shape),
         rng.normal(size=shape),
     )
-    return pgx.Transitions(*(x.astype(np.float32) for x in arrays))
+    return pge.Transitions(*(x.astype(np.float32) for x in arrays))
 
 
 BATCH = make_batch()
@@ -53,7 +53,7 @@ def with_observation(value):
 
 def estimate(params=PARAMS, batch=BATCH, log_prob_fn=log_prob, **settings):
     settings = {"key": KEY, "dim": 3, **settings}
-    return pgx.estimate_subsets(log_prob_fn, params, batch, SUBSETS, **settings)
+    return pge.estimate_subsets(log_prob_fn, params, batch, SUBSETS, **settings)
 
 
 def scores_of(value):
@@ -165,7 +165,7 @@ def test_a_fault_is_an_error_outside_jit_and_a_status_inside(case):
     np.testing.assert_array_equal(np.isnan(scores), member & ~ok[:, None])
     assert not np.any(np.asarray(traced.converged) & ~ok)
     with pytest.raises(ValueError, match=f"status {name}"):
-        pgx.check_estimates(traced)
+        pge.check_estimates(traced)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_traced_settings_out_of_range_are_a_status(settings):
     assert np.isnan(np.asarray(estimates.scores)[SUBSETS == 1]).all()
     good = traced_setting(name)(0.1)
     assert np.all(good.status == EstimateStatus.OK)
-    assert pgx.check_estimates(good) is good
+    assert pge.check_estimates(good) is good
 
 
 _JITTED = {}
@@ -202,7 +202,7 @@ def traced_setting(name):
 
 def test_estimates_of_the_users_own_need_no_status():
     own = estimate()._replace(status=None)
-    assert pgx.check_estimates(own) is own
+    assert pge.check_estimates(own) is own
 
 
 def test_a_resample_that_is_not_finite_is_a_fault():
