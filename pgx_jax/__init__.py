@@ -16,7 +16,8 @@ The names by what they are for:
 all at once       group_tasks -> TaskGroups
 subsets           sample_subsets, pair_counts
 their estimates   estimate_subsets(..., Transitions) -> SubsetEstimates; save_estimates,
-                  load_estimates; Adapted and Evaluation for evaluators of your own
+                  load_estimates; EstimateStatus and check_estimates after jit;
+                  Adapted and Evaluation for evaluators of your own
 affinity          task_affinity -> Affinity; gradient_similarity; plot_affinity
 groups            cluster_tasks, best_partition, random_grouping -> Grouping;
                   grouping_stability -> GroupingStability
