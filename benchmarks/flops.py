@@ -69,7 +69,7 @@ def compiled_flops(function: Callable[..., Any], *args: Any) -> float:
       *args: as `function` takes them.
 
     Raises:
-      ValueError: the backend does not tell.
+      ValueError: the backend reports no such figure.
     """
     analysis = jax.jit(function).lower(*args).compile().cost_analysis()
     if isinstance(analysis, list):  # a dict per program, in older versions

@@ -10,6 +10,7 @@ import numpy as np
 
 import pgx_jax as pge
 from pgx_jax.analysis.statistics import normalized_mutual_information, rank_correlation
+from pgx_jax.appearance import GROUP_COLORS, figure_style
 from pgx_jax.evaluation.oracle import SubsetScores
 from pgx_jax.reporting.tables import Table
 
@@ -22,10 +23,10 @@ def compare(
 ) -> dict[str, Any]:
     """How well the estimate, and the oracle's second run, agree with its first.
 
-    The relative error is |f - g| / |f|, Euclidean norms over all tasks of all subsets,
-    where f are the oracle's scores and g the linear function of the others that comes
-    nearest, task by task: the estimate is not in units of return. That of the best
-    constant is what knowing nothing about subsets leaves.
+    The relative error is |f - g| / |f| in Euclidean norms over all tasks of all
+    subsets, where f are the oracle's scores and g is the closest linear function of the
+    other scores for each task, as the estimate is not in units of return. The error of
+    the best constant is that of a g that knows nothing about subsets.
 
     Args:
       subsets: bool [m, n].
@@ -84,7 +85,7 @@ def _relative_error(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
 
 
 def mean(values: Iterable[float | None]) -> float | None:
-    """Of the values that are numbers; None if there are none."""
+    """The mean of the finite values; None if there are none."""
     known = [x for x in values if x is not None and np.isfinite(x)]
     return float(np.mean(known)) if known else None
 
@@ -123,28 +124,28 @@ def _mean_of(trees: list[Any]) -> Any:
 
 
 def write_page(document: Mapping[str, Any]) -> str:
-    """The table in Markdown, with what it was made by."""
-    config, rows = document["config"], document["rows"]
+    """A page of Markdown: the table and its provenance."""
+    config, rows, summary = (document[x] for x in ("config", "rows", "summary"))
     lines = [
         "# The estimate against fine-tuning on every subset",
         "",
         f"m = {rows[0]['num_subsets']} subsets of "
         f"{config['subset_size']} tasks. The oracle fine-tunes the "
         f"meta-policy on each for {config['oracle']['num_updates']} PPO updates and "
-        f"plays {config['oracle']['num_episodes']} episodes a task, "
+        f"evaluates it on {config['oracle']['num_episodes']} episodes a task, "
         f"{rows[0]['block_size']} subset(s) a program. Means over seeds "
-        f"{_list(r['seed'] for r in rows)}. Costs are from the meta-policy to the "
-        "affinity, compilation left out: the median of "
-        f"{config['repeats']} calls of the estimate, the faster of two runs of the "
-        "oracle; in brackets, with meta-training counted in "
-        "on both sides. Agreement is that with the oracle: of the estimate / of the "
-        "oracle under another seed, which is its noise.",
+        f"{_list(r['seed'] for r in rows)}. Costs are those from the meta-policy to "
+        "the affinity without compilation: the median of "
+        f"{config['repeats']} calls of the estimate and the faster of two runs of the "
+        "oracle; in parentheses, with meta-training added on both sides. Agreement is "
+        "that of the estimate with the oracle / of the oracle under another seed with "
+        "the oracle, which is its noise.",
         "",
-        Table(_HEADER, [_make_row(x) for x in document["summary"]]).to_markdown(),
+        Table(_HEADER, [_make_row(x) for x in summary]).to_markdown(),
     ]
     compiled = {
-        name: max(entry["compile_seconds"][name] for entry in document["summary"])
-        for name in document["summary"][0]["compile_seconds"]
+        name: max(entry["compile_seconds"][name] for entry in summary)
+        for name in summary[0]["compile_seconds"]
     }
     made_by = [row["made_by"] for row in rows]
     versions = dict.fromkeys(
@@ -152,9 +153,9 @@ def write_page(document: Mapping[str, Any]) -> str:
     )
     lines += [
         "",
-        "Relative error: of the oracle's f_i(S) from the nearest linear function, task "
-        "by task, of the other's, since the estimate is not in units of return; last, "
-        "that of each task's mean alone.",
+        "The relative error is that of the oracle's f_i(S) from the closest linear "
+        "function of the other's for each task, since the estimate is not in units of "
+        "return; the last one is that of each task's mean alone.",
         "",
         "FLOPs are counted from the traced programs "
         "(`count_flops` of `benchmarks/flops.py`). Compilation took at most "
@@ -213,7 +214,7 @@ def one_line(row: Mapping[str, Any]) -> str:
     )
 
 
-_BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
+_BLUE, _ORANGE, _GREEN, _GRAY = (*GROUP_COLORS[:3], GROUP_COLORS[-1])
 
 
 def draw(document: Mapping[str, Any], path: Path) -> None:
@@ -228,15 +229,7 @@ def draw(document: Mapping[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    style = {
-        "font.size": 8,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.titlesize": 9,
-        "axes.titlelocation": "left",
-        "legend.frameon": False,
-        "legend.fontsize": 7,
-    }
+    style = figure_style() | {"text.parse_math": True, "legend.fontsize": 7}
     rows = document["rows"]
     shown = {row["suite"]: row for row in reversed(rows)}  # the first of each suite
     with plt.rc_context(style):
@@ -274,7 +267,7 @@ def _draw_costs(axes, rows) -> None:
 
 def _draw_agreement(axes, rows) -> None:
     for place, (name, color, label) in enumerate(
-        (("estimate", _BLUE, "estimate"), ("oracle_again", _GREY, "oracle, other seed"))
+        (("estimate", _BLUE, "estimate"), ("oracle_again", _GRAY, "oracle, other seed"))
     ):
         _draw_seeds(
             axes,
@@ -329,7 +322,7 @@ def _draw_affinities(axes, row) -> None:
     together = (labels[:, None] == labels)[upper]
     for pairs, color, label in (
         (together, _GREEN, "same group"),
-        (~together, _GREY, "different groups"),
+        (~together, _GRAY, "different groups"),
     ):
         axes.scatter(
             estimate[pairs], oracle[pairs], s=14, color=color, label=label, lw=0

@@ -9,8 +9,12 @@ from pgx_jax.configs import config_names, find_config
 from pgx_jax.envs import SUITES
 from pgx_jax.pipeline.config import PipelineConfig
 
-# Those of other experiments.
-OTHERS = Path(__file__).parents[2] / "experiments" / "configs"
+# Configs of other scripts than the pipeline's.
+OTHERS = sorted(
+    path
+    for folder in ("benchmarks", "experiments")
+    for path in (Path(__file__).parents[2] / folder / "configs").glob("*.py")
+)
 
 
 def load(path):
@@ -27,7 +31,7 @@ def test_config_is_of_its_suite(name):
     assert bool(config.adaptation.num_updates) == ("target" in SUITES[name])
 
 
-@pytest.mark.parametrize("path", sorted(OTHERS.glob("*.py")), ids=lambda x: x.stem)
+@pytest.mark.parametrize("path", OTHERS, ids=lambda x: x.stem)
 def test_configs_of_other_experiments_are_of_known_suites(path):
     values = load(path)
     if "tables" in values:
