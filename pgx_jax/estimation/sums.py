@@ -472,9 +472,12 @@ def _scores(
 
 def _map_rows(function, weights: jax.Array, sums: TaskSums) -> jax.Array:
     """`function` of every row of weights, as many at once as memory allows."""
-    dim = sums.feature.shape[-1]
-    block = max(1, min(weights.shape[0], BLOCK_ELEMENTS // dim**2))
-    return jax.lax.map(function, weights, batch_size=block)
+    if jax.default_backend() == "cpu":
+        # One after another: batched factorizations can wait for each other for ever on
+        # a busy CPU of few cores (jaxlib 0.10.2).
+        return jax.lax.map(function, weights)
+    block = max(1, BLOCK_ELEMENTS // sums.feature.shape[-1] ** 2)
+    return jax.lax.map(function, weights, batch_size=min(block, weights.shape[0]))
 
 
 def _check_weights(sums, subsets, weights) -> tuple[jax.Array, jax.Array]:
