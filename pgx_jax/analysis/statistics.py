@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -202,7 +203,8 @@ def rank_correlation(a: ArrayLike, b: ArrayLike) -> float:
         )
     if np.ptp(a) == 0.0 or np.ptp(b) == 0.0:
         return float("nan")
-    return float(stats.spearmanr(a.ravel(), b.ravel()).statistic)
+    result: Any = stats.spearmanr(a.ravel(), b.ravel())
+    return float(result.statistic)
 
 
 def _entropy(probabilities: np.ndarray) -> float:

@@ -17,7 +17,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,6 @@ from pgx_jax.runs.workdir import Workdir
 from pgx_jax.training.episodes import METRICS, evaluate
 from pgx_jax.training.ppo import PPO, TrainingState
 
-PyTree = Any
 BLOCK_BYTES = 2**31
 
 

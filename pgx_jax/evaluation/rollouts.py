@@ -39,10 +39,10 @@ class RolloutEvaluator:
       quantile: score the q-quantile over episodes in place of the mean, for users
         averse to risk; in (0, 1).
       deterministic: take the most likely action, else sample.
-      max_relative_distance: how far theta_S is from theta*, unless the estimate is told
-        otherwise. Nothing is linearised here, and the effect of steps as short as the
-        other evaluators need drowns in the noise of returns.
-      block_size: subsets played at once; as fill a GPU if None.
+      max_relative_distance: Largest |theta_S - theta*| / |theta*|, unless the estimate
+        is given another one. Nothing is linearized here, and the effect of steps as
+        short as the other evaluators need is lost in the noise of returns.
+      block_size: Subsets played at once. If None, enough to fill a GPU.
 
     Raises:
       ValueError: a setting is out of range.
@@ -85,9 +85,9 @@ class RolloutEvaluator:
 
         def score(subsets, delta):
             incidence = Incidence.create(subsets, adapted.plan)
-            play = jax.vmap(lambda *x: self._play(*x, adapted.key))
-            returns = play(adapted.adapt(delta), incidence.task_of)
-            return jax.tree.map(incidence.members_to_matrix, self._summarise(returns))
+            play = jax.vmap(self._play, (0, 0, None))
+            returns = play(adapted.adapt(delta), incidence.task_of, adapted.key)
+            return jax.tree.map(incidence.members_to_matrix, self._summarize(returns))
 
         most = BLOCK_ENVIRONMENTS // (adapted.plan.most_tasks * self.num_episodes)
         block = min(self.block_size or max(1, most), adapted.plan.block)
@@ -110,7 +110,7 @@ class RolloutEvaluator:
         )
         return getattr(result, METRICS[self.metric])
 
-    def _summarise(self, returns: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _summarize(self, returns: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Score and standard error over the last axis."""
         root = math.sqrt(self.num_episodes)
         if self.quantile is None:

@@ -18,14 +18,13 @@ from pgx_jax.envs.core import SuiteState, TaskSuite
 from pgx_jax.estimation.projection import (
     GaussianProjection,
     Projection,
-    PyTree,
     draw_columns,
     project_gradients,
 )
 from pgx_jax.estimation.sums import TaskSums, projection_fingerprint, sum_transitions
 from pgx_jax.training.ppo import PPO, TrainingState
 from pgx_jax.training.rollouts import unroll
-from pgx_jax.types import Transitions
+from pgx_jax.types import PyTree, Transitions
 
 
 def collect_sums(

@@ -9,6 +9,7 @@ from numbers import Integral
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from pgx_jax.estimation.sharding import call_with_auto_axes
 from pgx_jax.estimation.subsets import check_coverage, pair_counts
@@ -73,7 +74,7 @@ def task_affinity(
         raise ValueError(
             f"num_resamples must be an integer of at least 1, got {num_resamples!r}"
         )
-    if not isinstance(estimates.subsets, jax.core.Tracer):
+    if not isinstance(estimates.subsets, Tracer):
         check_coverage(estimates.subsets)
         if score == "transfer_gain":
             _check_singletons(estimates.subsets)
@@ -227,11 +228,11 @@ def _check_bootstrap(estimates: SubsetEstimates) -> None:
 def _check_scores(estimates: SubsetEstimates) -> None:
     """Refuses what no affinity can be made of, where values are known."""
     estimates = jax.tree.map(
-        lambda x: x if isinstance(x, jax.core.Tracer) else jax.device_get(x), estimates
+        lambda x: x if isinstance(x, Tracer) else jax.device_get(x), estimates
     )
     subsets = np.asarray(estimates.subsets).astype(bool)
     status = getattr(estimates, "status", None)
-    if status is not None and not isinstance(status, jax.core.Tracer):
+    if status is not None and not isinstance(status, Tracer):
         failed = np.flatnonzero(np.asarray(status))
         if failed.size:
             first = failed[0]
@@ -243,7 +244,7 @@ def _check_scores(estimates: SubsetEstimates) -> None:
             )
     for name in ("scores", "resampled_scores"):
         scores = getattr(estimates, name, None)
-        if scores is None or isinstance(scores, jax.core.Tracer):
+        if scores is None or isinstance(scores, Tracer):
             continue
         scores = np.asarray(scores, np.float64)
         bad = np.argwhere(~np.isfinite(scores) & subsets)

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from pgx_jax.estimation.gradients import task_gradients
-from pgx_jax.estimation.projection import LogProbFn, PyTree
+from pgx_jax.estimation.projection import LogProbFn
 from pgx_jax.estimation.samples import check_centering, has_one_sign
 from pgx_jax.estimation.sharding import call_with_auto_axes
 from pgx_jax.grouping.clustering import check_num_groups, number_labels
-from pgx_jax.types import Affinity, Grouping, Transitions
+from pgx_jax.types import Affinity, Grouping, PyTree, Transitions
 
 
 def random_grouping(
@@ -21,7 +21,7 @@ def random_grouping(
     num_tasks: int,
     num_groups: int | None = None,
     *,
-    sizes: Sequence[int] | None = None,
+    sizes: Sequence[int] | np.ndarray | None = None,
 ) -> Grouping:
     """Partitions tasks at random into groups of given or of nearly equal sizes.
 
@@ -39,23 +39,23 @@ def random_grouping(
       ValueError: num_groups is no integer in 1..num_tasks, sizes are no positive
         integers of that sum, or not exactly one of both is given.
     """
-    if (num_groups is None) == (sizes is None):
+    if num_groups is not None and sizes is None:
+        check_num_groups(num_groups, num_tasks, "num_tasks")
+        group = np.arange(num_tasks) % num_groups
+    elif sizes is not None and num_groups is None:
+        counts = np.asarray(sizes)
+        integers = counts.ndim == 1 and np.issubdtype(counts.dtype, np.integer)
+        if not integers or counts.min() < 1 or counts.sum() != num_tasks:
+            raise ValueError(
+                f"sizes must be positive integers that add up to num_tasks = "
+                f"{num_tasks}, got {counts.tolist()}"
+            )
+        group = np.repeat(np.arange(len(counts)), counts)
+    else:
         raise ValueError(
             "exactly one of num_groups and sizes must be given, got num_groups="
             f"{num_groups!r} and sizes={sizes!r}"
         )
-    if sizes is None:
-        check_num_groups(num_groups, num_tasks, "num_tasks")
-        group = np.arange(num_tasks) % num_groups
-    else:
-        sizes = np.asarray(sizes)
-        integers = sizes.ndim == 1 and np.issubdtype(sizes.dtype, np.integer)
-        if not integers or sizes.min() < 1 or sizes.sum() != num_tasks:
-            raise ValueError(
-                f"sizes must be positive integers that add up to num_tasks = "
-                f"{num_tasks}, got {sizes.tolist()}"
-            )
-        group = np.repeat(np.arange(len(sizes)), sizes)
     labels = np.empty(num_tasks, int)
     labels[jax.device_get(jax.random.permutation(key, num_tasks))] = group
     labels = number_labels(labels)

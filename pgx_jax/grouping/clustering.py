@@ -203,7 +203,9 @@ def _check_penalty(penalty: float | None, num_groups: int | None) -> None:
         raise ValueError(f"penalty must be a finite number or None, got {penalty!r}")
 
 
-def _default_penalty(matrix: np.ndarray, affinity: Affinity | np.ndarray) -> float:
+def _default_penalty(
+    matrix: np.ndarray, affinity: Affinity | jax.Array | np.ndarray
+) -> float:
     num_tasks = len(matrix)
     if num_tasks == 1 or getattr(affinity, "alone", None) is not None:
         return 0.0
@@ -212,7 +214,10 @@ def _default_penalty(matrix: np.ndarray, affinity: Affinity | np.ndarray) -> flo
 
 
 def _p_value(
-    matrix: np.ndarray, penalty: float, affinity: Affinity | np.ndarray, exponent: int
+    matrix: np.ndarray,
+    penalty: float,
+    affinity: Affinity | jax.Array | np.ndarray,
+    exponent: int,
 ) -> float | None:
     """Of one group against more; None where the noise of U is not known.
 
@@ -222,8 +227,9 @@ def _p_value(
       affinity: as it was given.
       exponent: of the units.
     """
-    alone = getattr(affinity, "alone", None) is not None
-    resamples = getattr(affinity, "resamples", None)
+    if not isinstance(affinity, Affinity):
+        return gain_p_value(matrix, penalty)
+    alone, resamples = affinity.alone is not None, affinity.resamples
     if resamples is None:
         return None if alone else gain_p_value(matrix, penalty)
     if not alone and len(matrix) >= FEWEST_TASKS:

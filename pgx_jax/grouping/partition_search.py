@@ -155,6 +155,7 @@ class _Totals:
         for start in range(0, len(rows), self.batch_size):
             part = flat[rows[start : start + self.batch_size]]
             size = max(SMALLEST_BATCH, 1 << (len(part) - 1).bit_length())
+            assert self.function is not None  # what is given is never asked for
             scores = np.asarray(self.function(np.resize(part, (size, self.num_tasks))))
             if scores.shape != (size, self.num_tasks):
                 raise ValueError(

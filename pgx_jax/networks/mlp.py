@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from pgx_jax.networks.distributions import Categorical, Distribution, Gaussian
+from pgx_jax.types import PyTree
 
-PyTree = Any
 ACTIVATIONS = {"tanh": nn.tanh, "relu": nn.relu, "swish": nn.swish}
 
 

@@ -11,7 +11,13 @@ from pgx_jax.analysis.scalarization import Scalarization
 from pgx_jax.analysis.statistics import normalized_mutual_information
 from pgx_jax.pipeline.config import PipelineConfig
 from pgx_jax.pipeline.methods import Groupings, Method
-from pgx_jax.pipeline.results import LearningCurve, MethodResult, RunResults
+from pgx_jax.pipeline.results import (
+    LearningCurve,
+    MethodResult,
+    RunResults,
+    StageTiming,
+    Uncertainty,
+)
 from pgx_jax.pipeline.runner import Runner
 from pgx_jax.pipeline.stages import Adaptation, Arrays, count_group_updates
 from pgx_jax.runs.metrics import read_metrics
@@ -32,28 +38,19 @@ def assemble_results(
     command: str,
 ) -> RunResults:
     """The results of a run whose stages are all finished."""
-    suite, directory = runner.problem.suite, runner.directory
+    suite = runner.problem.suite
     distance = estimates["relative_distance"]
-    uncertainty = None
-    if "nmi" in labels:
-        uncertainty = {
-            "lower": estimates["lower"],
-            "upper": estimates["upper"],
-            "co_assignment": labels["co_assignment"],
-            "nmi": labels["nmi"],
-        }
     known = dict(evaluation)
     if not runner.reports_success:
         known = {k: v for k, v in known.items() if not k.endswith("success")}
-    infos = [(stage, directory.info(stage)) for stage in runner.stages]
     return RunResults(
         name=suite.name,
         task_names=list(suite.task_names),
         episode_length=suite.episode_length,
         seed=config.seed,
-        affinity=estimates["affinity"],
+        affinity=estimates["affinity"].tolist(),
         affinity_method=config.estimation.score,
-        pair_counts=estimates["pair_counts"],
+        pair_counts=estimates["pair_counts"].tolist(),
         num_subsets=config.estimation.num_subsets,
         subset_size=config.estimation.subset_size,
         relative_distance={
@@ -79,19 +76,12 @@ def assemble_results(
             "meta-training": _curve(runner, "meta_training"),
             "group training": _curve(runner, "group_training"),
         },
-        timings=[
-            {
-                "stage": stage.replace("_", " "),
-                "seconds": info["seconds"],
-                "env_steps": info.get("env_steps"),
-            }
-            for stage, info in infos
-        ],
+        timings=_timings(runner),
         nmi={} if planted is None else _agreement(planted, methods),
-        uncertainty=uncertainty,
+        uncertainty=_uncertainty(estimates, labels),
         config=config.to_dict(),
         command=command,
-        resumed=directory.resumed,
+        resumed=runner.directory.resumed,
         **describe(),
     )
 
@@ -128,6 +118,31 @@ def count_env_steps(
     if adaptation is not None:
         steps["adaptation"] = int(adaptation.env_steps[which].mean())
     return steps
+
+
+def _uncertainty(estimates: Arrays, labels: Arrays) -> Uncertainty | None:
+    """How far affinity and groups hold; None where there are no resamples."""
+    if "nmi" not in labels:
+        return None
+    return {
+        "lower": estimates["lower"].tolist(),
+        "upper": estimates["upper"].tolist(),
+        "co_assignment": labels["co_assignment"].tolist(),
+        "nmi": labels["nmi"].tolist(),
+    }
+
+
+def _timings(runner: Runner) -> list[StageTiming]:
+    """Of every stage, in the order in which they ran."""
+    infos = [(stage, runner.directory.info(stage)) for stage in runner.stages]
+    return [
+        {
+            "stage": stage.replace("_", " "),
+            "seconds": info["seconds"],
+            "env_steps": info.get("env_steps"),
+        }
+        for stage, info in infos
+    ]
 
 
 def _method_result(

@@ -176,14 +176,15 @@ def choose_groups(
       estimates: what `estimate` returned.
       key: of the random groups.
     """
+    resamples = estimates.get("resamples")
     affinity = pge.Affinity(
-        estimates["affinity"],
-        estimates["pair_counts"],
-        resamples=estimates.get("resamples"),
+        jnp.asarray(estimates["affinity"]),
+        jnp.asarray(estimates["pair_counts"]),
+        resamples=None if resamples is None else jnp.asarray(resamples),
     )
     num_tasks = len(affinity.matrix)
     if score == "transfer_gain":
-        affinity = affinity._replace(alone=np.zeros(num_tasks))
+        affinity = affinity._replace(alone=jnp.zeros(num_tasks))
     num_groups = settings.num_groups
     estimated = pge.cluster_tasks(affinity, num_groups)
     similar = pge.cluster_tasks(estimates["gradient_similarity"], num_groups)

@@ -16,11 +16,11 @@ from pgx_jax.envs.dtypes import strengthen
 from pgx_jax.rendering.policies import Policies
 from pgx_jax.rendering.scenes import recorder, to_numpy
 from pgx_jax.training.rollouts import act
+from pgx_jax.types import PyTree
 
 if TYPE_CHECKING:
     from brax.envs.base import Env
 
-PyTree = Any
 MAX_TILES = 16
 
 

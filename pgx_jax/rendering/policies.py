@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -16,8 +16,8 @@ from pgx_jax.networks.mlp import ActorCritic, make_actor_critic
 from pgx_jax.pipeline.config import PipelineConfig
 from pgx_jax.runs.workdir import Workdir
 from pgx_jax.training.running_statistics import RunningStatistics
+from pgx_jax.types import PyTree
 
-PyTree = Any
 TRAINING_STAGES = ("group_training", "meta_training")
 
 

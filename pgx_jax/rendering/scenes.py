@@ -15,12 +15,12 @@ import numpy as np
 
 from pgx_jax.appearance import ACCENT
 from pgx_jax.rendering.models import MujocoScene, PlainScene, find_model
+from pgx_jax.types import PyTree
 
 if TYPE_CHECKING:
     from brax.envs.base import Env, State
     from matplotlib.axes import Axes
 
-PyTree = Any
 RATIO = 640 / 312  # width by height of the scenes that are free to choose
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-PyTree = Any
+from pgx_jax.types import PyTree
 
 
 class Workdir:

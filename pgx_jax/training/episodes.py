@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,8 @@ from pgx_jax.envs.core import StepSuite, TaskSuite
 from pgx_jax.networks.mlp import ActorCritic
 from pgx_jax.training.rollouts import act
 from pgx_jax.training.running_statistics import RunningStatistics
+from pgx_jax.types import PyTree
 
-PyTree = Any
 # What a policy can be scored by, and where `Episodes` has it.
 METRICS = {"return": "episode_return", "success": "episode_success"}
 

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Sequence
-from numbers import Integral
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +20,9 @@ import optax
 from pgx_jax.envs.core import StepSuite, SuiteState
 from pgx_jax.envs.dtypes import strengthen
 from pgx_jax.networks.mlp import ActorCritic
-from pgx_jax.training.losses import clipped_policy_loss, generalized_advantages
+from pgx_jax.training.learning import Batch, Metrics, learn, make_optimizer
+from pgx_jax.training.losses import generalized_advantages
+from pgx_jax.training.ppo_config import PPOConfig, check_count
 from pgx_jax.training.rollouts import (
     Rollout,
     map_rows,
@@ -34,83 +34,9 @@ from pgx_jax.training.running_statistics import (
     update_observation_statistics,
     update_value_statistics,
 )
-from pgx_jax.types import Transitions
+from pgx_jax.types import PyTree, Transitions
 
-PyTree = Any
-Metrics = dict[str, jax.Array]
-
-
-@dataclasses.dataclass(frozen=True)
-class PPOConfig:
-    """Settings of PPO.
-
-    Attributes:
-      num_envs: environments per row.
-      unroll_length: steps of each environment per update.
-      num_epochs: passes over the data of an update.
-      num_minibatches: gradient steps per pass; divides num_envs * unroll_length.
-      learning_rate: of Adam.
-      anneal_learning_rate: decrease it linearly to zero over the run.
-      discount: in [0, 1].
-      gae_lambda: in [0, 1].
-      clip_epsilon: of the probability ratio.
-      entropy_cost: weight of the entropy bonus.
-      value_cost: weight of the squared value error.
-      max_gradient_norm: per policy.
-      stagger_resets: cut the first episode of each environment short at random, so that
-        time limits do not come in all environments at once, nor an update see but one
-        part of an episode.
-      value_decay: weight of the past in the running statistics of returns, in [0, 1).
-        A short memory is unstable: once a policy earns the same return always, the
-        scale that the critic is trained on would shrink to nothing.
-
-    Raises:
-      ValueError: a setting is of the wrong kind or out of its range, or
-        `num_minibatches` does not divide the data; the message names it.
-    """
-
-    num_envs: int = 16
-    unroll_length: int = 128
-    num_epochs: int = 8
-    num_minibatches: int = 8
-    learning_rate: float = 1e-3
-    anneal_learning_rate: bool = True
-    discount: float = 0.99
-    gae_lambda: float = 0.95
-    clip_epsilon: float = 0.2
-    entropy_cost: float = 0.005
-    value_cost: float = 0.5
-    max_gradient_norm: float = 0.5
-    stagger_resets: bool = False
-    value_decay: float = 0.99
-
-    def __post_init__(self):
-        for field in ("num_envs", "unroll_length", "num_epochs", "num_minibatches"):
-            _check_count(field, getattr(self, field))
-        for field in ("learning_rate", "clip_epsilon", "max_gradient_norm"):
-            value = getattr(self, field)
-            if not (value > 0 and math.isfinite(value)):
-                raise ValueError(f"{field} must be positive, got {value}")
-        for field in ("entropy_cost", "value_cost"):
-            value = getattr(self, field)
-            if not (value >= 0 and math.isfinite(value)):
-                raise ValueError(f"{field} must not be negative, got {value}")
-        for field in ("discount", "gae_lambda"):
-            value = getattr(self, field)
-            if not 0 <= value <= 1:
-                raise ValueError(f"{field} must be in [0, 1], got {value}")
-        if not 0 <= self.value_decay < 1:
-            raise ValueError(f"value_decay must be in [0, 1), got {self.value_decay}")
-        if self.steps_per_update % self.num_minibatches:
-            raise ValueError(
-                f"num_minibatches must divide num_envs * unroll_length = "
-                f"{self.steps_per_update}, got {self.num_minibatches}"
-            )
-
-    @property
-    def steps_per_update(self) -> int:
-        """Environment steps of one row per update."""
-        return self.num_envs * self.unroll_length
+__all__ = ["PPO", "Metrics", "PPOConfig", "TrainingState"]
 
 
 class TrainingState(NamedTuple):
@@ -137,16 +63,6 @@ class TrainingState(NamedTuple):
     num_updates: jax.Array
 
 
-class _Batch(NamedTuple):
-    """Samples of every row; leaves of shape [r, samples, ...]."""
-
-    observation: jax.Array
-    action: jax.Array
-    log_prob: jax.Array
-    advantage: jax.Array
-    value_target: jax.Array
-
-
 @dataclasses.dataclass(frozen=True)
 class PPO:
     """The training step, and how its state is made.
@@ -165,13 +81,13 @@ class PPO:
     num_updates: int
 
     def __post_init__(self):
-        _check_count("num_updates", self.num_updates)
+        check_count("num_updates", self.num_updates)
 
     def init(
         self,
         suite: StepSuite,
         key: jax.Array,
-        policy_ids: Sequence[int] | None = None,
+        policy_ids: Sequence[int] | np.ndarray | None = None,
     ) -> TrainingState:
         """Starts from policies drawn anew.
 
@@ -187,21 +103,20 @@ class PPO:
         """
         if policy_ids is None:
             policy_ids = np.zeros((suite.num_tasks,), np.int32)
-        policy_ids = _check_policy_ids(policy_ids, suite.num_tasks)
+        ids = _check_policy_ids(policy_ids, suite.num_tasks)
         self._check_networks(suite)
-        num_policies = int(policy_ids.max()) + 1
-        return self._init(suite, key, policy_ids, num_policies)
+        return self._init(suite, key, ids, int(ids.max()) + 1)
 
     def init_from(
         self,
         suite: StepSuite,
         key: jax.Array,
-        policy_ids: Sequence[int],
+        policy_ids: Sequence[int] | np.ndarray,
         params: PyTree,
         observation_statistics: RunningStatistics,
         value_statistics: RunningStatistics,
     ) -> TrainingState:
-        """Starts from given parameters, with new environments and a new optimiser.
+        """Starts from given parameters, with new environments and a new optimizer.
 
         Args:
           suite: r tasks.
@@ -216,9 +131,9 @@ class PPO:
           ValueError: one of the arguments has another length, `policy_ids` leaves a
             policy without a row, or the networks do not fit the suite.
         """
-        policy_ids = _check_policy_ids(policy_ids, suite.num_tasks)
+        ids = _check_policy_ids(policy_ids, suite.num_tasks)
         self._check_networks(suite)
-        num_policies = int(policy_ids.max()) + 1
+        num_policies = int(ids.max()) + 1
         for name, tree, lengths in (
             ("params", params, {1, num_policies}),
             ("observation_statistics", observation_statistics, {1, num_policies}),
@@ -238,7 +153,7 @@ class PPO:
         return self._start(
             suite,
             key,
-            policy_ids,
+            ids,
             jax.tree.map(repeat, params),
             jax.tree.map(repeat, observation_statistics),
             value_statistics,
@@ -260,11 +175,20 @@ class PPO:
             suite, state, act_key, self.config.unroll_length
         )
         batch, value_statistics = self._prepare(state, rollout)
-        params, optimizer_state, metrics = self._learn(state, batch, learn_key)
+        params, optimizer_state, metrics = learn(
+            self.config,
+            self.actor_critic,
+            self._optimizer(),
+            state.params,
+            state.optimizer_state,
+            state.policy_ids,
+            batch,
+            learn_key,
+        )
         state = state._replace(
             params=params,
             optimizer_state=optimizer_state,
-            # Only now, so that the data of this update was normalised as the policy
+            # Only now, so that the data of this update was normalized as the policy
             # that drew it saw it, and the first probability ratios are exactly one.
             observation_statistics=update_observation_statistics(
                 state.observation_statistics,
@@ -288,7 +212,7 @@ class PPO:
         Raises:
           ValueError: `num_updates` is not a positive integer.
         """
-        _check_count("num_updates", num_updates)
+        check_count("num_updates", num_updates)
         return self._run(suite, state, num_updates)
 
     def collect_transitions(
@@ -305,14 +229,14 @@ class PPO:
           num_steps: transitions per row; a multiple of `config.num_envs`.
 
         Returns:
-          Transitions [r, num_steps, ...]: the observations normalised as the policy
-          sees them, and advantages in units of reward, neither centred nor scaled. The
+          Transitions [r, num_steps, ...]: the observations normalized as the policy
+          sees them, and advantages in units of reward, neither centered nor scaled. The
           steps of one environment stand side by side.
 
         Raises:
           ValueError: `num_steps` is not a positive multiple of `config.num_envs`.
         """
-        _check_count("num_steps", num_steps)
+        check_count("num_steps", num_steps)
         if num_steps % self.config.num_envs:
             raise ValueError(
                 f"num_steps must be a multiple of num_envs = {self.config.num_envs}, "
@@ -329,7 +253,7 @@ class PPO:
             start_key,
             policy_ids,
             # One after another: the batched decompositions of orthogonal weights can
-            # wait for each other for ever on a busy CPU of few cores (jaxlib 0.10.2).
+            # wait for each other forever on a busy CPU of few cores (jaxlib 0.10.2).
             jax.lax.map(self.actor_critic.init, params_keys),
             RunningStatistics.create(num_policies, (suite.observation_size,)),
             RunningStatistics.create(suite.num_tasks),
@@ -404,15 +328,7 @@ class PPO:
             )
 
     def _optimizer(self) -> optax.GradientTransformation:
-        config = self.config
-        learning_rate = config.learning_rate
-        if config.anneal_learning_rate:
-            steps = self.num_updates * config.num_epochs * config.num_minibatches
-            learning_rate = optax.linear_schedule(learning_rate, 0.0, steps)
-        return optax.chain(
-            optax.clip_by_global_norm(config.max_gradient_norm),
-            optax.adam(learning_rate, eps=1e-5),
-        )
+        return make_optimizer(self.config, self.num_updates)
 
     def _unroll(self, suite, state, key, length) -> tuple[SuiteState, Rollout]:
         return unroll(
@@ -429,7 +345,7 @@ class PPO:
     def _advantages(
         self, state: TrainingState, rollout: Rollout
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Normalised observations, advantages and values; [r, time, num_envs, ...]."""
+        """Normalized observations, advantages and values; [r, time, num_envs, ...]."""
         scale = state.value_statistics.std[:, None, None]
         shift = state.value_statistics.mean[:, None, None]
 
@@ -467,94 +383,23 @@ class PPO:
 
     def _prepare(
         self, state: TrainingState, rollout: Rollout
-    ) -> tuple[_Batch, RunningStatistics]:
-        """Advantages, normalised per row, and value targets, normalised per task."""
+    ) -> tuple[Batch, RunningStatistics]:
+        """Advantages, normalized per row, and value targets, normalized per task."""
         observation, advantages, values = self._advantages(state, rollout)
         targets = _flatten(advantages + values)
         statistics = update_value_statistics(
             state.value_statistics, targets, self.config.value_decay
         )
         advantages = _flatten(advantages)
-        centred = advantages - advantages.mean(axis=1, keepdims=True)
-        batch = _Batch(
+        centered = advantages - advantages.mean(axis=1, keepdims=True)
+        batch = Batch(
             observation=_flatten(observation),
             action=_flatten(rollout.action),
             log_prob=_flatten(rollout.log_prob),
-            advantage=centred / (advantages.std(axis=1, keepdims=True) + 1e-8),
+            advantage=centered / (advantages.std(axis=1, keepdims=True) + 1e-8),
             value_target=(targets - statistics.mean[:, None]) / statistics.std[:, None],
         )
         return batch, statistics
-
-    def _loss(
-        self, params: PyTree, policy_ids: jax.Array, batch: _Batch
-    ) -> tuple[jax.Array, Metrics]:
-        """The sum over policies of the mean loss over each policy's rows."""
-        config = self.config
-
-        def row_loss(params, row):
-            distribution = self.actor_critic.distribution(
-                params["policy"], row.observation
-            )
-            policy = clipped_policy_loss(
-                distribution.log_prob(row.action),
-                row.log_prob,
-                row.advantage,
-                config.clip_epsilon,
-            )
-            value = self.actor_critic.value(params["value"], row.observation)
-            value_loss = 0.5 * jnp.mean((value - row.value_target) ** 2)
-            entropy = jnp.mean(distribution.entropy())
-            loss = (
-                policy.loss
-                + config.value_cost * value_loss
-                - config.entropy_cost * entropy
-            )
-            return loss, {
-                "policy_loss": policy.loss,
-                "value_loss": value_loss,
-                "entropy": entropy,
-                "approximate_kl": policy.approximate_kl,
-                "clip_fraction": policy.clip_fraction,
-            }
-
-        losses, metrics = map_rows(row_loss, params, policy_ids, batch)
-        num_policies = jax.tree.leaves(params)[0].shape[0]
-        rows = jnp.zeros((num_policies,)).at[policy_ids].add(1.0)
-        return jnp.sum(losses / rows[policy_ids]), metrics
-
-    def _learn(
-        self, state: TrainingState, batch: _Batch, key: jax.Array
-    ) -> tuple[PyTree, PyTree, Metrics]:
-        """All epochs of minibatches of one update; metrics are means over them."""
-        config = self.config
-        optimizer = self._optimizer()
-
-        def learn_minibatch(carry, indices):
-            params, optimizer_state = carry
-            minibatch = jax.tree.map(lambda x: jnp.take(x, indices, axis=1), batch)
-            gradients, metrics = jax.grad(self._loss, has_aux=True)(
-                params, state.policy_ids, minibatch
-            )
-            updates, optimizer_state = jax.vmap(optimizer.update)(
-                gradients, optimizer_state, params
-            )
-            metrics["gradient_norm"] = jax.vmap(optax.tree.norm)(gradients)
-            return (optax.apply_updates(params, updates), optimizer_state), metrics
-
-        def learn_epoch(carry, epoch_key):
-            # Rows hold independent data, so they can share one permutation.
-            order = jax.random.permutation(epoch_key, config.steps_per_update)
-            return jax.lax.scan(
-                learn_minibatch, carry, order.reshape(config.num_minibatches, -1)
-            )
-
-        (params, optimizer_state), metrics = jax.lax.scan(
-            learn_epoch,
-            (state.params, state.optimizer_state),
-            jax.random.split(key, config.num_epochs),
-        )
-        metrics = jax.tree.map(lambda x: x.mean(axis=(0, 1)), metrics)
-        return params, optimizer_state, metrics
 
 
 def _flatten(x: jax.Array) -> jax.Array:
@@ -580,27 +425,22 @@ def _episode_metrics(rollout: Rollout) -> Metrics:
     }
 
 
-def _check_count(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}")
-
-
-def _check_policy_ids(policy_ids: Sequence[int], num_rows: int) -> np.ndarray:
+def _check_policy_ids(
+    policy_ids: Sequence[int] | np.ndarray, num_rows: int
+) -> np.ndarray:
     """The ids as int32 [r], having refused what could not train."""
-    policy_ids = np.asarray(policy_ids)
-    if policy_ids.shape != (num_rows,) or not np.issubdtype(
-        policy_ids.dtype, np.integer
-    ):
+    ids = np.asarray(policy_ids)
+    if ids.shape != (num_rows,) or not np.issubdtype(ids.dtype, np.integer):
         raise ValueError(
             f"policy_ids must be {num_rows} integers, one for each row of suite, got "
-            f"{policy_ids.dtype} of shape {policy_ids.shape}"
+            f"{ids.dtype} of shape {ids.shape}"
         )
-    if policy_ids.min() < 0:
-        raise ValueError(f"policy_ids must not be negative, got {policy_ids.tolist()}")
-    idle = np.setdiff1d(np.arange(policy_ids.max()), policy_ids)
+    if ids.min() < 0:
+        raise ValueError(f"policy_ids must not be negative, got {ids.tolist()}")
+    idle = np.setdiff1d(np.arange(ids.max()), ids)
     if idle.size:
         raise ValueError(
-            f"policy_ids must give every policy 0..{policy_ids.max()} a row, "
+            f"policy_ids must give every policy 0..{ids.max()} a row, "
             f"{idle.tolist()} have none"
         )
-    return policy_ids.astype(np.int32)
+    return ids.astype(np.int32)

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from pgx_jax.envs.core import StepSuite, SuiteState
 from pgx_jax.networks.mlp import ActorCritic
 from pgx_jax.training.running_statistics import RunningStatistics
+from pgx_jax.types import PyTree
 
-PyTree = Any
 OBSERVATION_LIMIT = 10.0
 
 

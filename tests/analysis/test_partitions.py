@@ -60,6 +60,7 @@ def test_mean_best_and_score_are_those_of_all_partitions(num_tasks):
             np.testing.assert_allclose(scored.value, values[i], rtol=1e-12)
             np.testing.assert_allclose(scored.best, values.max(), rtol=1e-12)
             # Three trainings have ten draws; the interval ends among their scores.
+            assert scored.lower is not None and scored.upper is not None
             assert scored.lower <= scored.upper <= 100 + 1e-9
 
 

@@ -158,7 +158,7 @@ REFUSED = {
     "text": ({"batch": BATCH._replace(action="left")}, "action must hold real numbers"),
     "ragged": ({"batch": BATCH._replace(advantage=[[1.0], [1.0, 2.0]])}, "advantage"),
     "mask values": (
-        {"batch": BATCH._replace(mask=2 * BATCH.mask)},
+        {"batch": BATCH._replace(mask=2 * BATCH.valid)},
         "mask must hold.*0",
     ),
     "mask nan": (

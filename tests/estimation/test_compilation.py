@@ -98,7 +98,7 @@ def test_a_second_call_compiles_nothing(name):
     # Whatever draws the inputs is compiled before.
     first, second = 3, 8
     for seed in (first, second):
-        make_batch(seed), draw_subsets(seed)
+        jax.block_until_ready((make_batch(seed), draw_subsets(seed)))
     CALLS[name](first)
     with compilations() as compiled:
         CALLS[name](second)

@@ -99,6 +99,12 @@ def test_padding_is_never_drawn():
     )
 
 
+def within(affinity, matrix):
+    """Which entries the intervals hold; bool [n, n]."""
+    assert affinity.lower is not None and affinity.upper is not None
+    return (affinity.lower <= matrix) & (matrix <= affinity.upper)
+
+
 def test_intervals_hold_the_affinity_of_endless_transitions():
     truth = pge.task_affinity(estimate(make_batch(0, num_samples=20000))).matrix
     pairs = np.triu_indices(NUM_TASKS, 1)
@@ -107,9 +113,9 @@ def test_intervals_hold_the_affinity_of_endless_transitions():
         estimates = estimate(make_batch(seed), num_resamples=100)
         affinity = pge.task_affinity(estimates, key=KEY)
         assert affinity.resamples.shape == (100, NUM_TASKS, NUM_TASKS)
-        assert np.all(affinity.lower <= affinity.upper)
+        assert np.all(within(affinity, affinity.lower))
         assert affinity.includes_transitions
-        inside.append(((affinity.lower <= truth) & (truth <= affinity.upper))[pairs])
+        inside.append(within(affinity, truth)[pairs])
     # All twenty subsets of three are there: only the transitions vary. 95% in the long
     # run, and 100% if subsets were drawn anew beside.
     assert 0.88 <= np.mean(inside) <= 0.99
@@ -141,7 +147,7 @@ def test_intervals_of_the_choice_of_subsets_hold_the_affinity_of_all():
             num_resamples=400,
         )
         assert not affinity.includes_transitions
-        inside.append(((affinity.lower <= truth) & (truth <= affinity.upper))[pairs])
+        inside.append(within(affinity, truth)[pairs])
     # A pair is in four or five subsets: few for percentiles. With no regard to how many
     # subsets there are it would be 98%.
     assert 0.75 <= np.mean(inside) <= 0.96

@@ -74,4 +74,4 @@ def test_strict_settings_give_the_same_numbers(masked, settings):
 @pytest.mark.parametrize("setting", STRICT)
 def test_the_settings_would_refuse_what_is_implicit(setting):
     with STRICT[setting](), pytest.raises(Exception, match="promotion|Disallowed"):
-        jax.jit(lambda x: x)(np.float32(1)) + jax.numpy.arange(3)
+        _ = jax.jit(lambda x: x)(np.float32(1)) + jax.numpy.arange(3)

@@ -289,10 +289,10 @@ def test_sums_of_another_projection_or_policy_are_refused(policy, batch, sums):
             log_prob, params, batch, key, projection, num_parts=NUM_PARTS
         )
         with pytest.raises(ValueError, match="one policy and one projection"):
-            sums + other
+            _ = sums + other
     few = accumulate(log_prob, policy, batch, KEY, PROJECTION, num_parts=2)
     with pytest.raises(ValueError, match="same shapes to be added; count has"):
-        sums + few
+        _ = sums + few
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,11 @@ def run_policies() -> dict[str, np.ndarray]:
             while not done:
                 action = policy(step, observation, rng)
                 observation, reward, terminated, truncated, _ = env.step(action)
-                total, step, done = total + reward, step + 1, terminated or truncated
+                total, step, done = (
+                    total + float(reward),
+                    step + 1,
+                    terminated or truncated,
+                )
             rows.append([total, step, terminated])
         results[f"episodes_{name}"] = np.array(rows, np.float32)
         mean, length, crashed = results[f"episodes_{name}"].mean(axis=0)

@@ -113,7 +113,7 @@ def state_of(env: LunarLander) -> np.ndarray:
 
 
 def wind_phase(env: LunarLander) -> tuple[int, int]:
-    return (env.wind_idx, env.torque_idx) if env.enable_wind else (0, 0)
+    return (int(env.wind_idx), int(env.torque_idx)) if env.enable_wind else (0, 0)
 
 
 def episodes(continuous: bool) -> dict[str, np.ndarray]:
@@ -146,9 +146,9 @@ def episodes(continuous: bool) -> dict[str, np.ndarray]:
     )
     # The rewards of an observation in single precision are good to 1e-5 or so.
     return {
-        f"{kind}_steps": np.float32(rows),
-        f"{kind}_return": np.mean(returns),
-        f"{kind}_landed": np.mean(landed),
+        f"{kind}_steps": np.asarray(rows, np.float32),
+        f"{kind}_return": np.asarray(np.mean(returns)),
+        f"{kind}_landed": np.asarray(np.mean(landed)),
     }
 
 
@@ -192,7 +192,7 @@ def push() -> dict[str, np.ndarray]:
     for action in [3] * 60 + [0] * 20:
         observation, *_ = env.step(action)
         rows.append([*state_of(env), *observation[6:]])
-    return {"push": np.float32(rows)}
+    return {"push": np.asarray(rows, np.float32)}
 
 
 def resets() -> dict[str, np.ndarray]:
@@ -205,7 +205,7 @@ def resets() -> dict[str, np.ndarray]:
         ground = [polygon[0][1] for polygon in env.sky_polys]
         ground.append(env.sky_polys[-1][1][1])
         rows.append([*heights, *push, *ground, *state_of(env)])
-    return {"resets": np.float32(rows)}
+    return {"resets": np.asarray(rows, np.float32)}
 
 
 def masses() -> dict[str, np.ndarray]:

@@ -7,6 +7,32 @@ import pytest
 
 from pgx_jax.pipeline.results import RunResults
 
+# Name, description, and mean return, that of one policy being two-sided.
+METHODS = [
+    ("affinity groups", "One policy per group found from the affinity.", 485),
+    ("one policy", "One policy for all tasks.", None),
+    ("random groups", "Groups of the same sizes, drawn at random.", 330),
+    ("gradient similarity", "Groups from the cosine of task gradients.", 380),
+    ("one policy per task", "Every task alone.", 470),
+]
+TIMINGS = [
+    {"stage": "meta-training", "seconds": 14.2, "env_steps": 15_000_000},
+    {"stage": "projection", "seconds": 2.1, "env_steps": 20_480},
+    {"stage": "estimation", "seconds": 1.3, "env_steps": None},
+    {"stage": "clustering", "seconds": 0.04, "env_steps": None},
+    {"stage": "group training", "seconds": 95.7, "env_steps": 60_000_000},
+]
+
+
+def make_curve(rng, num_tasks, num_updates, start, level):
+    """Returns that rise from `start` to `level`, unknown in the first two updates."""
+    steps = np.linspace(0, 1_500_000, num_updates)
+    rise = 1 - np.exp(-steps / 3e5)
+    noise = rng.normal(0, 22, (num_updates, num_tasks))
+    values = start + (level - start) * rise[:, None] + noise
+    values[:2] = np.nan
+    return {"steps": steps, "returns": np.clip(values, 9, 500)}
+
 
 def make_results(num_tasks=10, num_groups=2, planted=True, num_updates=60, **changes):
     """Results as a run on CartPoles gives them, with the groups it should find."""
@@ -24,24 +50,9 @@ def make_results(num_tasks=10, num_groups=2, planted=True, num_updates=60, **cha
         return np.clip(rng.normal(means, 40, (draws, num_columns, 16)), 9, 500)
 
     def curve(start, level):
-        steps = np.linspace(0, 1_500_000, num_updates)
-        rise = 1 - np.exp(-steps / 3e5)
-        values = (
-            start
-            + (level - start) * rise[:, None]
-            + rng.normal(0, 22, (num_updates, num_tasks))
-        )
-        values[:2] = np.nan
-        return {"steps": steps, "returns": np.clip(values, 9, 500)}
+        return make_curve(rng, num_tasks, num_updates, start, level)
 
     side = np.where(labels == 0, 470.0, 120.0 + 60 * labels)
-    methods = [
-        ("affinity groups", "One policy per group found from the affinity.", 485),
-        ("one policy", "One policy for all tasks.", None),
-        ("random groups", "Groups of the same sizes, drawn at random.", 330),
-        ("gradient similarity", "Groups from the cosine of task gradients.", 380),
-        ("one policy per task", "Every task alone.", 470),
-    ]
     policies = (num_groups, 1, num_groups, num_groups, num_tasks)
     target = {"num_columns": 50} if num_tasks <= 12 else None
     options = {
@@ -73,19 +84,13 @@ def make_results(num_tasks=10, num_groups=2, planted=True, num_updates=60, **cha
                     **target,
                 ),
             }
-            for (name, description, mean), count in zip(methods, policies, strict=True)
+            for (name, description, mean), count in zip(METHODS, policies, strict=True)
         ],
         "learning_curves": {
             "meta-training": curve(25.0, side),
             "group training": curve(side, np.full(num_tasks, 486.0)),
         },
-        "timings": [
-            {"stage": "meta-training", "seconds": 14.2, "env_steps": 15_000_000},
-            {"stage": "projection", "seconds": 2.1, "env_steps": 20_480},
-            {"stage": "estimation", "seconds": 1.3, "env_steps": None},
-            {"stage": "clustering", "seconds": 0.04, "env_steps": None},
-            {"stage": "group training", "seconds": 95.7, "env_steps": 60_000_000},
-        ],
+        "timings": TIMINGS,
         "config": {"seed": 0, "ppo": {"learning_rate": 3e-4, "layers": (64, 64)}},
         "device": "NVIDIA H100 80GB HBM3",
         "versions": {"jax": "0.10.2", "python": "3.11.7"},

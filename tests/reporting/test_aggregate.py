@@ -162,7 +162,7 @@ def test_curves_have_a_panel_a_task_and_go_on_from_stage_to_stage(has_success):
     panels = [axes for axes in figure.axes if axes.get_visible()]
     assert [axes.get_title(loc="left") for axes in panels] == ["a", "b"]
     *lines, boundary = panels[1].get_lines()
-    assert len(lines) == 4 and boundary.get_xdata()[0] == 20
+    assert len(lines) == 4 and np.asarray(boundary.get_xdata())[0] == 20
     assert [line.get_xdata().tolist() for line in lines[:2]] == [[10, 20], [30, 40]]
     expected = [0.5, 1.0] if has_success else [5.0, 7.0]
     np.testing.assert_allclose(lines[1].get_ydata(), expected)

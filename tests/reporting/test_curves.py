@@ -37,4 +37,4 @@ def test_learning_curves_do_not_break_off(make_results):
     for line in lines:
         known = np.isfinite(line.get_ydata())
         assert known[3:].all() and not known[:3].any()
-        assert np.ptp(line.get_ydata()[50:]) == 0.0  # the last value known
+        assert np.ptp(np.asarray(line.get_ydata())[50:]) == 0.0  # the last value known

@@ -38,7 +38,9 @@ def test_training_state_comes_back_whole(tmp_path):
         for step in (10, 20, 30):
             checkpoints.save(step, make_state(), {"seconds": 1.5 * step})
     with Workdir(tmp_path, {}).training_checkpoints("meta_training") as checkpoints:
-        step, state, info = checkpoints.restore(jax.tree.map(lambda x: x, make_state()))
+        restored = checkpoints.restore(jax.tree.map(lambda x: x, make_state()))
+    assert restored is not None
+    step, state, info = restored
     assert (step, info) == (30, {"seconds": 45.0})
     assert_equal_states(state, make_state())
 

@@ -11,7 +11,8 @@ from pgx_jax.envs import make_suite
 from pgx_jax.networks.mlp import make_actor_critic
 from pgx_jax.training.diagnostics import first_nonfinite, on_host
 from pgx_jax.training.episodes import evaluate
-from pgx_jax.training.ppo import PPO, PPOConfig, _Batch
+from pgx_jax.training.learning import Batch, total_loss
+from pgx_jax.training.ppo import PPO, PPOConfig
 from pgx_jax.training.rollouts import act, normalize_observation
 from pgx_jax.training.running_statistics import RunningStatistics
 
@@ -264,19 +265,18 @@ def test_gradients_are_clipped_for_each_policy_by_its_own_norm(clock_suite):
 def test_the_loss_is_that_of_its_definition(clock_suite):
     """Uniform policies, a silent critic and ratios of one, in closed form."""
     config = dataclasses.replace(CONFIG, value_cost=0.7, entropy_cost=0.3)
-    ppo = PPO(config, NETWORKS, UPDATES)
     params = jax.vmap(NETWORKS.init)(jax.random.split(jax.random.key(0), 2))
     params = jax.tree.map(jnp.zeros_like, params)
     rng = np.random.default_rng(0)
     advantage, target = rng.normal(size=(2, 3, 20)).astype(np.float32)
-    batch = _Batch(
+    batch = Batch(
         observation=rng.normal(size=(3, 20, 5)).astype(np.float32),
         action=rng.integers(0, 2, (3, 20)),
         log_prob=np.full((3, 20), -np.log(2.0), np.float32),
         advantage=advantage,
         value_target=target,
     )
-    loss, metrics = ppo._loss(params, np.array([0, 1, 1]), batch)
+    loss, metrics = total_loss(config, NETWORKS, params, np.array([0, 1, 1]), batch)
     value_loss = 0.5 * np.mean(target**2, axis=1)
     rows = -advantage.mean(axis=1) + 0.7 * value_loss - 0.3 * np.log(2.0)
     np.testing.assert_allclose(loss, rows[0] + (rows[1] + rows[2]) / 2, rtol=1e-5)
@@ -322,6 +322,7 @@ def test_a_nan_is_found_where_it_arose(clock_suite):
     kernel = state.params["policy"]["Dense_0"]["kernel"].at[1, 0, 0].set(jnp.nan)
     state.params["policy"]["Dense_0"]["kernel"] = kernel
     found = first_nonfinite(state, metrics)
+    assert found is not None
     assert "['params']['policy']['Dense_0']['kernel']" in found
     assert "index 1 " in found
     state, metrics = TRAINER.run(suite, state, 1)

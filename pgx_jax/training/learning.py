@@ -1,0 +1,156 @@
+"""What PPO does with the data of one update: its loss, and epochs of minibatches."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from pgx_jax.networks.mlp import ActorCritic
+from pgx_jax.training.losses import clipped_policy_loss
+from pgx_jax.training.ppo_config import PPOConfig
+from pgx_jax.training.rollouts import map_rows
+from pgx_jax.types import PyTree
+
+Metrics = dict[str, jax.Array]
+
+
+class Batch(NamedTuple):
+    """Samples of every row; leaves of shape [r, samples, ...].
+
+    Attributes:
+      observation: normalized; float32.
+      action: int32, or float32 with a last axis.
+      log_prob: of the action when it was drawn; float32.
+      advantage: of mean 0 and variance 1 in each row; float32.
+      value_target: in units of each task's running statistics; float32.
+    """
+
+    observation: jax.Array
+    action: jax.Array
+    log_prob: jax.Array
+    advantage: jax.Array
+    value_target: jax.Array
+
+
+def make_optimizer(config: PPOConfig, num_updates: int) -> optax.GradientTransformation:
+    """Adam on clipped gradients, annealed over `num_updates` if the config says so."""
+    learning_rate = config.learning_rate
+    if config.anneal_learning_rate:
+        steps = num_updates * config.num_epochs * config.num_minibatches
+        learning_rate = optax.linear_schedule(learning_rate, 0.0, steps)
+    return optax.chain(
+        optax.clip_by_global_norm(config.max_gradient_norm),
+        optax.adam(learning_rate, eps=1e-5),
+    )
+
+
+def total_loss(
+    config: PPOConfig,
+    actor_critic: ActorCritic,
+    params: PyTree,
+    policy_ids: jax.Array,
+    batch: Batch,
+) -> tuple[jax.Array, Metrics]:
+    """The sum over policies of the mean loss over each policy's rows.
+
+    Args:
+      config: settings.
+      actor_critic: the networks.
+      params: leaves of shape [k, ...].
+      policy_ids: the policy of each row; int32 [r].
+      batch: leaves of shape [r, samples, ...].
+
+    Returns:
+      The loss, float32 [], and its parts for every row, float32 [r].
+    """
+
+    def row_loss(params, row):
+        distribution = actor_critic.distribution(params["policy"], row.observation)
+        log_prob = distribution.log_prob(row.action)
+        value = actor_critic.value(params["value"], row.observation)
+        # A last axis too many would be broadcast to [samples, samples] in silence.
+        chex.assert_equal_shape(
+            [log_prob, row.log_prob, row.advantage, value, row.value_target]
+        )
+        policy = clipped_policy_loss(
+            log_prob, row.log_prob, row.advantage, config.clip_epsilon
+        )
+        value_loss = 0.5 * jnp.mean((value - row.value_target) ** 2)
+        entropy = jnp.mean(distribution.entropy())
+        loss = (
+            policy.loss + config.value_cost * value_loss - config.entropy_cost * entropy
+        )
+        return loss, {
+            "policy_loss": policy.loss,
+            "value_loss": value_loss,
+            "entropy": entropy,
+            "approximate_kl": policy.approximate_kl,
+            "clip_fraction": policy.clip_fraction,
+        }
+
+    losses, metrics = map_rows(row_loss, params, policy_ids, batch)
+    num_policies = jax.tree.leaves(params)[0].shape[0]
+    rows = jnp.zeros((num_policies,)).at[policy_ids].add(1.0)
+    return jnp.sum(losses / rows[policy_ids]), metrics
+
+
+def learn(
+    config: PPOConfig,
+    actor_critic: ActorCritic,
+    optimizer: optax.GradientTransformation,
+    params: PyTree,
+    optimizer_state: PyTree,
+    policy_ids: jax.Array,
+    batch: Batch,
+    key: jax.Array,
+) -> tuple[PyTree, PyTree, Metrics]:
+    """All epochs of minibatches of one update. Pure.
+
+    Args:
+      config: settings.
+      actor_critic: the networks.
+      optimizer: of one policy.
+      params: leaves of shape [k, ...].
+      optimizer_state: leaves of shape [k, ...].
+      policy_ids: the policy of each row; int32 [r].
+      batch: leaves of shape [r, config.steps_per_update, ...].
+      key: of the order of the samples.
+
+    Returns:
+      New parameters and optimizer state, and means of the metrics over minibatches:
+      float32 [r], and `gradient_norm`, float32 [k].
+    """
+    chex.assert_axis_dimension(batch.advantage, 1, config.steps_per_update)
+
+    def learn_minibatch(carry, indices):
+        params, optimizer_state = carry
+        minibatch = jax.tree.map(lambda x: jnp.take(x, indices, axis=1), batch)
+
+        def loss(params):
+            return total_loss(config, actor_critic, params, policy_ids, minibatch)
+
+        gradients, metrics = jax.grad(loss, has_aux=True)(params)
+        updates, optimizer_state = jax.vmap(optimizer.update)(
+            gradients, optimizer_state, params
+        )
+        metrics["gradient_norm"] = jax.vmap(optax.tree.norm)(gradients)
+        return (optax.apply_updates(params, updates), optimizer_state), metrics
+
+    def learn_epoch(carry, epoch_key):
+        # Rows hold independent data, so they can share one permutation.
+        order = jax.random.permutation(epoch_key, config.steps_per_update)
+        return jax.lax.scan(
+            learn_minibatch, carry, order.reshape(config.num_minibatches, -1)
+        )
+
+    (params, optimizer_state), metrics = jax.lax.scan(
+        learn_epoch,
+        (params, optimizer_state),
+        jax.random.split(key, config.num_epochs),
+    )
+    metrics = jax.tree.map(lambda x: x.mean(axis=(0, 1)), metrics)
+    return params, optimizer_state, metrics

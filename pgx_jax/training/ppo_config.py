@@ -1,0 +1,87 @@
+"""The settings of PPO."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from numbers import Integral
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class PPOConfig:
+    """Settings of PPO.
+
+    Attributes:
+      num_envs: Environments per row.
+      unroll_length: Steps of each environment per update.
+      num_epochs: Passes over the data of an update.
+      num_minibatches: Gradient steps per pass; divides num_envs * unroll_length.
+      learning_rate: Learning rate of Adam.
+      anneal_learning_rate: Decrease it linearly to zero over the run.
+      discount: Discount factor, in [0, 1].
+      gae_lambda: Decay of generalized advantage estimation, in [0, 1].
+      clip_epsilon: Largest deviation of the probability ratio from 1.
+      entropy_cost: Weight of the entropy bonus.
+      value_cost: Weight of the squared value error.
+      max_gradient_norm: Norm to which each policy's gradient is clipped.
+      stagger_resets: Cut the first episode of each environment short at random, so that
+        time limits are not reached in all environments at once, and no update sees one
+        part of an episode only.
+      value_decay: Weight of the past in the running statistics of returns, in [0, 1).
+        A short memory is unstable: once a policy always earns the same return, the
+        scale that the critic is trained on would shrink to nothing.
+
+    Raises:
+      ValueError: a setting is of the wrong kind or out of its range, or
+        `num_minibatches` does not divide the data; the message names it.
+    """
+
+    num_envs: int = 16
+    unroll_length: int = 128
+    num_epochs: int = 8
+    num_minibatches: int = 8
+    learning_rate: float = 1e-3
+    anneal_learning_rate: bool = True
+    discount: float = 0.99
+    gae_lambda: float = 0.95
+    clip_epsilon: float = 0.2
+    entropy_cost: float = 0.005
+    value_cost: float = 0.5
+    max_gradient_norm: float = 0.5
+    stagger_resets: bool = False
+    value_decay: float = 0.99
+
+    def __post_init__(self):
+        for field in ("num_envs", "unroll_length", "num_epochs", "num_minibatches"):
+            check_count(field, getattr(self, field))
+        for field in ("learning_rate", "clip_epsilon", "max_gradient_norm"):
+            value = getattr(self, field)
+            if not (value > 0 and math.isfinite(value)):
+                raise ValueError(f"{field} must be positive, got {value}")
+        for field in ("entropy_cost", "value_cost"):
+            value = getattr(self, field)
+            if not (value >= 0 and math.isfinite(value)):
+                raise ValueError(f"{field} must not be negative, got {value}")
+        for field in ("discount", "gae_lambda"):
+            value = getattr(self, field)
+            if not 0 <= value <= 1:
+                raise ValueError(f"{field} must be in [0, 1], got {value}")
+        if not 0 <= self.value_decay < 1:
+            raise ValueError(f"value_decay must be in [0, 1), got {self.value_decay}")
+        if self.steps_per_update % self.num_minibatches:
+            raise ValueError(
+                f"num_minibatches must divide num_envs * unroll_length = "
+                f"{self.steps_per_update}, got {self.num_minibatches}"
+            )
+
+    @property
+    def steps_per_update(self) -> int:
+        """Environment steps of one row per update."""
+        return self.num_envs * self.unroll_length
+
+
+def check_count(name: str, value: Any) -> None:
+    """Refuses what is not a positive integer, a bool included."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
