@@ -22,6 +22,13 @@ TIMINGS = [
     {"stage": "clustering", "seconds": 0.04, "env_steps": None},
     {"stage": "group training", "seconds": 95.7, "env_steps": 60_000_000},
 ]
+PROVENANCE = {
+    "config": {"seed": 0, "ppo": {"learning_rate": 3e-4, "layers": (64, 64)}},
+    "device": "NVIDIA H100 80GB HBM3",
+    "versions": {"jax": "0.10.2", "python": "3.11.7"},
+    "commit": "ad3c788",
+    "command": "python -m experiments.run --config=cartpole",
+}
 
 
 def make_curve(rng, num_tasks, num_updates, start, level):
@@ -91,11 +98,7 @@ def make_results(num_tasks=10, num_groups=2, planted=True, num_updates=60, **cha
             "group training": curve(side, np.full(num_tasks, 486.0)),
         },
         "timings": TIMINGS,
-        "config": {"seed": 0, "ppo": {"learning_rate": 3e-4, "layers": (64, 64)}},
-        "device": "NVIDIA H100 80GB HBM3",
-        "versions": {"jax": "0.10.2", "python": "3.11.7"},
-        "commit": "ad3c788",
-        "command": "python -m experiments.run --config=cartpole",
+        **PROVENANCE,
     }
     if planted:
         options["groups"]["planted"] = labels
