@@ -44,7 +44,9 @@ def configure(
     import jax
 
     jax.config.update("jax_default_matmul_precision", precision)
-    if cache_directory is None and jax.config.jax_compilation_cache_dir is None:
+    # JAX makes its settings attributes when it is imported.
+    chosen = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+    if cache_directory is None and chosen is None:
         cache_directory = Path.home() / ".cache" / "pgx_jax"
     if cache_directory is not None:
         jax.config.update("jax_compilation_cache_dir", str(cache_directory))

@@ -24,4 +24,4 @@ def test_every_public_name_exists():
 def test_help_names_all_that_is_public():
     import pgx_jax
 
-    assert [x for x in pgx_jax.__all__ if x not in pgx_jax.__doc__] == []
+    assert [x for x in pgx_jax.__all__ if x not in str(pgx_jax.__doc__)] == []
