@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,11 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     runtime.configure()
-    config = PipelineConfig.from_dict(_CONFIG.value.to_dict())
+    try:
+        config = PipelineConfig.from_dict(_CONFIG.value.to_dict())
+        check_suites(_SUITES.value)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     rows = []
     for suite in _SUITES.value:
         for seed in map(int, _SEEDS.value):
@@ -73,6 +78,17 @@ def main(argv: list[str]) -> None:
     output.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
     output.with_suffix(".md").write_text(write_page(result))
     print(f"{output}.json {output}.md")
+
+
+def check_suites(names: Sequence[str]) -> None:
+    """Refuses suites that cannot be compared with.
+
+    Raises:
+      ValueError: a suite does not exist or has no planted groups.
+    """
+    for name in names:
+        if make_suite(name).planted_labels is None:
+            raise ValueError(f"suites must have planted groups, {name!r} has none")
 
 
 def run_cell(

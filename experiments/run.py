@@ -1,4 +1,4 @@
-"""Runs the whole pipeline of one config, or goes on with one that was interrupted.
+"""Runs the whole pipeline of one config, or resumes an interrupted run.
 
     python experiments/run.py --config=cartpole_planted --workdir=runs/planted \
         --config.seed=1
