@@ -23,7 +23,10 @@ class Episodes(NamedTuple):
     """The first episode of every environment.
 
     Attributes:
-      episode_return: sum of rewards; float32 [r, num_episodes].
+      episode_return: sum of rewards, in which an episode that diverged is charged for
+        the steps that it misses, each the lowest reward of any step played, or 0 if
+        that is positive: else divergence would pay where rewards are negative; float32
+        [r, num_episodes].
       episode_length: in steps; int32 [r, num_episodes].
       episode_success: whether success was met at any step; float32 [r, num_episodes].
     """
@@ -127,11 +130,11 @@ def _evaluate(
     episodes = Episodes(jnp.zeros(shape), jnp.zeros(shape, jnp.int32), jnp.zeros(shape))
 
     def unfinished(carry):
-        _, finished, _, _ = carry
+        _, finished, *_ = carry
         return ~jnp.all(finished)
 
     def take_step(carry):
-        state, finished, episodes, time = carry
+        state, finished, diverged, lowest, episodes, time = carry
         action, _ = act(
             actor_critic,
             policy_params,
@@ -149,9 +152,18 @@ def _evaluate(
             Episodes(state.episode_return, state.episode_length, state.episode_success),
             episodes,
         )
-        return state, finished | state.done, episodes, time + 1
+        # A step that diverged has no reward, which is as good as leaving it out here.
+        lowest = jnp.minimum(lowest, jnp.min(jnp.where(finished, 0.0, state.reward)))
+        diverged |= ends & state.divergence
+        return state, finished | state.done, diverged, lowest, episodes, time + 1
 
+    never = jnp.zeros(shape, bool)
     # Every suite truncates at its episode length, so this ends.
-    start = (state, jnp.zeros(shape, bool), episodes, jnp.zeros((), jnp.int32))
-    _, _, episodes, _ = jax.lax.while_loop(unfinished, take_step, start)
-    return episodes
+    start = (state, never, never, jnp.zeros(()), episodes, jnp.zeros((), jnp.int32))
+    _, _, diverged, lowest, episodes, _ = jax.lax.while_loop(
+        unfinished, take_step, start
+    )
+    limits = jnp.asarray(rows.episode_lengths)[:, None]
+    missed = (limits - episodes.episode_length + 1).astype(lowest.dtype)
+    charged = episodes.episode_return + jnp.where(diverged, missed * lowest, 0.0)
+    return episodes._replace(episode_return=charged)

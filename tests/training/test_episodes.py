@@ -128,3 +128,28 @@ def test_rows_of_one_task_meet_the_same_states_and_random_numbers(drawn_suite):
     # A task that is played by no row is not reset, nor is its place taken.
     only = run(drawn_suite, [0, 0], 50, deterministic=False, tasks=[1, 1])
     np.testing.assert_array_equal(*only.episode_return)
+
+
+@pytest.mark.parametrize("reward", [-2.0, 2.0])
+def test_divergence_does_not_pay(reward):
+    """Of two tasks of ten steps, the one diverges at its third step."""
+
+    def reset(last_step, key):
+        return jnp.zeros(()), jnp.zeros(1)
+
+    def step(last_step, time, action, key):
+        earned = jnp.where(time >= last_step, jnp.nan, reward)
+        return time + 1.0, jnp.zeros(1), earned, False
+
+    suite = from_functions(
+        reset,
+        step,
+        jnp.array([2.0, 99.0]),
+        action_space=ActionSpace(2, discrete=True),
+        episode_length=10,
+    )
+    found = run(suite, [0, 1], 2)
+    np.testing.assert_array_equal(found.episode_length, [[3, 3], [10, 10]])
+    # Two steps; and the eight that are missed, at -2 each or at nothing.
+    expected = [2 * reward + 8 * min(reward, 0.0), 10 * reward]
+    np.testing.assert_array_equal(found.episode_return.T, [expected, expected])
