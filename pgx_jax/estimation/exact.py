@@ -21,6 +21,7 @@ from pgx_jax.estimation.projection import (
     LogProbFn,
     PyTree,
     count_params,
+    fill_padding,
     flatten_rows,
     gradient_block,
     map_blocks,
@@ -86,13 +87,7 @@ def exact_features(
     log_prob = single_log_prob(log_prob_fn, params, observation, action)
     num_params, num_samples = count_params(params), len(mask)
     block = min(gradient_block(num_params), num_samples)
-    # Padding may hold anything, and 0 times NaN is NaN.
-    observation, action = jax.tree.map(
-        lambda x: jnp.where(
-            mask.reshape(-1, *[1] * (x.ndim - 1)), x, jnp.zeros_like(x)
-        ),
-        (observation, action),
-    )
+    observation, action = fill_padding((observation, action), mask)
     samples = (observation, action, mask)
 
     def gradients(observation, action, mask):

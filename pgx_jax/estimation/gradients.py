@@ -6,14 +6,21 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from pgx_jax.estimation.checks import (
     as_params,
     as_transitions,
     check_callable,
     check_values,
+    is_traced,
 )
-from pgx_jax.estimation.projection import LogProbFn, PyTree, single_log_prob
+from pgx_jax.estimation.projection import (
+    LogProbFn,
+    PyTree,
+    fill_padding,
+    single_log_prob,
+)
 from pgx_jax.estimation.sharding import call_with_auto_axes
 from pgx_jax.types import Transitions
 
@@ -33,24 +40,35 @@ def task_gradients(
       float32 [n, p], parameters flattened in the order of `jax.tree.leaves`.
 
     Raises:
-      ValueError: shapes do not agree, or a parameter or a transition is not finite; the
-        message names it.
+      ValueError: shapes do not agree, a parameter or a transition is not finite, or,
+        outside jit, the gradient of a task is not; the message names it.
     """
     check_callable("log_prob_fn", log_prob_fn)
     params, batch = as_params(params), as_transitions(batch)
     check_values(params, batch._replace(mask=None)._asdict(), batch.mask)
     function = functools.partial(_task_gradients, log_prob_fn)
-    return call_with_auto_axes(function, (params, batch))
+    gradients, finite = call_with_auto_axes(function, (params, batch))
+    if not is_traced(params, batch) and not jax.device_get(finite).all():
+        raise ValueError(
+            "log_prob_fn must have finite gradients in float32; those of tasks "
+            f"{np.flatnonzero(~jax.device_get(finite)).tolist()} are not"
+        )
+    return gradients
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _task_gradients(log_prob_fn, params: PyTree, batch: Transitions) -> jax.Array:
+def _task_gradients(log_prob_fn, params: PyTree, batch: Transitions) -> tuple:
+    """The gradients, and whether those of each task are finite; bool [n]."""
     first_task = jax.tree.map(lambda x: x[0], (batch.observation, batch.action))
     log_prob = single_log_prob(log_prob_fn, params, *first_task)
     weight = batch.advantage.astype(jnp.float32)
     valid = batch.valid
     count = jnp.maximum(valid.sum(axis=1, keepdims=True), 1)
     weight = jnp.where(valid, weight, 0.0) / count.astype(weight.dtype)
+
+    observation, action = jax.vmap(fill_padding)(
+        (batch.observation, batch.action), valid
+    )
 
     def gradient(observation, action, task_weight):
         def objective(p):
@@ -60,6 +78,5 @@ def _task_gradients(log_prob_fn, params: PyTree, batch: Transitions) -> jax.Arra
         leaves = jax.tree.leaves(jax.grad(objective)(params))
         return jnp.concatenate([x.ravel().astype(jnp.float32) for x in leaves])
 
-    return jax.lax.map(
-        lambda task: gradient(*task), (batch.observation, batch.action, weight)
-    )
+    gradients = jax.lax.map(lambda task: gradient(*task), (observation, action, weight))
+    return gradients, jnp.isfinite(gradients).all(axis=1)

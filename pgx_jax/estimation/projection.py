@@ -398,6 +398,19 @@ def single_log_prob(
     )
 
 
+def fill_padding(tree: PyTree, mask: jax.Array) -> PyTree:
+    """Puts the first valid entry in place of padding.
+
+    Padding may hold anything, also what has no finite gradient, and 0 times NaN is NaN.
+
+    Args:
+      tree: leaves of shape [N, ...].
+      mask: false at padding; bool [N].
+    """
+    index = jnp.where(mask, jnp.arange(len(mask)), jnp.argmax(mask))
+    return jax.tree.map(lambda x: x[index], tree)
+
+
 def map_blocks(function: Callable, arrays: PyTree, block: int) -> jax.Array:
     """Applies a batched function to blocks of the leading axis, one after another.
 

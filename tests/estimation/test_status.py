@@ -229,3 +229,27 @@ def test_without_centering_one_transition_is_enough():
     estimates = estimate(batch=make_batch(1), center_features=False)
     assert np.isfinite(estimates.scores).all()
     assert np.all(estimates.status == EstimateStatus.OK)
+
+
+def test_a_gradient_that_is_not_finite_names_its_task():
+    with pytest.raises(ValueError, match=r"log_prob_fn must have finite.*tasks \[2\]"):
+        pge.task_gradients(log_prob, PARAMS, **with_observation(0.0))
+
+
+@pytest.mark.parametrize("fill", [np.nan, 0.0])
+def test_padding_needs_no_finite_gradient(fill):
+    """At an observation of zero the log-probability has none."""
+    mask = np.ones((NUM_TASKS, NUM_SAMPLES), bool)
+    mask[TASK, SAMPLE] = False
+    padded = with_observation(fill)["batch"]._replace(mask=mask)
+    plain = BATCH._replace(mask=mask)
+    for stage in (
+        lambda batch: pge.task_gradients(log_prob, PARAMS, batch),
+        # In coordinates of the span of the gradients, and back to parameters.
+        lambda batch: (
+            estimate(MANY_PARAMS, batch, dim=None, evaluator="off_policy").scores
+        ),
+    ):
+        expected = np.asarray(stage(plain))
+        assert np.isfinite(expected).all() and np.abs(expected).max() > 0
+        np.testing.assert_array_equal(stage(padded), expected)
