@@ -14,6 +14,8 @@ again; trainings run in blocks of `--block` replicates, with a file for each blo
     OUTPUT/NAME_truth_B.npz    returns and learning curves of block B of trainings
     OUTPUT/NAME.npz            everything but the sums
 
+The script `partition_methods.py` reads the last file and that of the sums.
+
 With `--seconds`, training stops when that time has passed since the start, and the
 block is stored as unfinished: its values are those of the last episodes in training.
 """
