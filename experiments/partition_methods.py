@@ -29,7 +29,8 @@ from pgx_jax import runtime
 from pgx_jax.analysis import partitions
 from pgx_jax.analysis.partitions import TruthTable
 from pgx_jax.analysis.statistics import bootstrap_interval, rank_correlation
-from pgx_jax.estimation.sums import TaskSums, least_squares_scores, task_moments
+from pgx_jax.estimation.least_squares import least_squares_scores, task_moments
+from pgx_jax.estimation.sums import TaskSums
 
 _TABLES = flags.DEFINE_string("tables", None, "Directory of the tables.")
 _OUTPUT = flags.DEFINE_string("output", None, "Where to write, without an ending.")

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 
 import pgx_jax as pge
-from pgx_jax.estimation import sums as sums_module
-from pgx_jax.estimation.projection import draw_columns
-from pgx_jax.estimation.sums import (
-    accumulate,
+from pgx_jax.estimation.least_squares import (
     least_squares_scores,
     least_squares_steps,
-    weigh_parts,
+    task_moments,
 )
+from pgx_jax.estimation.projection import draw_columns
+from pgx_jax.estimation.sums import accumulate, weigh_parts
 
 NUM_TASKS, NUM_SAMPLES, DIM, NUM_PARTS = 3, 240, 6, 4
 PROJECTION = pge.GaussianProjection(DIM)
@@ -141,7 +140,7 @@ def test_weights_and_the_noise_of_a_batch_are_those_of_numpy(sums, batch, featur
 
 def test_the_noise_takes_off_what_noise_on_the_target_does(sums):
     """A simulation: b plus a normal of covariance Sigma / N_b, scored without."""
-    moments = sums_module.task_moments(sums, noise=True)
+    moments = task_moments(sums, noise=True)
     gram, target, noise = (np.asarray(x, np.float64) for x in moments[:3])
     rng = np.random.default_rng(0)
     for row in (4, 0):
@@ -203,7 +202,7 @@ def test_a_large_ridge_steps_along_the_policy_gradient(policy, batch):
     steps = least_squares_steps(
         single, SUBSETS, ridge=ridge, normalize_advantages=False
     )
-    moments = sums_module.task_moments(single, normalize_advantages=False)
+    moments = task_moments(single, normalize_advantages=False)
     centered = batch.advantage - batch.advantage.mean(axis=1, keepdims=True)
     gradients = pge.task_gradients(log_prob, policy, batch._replace(advantage=centered))
     columns = draw_columns(PROJECTION, KEY, policy)
