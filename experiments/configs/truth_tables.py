@@ -46,23 +46,23 @@ def get_config() -> config_dict.ConfigDict:
         "half_cheetah_velocity": {
             "config": "half_cheetah_velocity",
             "tasks": (0, 2, 4, 7, 9),
-            "updates": 100,
+            "updates": 70,
         },
         "half_cheetah_objectives": {
             "config": "half_cheetah_objectives",
             "tasks": (0, 1, 2, 3, 4),
-            "updates": 150,
+            "updates": 100,
         },
         "ant_direction": {
             "config": "ant_direction",
             "tasks": (0, 1, 3, 5, 6),
-            "updates": 300,
+            "updates": 200,
         },
         "hopper_body": {
             "config": "hopper_body",
             "tasks": (0, 1, 2, 3, 4),
             "num_envs": 32,
-            "updates": 150,
+            "updates": 60,
         },
         "metaworld_five": {
             "config": "metaworld_mt10",
@@ -70,7 +70,7 @@ def get_config() -> config_dict.ConfigDict:
             "hidden_sizes": (256, 256, 256),
             "num_envs": 32,
             "meta_updates": 150,
-            "updates": 200,
+            "updates": 150,
             "num_episodes": 16,
         },
     }
