@@ -123,7 +123,7 @@ def test_hopper_ends_where_brax_does():
 
 
 def test_directions_and_speeds_of_goals():
-    motion = locomotion.Motion(
+    motion = locomotion.RobotMotion(
         velocity=jnp.array([3.0, -4.0]),
         height=jnp.array(0.5),
         action=jnp.zeros(2),
@@ -186,7 +186,7 @@ def test_objectives_are_normalised_and_weighted():
         "low": Objective(lambda m: -m.height, -1.0, -0.5),
     }
     reward = WeightedObjectives(tuple(objectives.values()))
-    motion = locomotion.Motion(
+    motion = locomotion.RobotMotion(
         jnp.array([2.5, 0.0]), jnp.array(0.75), *[jnp.zeros(6)] * 4
     )
     assert reward(jnp.array([1.0, 0.0]), motion) == pytest.approx(0.5)

@@ -18,13 +18,16 @@ import numpy as np
 import pytest
 
 from pgx_jax.envs.lunar_lander import (
+    LanderMotion,
     LunarLander,
     LunarLanderParameters,
-    Motion,
+    body,
+    contacts,
     lunar_lander,
     lunar_lander_v3,
+    physics,
 )
-from pgx_jax.envs.lunar_lander import env as module
+from pgx_jax.envs.lunar_lander import env as lander
 
 FIXTURE = pathlib.Path(__file__).parent / "fixtures" / "lunar_lander.npz"
 NUM_EPISODES = 100
@@ -43,20 +46,20 @@ def v3_parameters(**changes) -> LunarLanderParameters:
     return parameters._replace(**{k: jnp.float32(v) for k, v in changes.items()})
 
 
-def motion_of(states) -> Motion:
+def motion_of(states) -> LanderMotion:
     """Our coordinates of Gymnasium's [..., 10], which give the hull's origin."""
     angle = states[..., 2]
     up = np.stack([-np.sin(angle), np.cos(angle)], axis=-1)
-    centre = states[..., :2] + module.HULL_CENTER[1] * up
-    legs = states[..., 6:8] + module.LEG_REFERENCE * module.LEG_SIDES
+    centre = states[..., :2] + body.HULL_CENTER[1] * up
+    legs = states[..., 6:8] + body.LEG_REFERENCE * body.LEG_SIDES
     position = np.concatenate([centre, states[..., 2:3], legs], axis=-1)
     velocity = states[..., [3, 4, 5, 8, 9]]
-    return Motion(jnp.float32(position), jnp.float32(velocity))
+    return LanderMotion(jnp.float32(position), jnp.float32(velocity))
 
 
 def test_masses_equal_box2d(gym):
-    hull = module.HULL_MASS, module.HULL_CENTER[1], module.HULL_INERTIA
-    leg = module.LEG_MASS, 0.0, module.LEG_INERTIA
+    hull = body.HULL_MASS, body.HULL_CENTER[1], body.HULL_INERTIA
+    leg = body.LEG_MASS, 0.0, body.LEG_INERTIA
     np.testing.assert_allclose([hull, leg], gym["masses"], rtol=1e-4, atol=1e-6)
 
 
@@ -69,7 +72,7 @@ def fly(continuous, parameters, start, phase, actions):
         state = env.reset(jax.random.key(0))
         state = state.replace(
             pipeline_state=start,
-            obs=module.observe(start, jnp.zeros(2, bool)),
+            obs=lander.observe(start, jnp.zeros(2, bool)),
             info=state.info | {"wind_phase": phase},
         )
 
@@ -114,16 +117,16 @@ def test_free_flight_equals_gymnasium(gym, continuous):
         error = np.abs(ours - theirs)[:, -1, :3]
         np.testing.assert_array_less(error, 0.02 * np.abs(size)[:, -1, :3] + 1e-3)
     # The scaling of observations is checked on Gymnasium's own states.
-    ours = jax.vmap(jax.vmap(lambda m: module.observe(m, jnp.zeros(2, bool))))(expected)
+    ours = jax.vmap(jax.vmap(lambda m: lander.observe(m, jnp.zeros(2, bool))))(expected)
     np.testing.assert_allclose(ours, gym["flight_observations"][rows], atol=2e-6)
 
 
 def test_ground_and_start_equal_gymnasium(gym):
     heights, push, ground, states = np.split(gym["resets"], [12, 14, 25], axis=1)
     np.testing.assert_allclose(
-        jax.vmap(module.smooth_ground)(heights), ground, rtol=1e-6
+        jax.vmap(lander.smooth_ground)(heights), ground, rtol=1e-6
     )
-    ours = jax.vmap(module.start, (None, 0))(v3_parameters(), push)
+    ours = jax.vmap(lander.start, (None, 0))(v3_parameters(), push)
     expected = motion_of(states)
     np.testing.assert_allclose(ours.velocity, expected.velocity, atol=1e-4)
     position = ours.position[:, :3], expected.position[:, :3]
@@ -143,7 +146,7 @@ def test_reward_equals_gymnasium(gym, kind):
     throttle = jax.vmap(env.throttle)(
         action if env.continuous else action[:, 0].astype(int)
     )
-    gain = module.shaping(after) - module.shaping(before) - module.fuel_cost(throttle)
+    gain = lander.shaping(after) - lander.shaping(before) - lander.fuel_cost(throttle)
     going = ended[:, 0] == 0
     assert going.sum() > 300
     np.testing.assert_allclose(gain[going], reward[going, 0], atol=1e-4)
@@ -261,9 +264,9 @@ def test_a_standing_lander_slides_as_gymnasiums_does(gym):
     start = jax.tree.map(lambda x: x[0], expected)
     ground = jnp.asarray(gym["resets"][3, 14:25])  # of the same seed
     state = fresh_state()
-    state = state.replace(pipeline_state=start, obs=module.observe(start, jnp.ones(2)))
-    contacts = module.leg_contacts(start.position, ground)
-    info = state.info | {"ground": ground, "contacts": contacts}
+    state = state.replace(pipeline_state=start, obs=lander.observe(start, jnp.ones(2)))
+    touched = contacts.leg_contacts(start.position, ground)
+    info = state.info | {"ground": ground, "contacts": touched}
     state = state.replace(info=info)
     actions = jnp.array([3] * 60 + [0] * 20)
 
@@ -295,9 +298,9 @@ def test_friction_stays_within_its_cone_at_landings():
     low = jnp.array([9.0, 4.0, -0.1, 0.34, -0.45, -1.0, -1.0, -0.5, 0.0, 0.0])
     high = jnp.array([11.0, 4.1, 0.1, 0.45, -0.34, 1.0, 0.2, 0.5, 0.0, 0.0])
     drawn = jax.random.uniform(jax.random.key(0), (256, 10), minval=low, maxval=high)
-    motion = Motion(drawn[:, :5], drawn[:, 5:])
+    motion = LanderMotion(drawn[:, :5], drawn[:, 5:])
     ground, force = jnp.full((11,), 3.3), jnp.zeros(3)
-    land = jax.jit(jax.vmap(module.simulate, (None, 0, None, None)))
+    land = jax.jit(jax.vmap(physics.simulate, (None, 0, None, None)))
     after = land(v3_parameters(), motion, ground, force)
     gained = after.velocity - motion.velocity
     impulse = np.abs(gained[:, 1] + 10 * 0.02)  # per mass, less that of gravity
@@ -320,7 +323,7 @@ def test_contact_marks_follow_begin_and_end():
         (second, none, off, off),
         (none, second, off, on),
     ):
-        reported = module.report_contacts(before, after, marks)
+        reported = contacts.report_contacts(before, after, marks)
         np.testing.assert_array_equal(reported, expected)
 
 
@@ -333,10 +336,12 @@ def rest_at(x=10.0, height=3.95, angle=0.0, velocity=(0.0, 0.0), ground=3.3):
     """A lander with legs out, above level ground, as a state to step from."""
     env, state = LunarLander(v3_parameters()), fresh_state()
     rest = [angle, 0.35, -0.35]
-    centre = np.array([x, height]) + module.rotate(module.HULL_CENTER, angle)
-    motion = Motion(jnp.array([*centre, *rest]), jnp.array([*velocity, 0.0, 0.0, 0.0]))
+    centre = np.array([x, height]) + body.rotate(body.HULL_CENTER, angle)
+    motion = LanderMotion(
+        jnp.array([*centre, *rest]), jnp.array([*velocity, 0.0, 0.0, 0.0])
+    )
     info = state.info | {"ground": jnp.full((11,), ground)}
-    obs = module.observe(motion, jnp.zeros(2, bool))
+    obs = lander.observe(motion, jnp.zeros(2, bool))
     return env, state.replace(pipeline_state=motion, obs=obs, info=info)
 
 
@@ -376,8 +381,8 @@ def test_crashes_and_flying_off_end_an_episode(case):
 def test_a_peak_between_the_legs_touches_the_hull():
     position = rest_at()[1].pipeline_state.position
     ground = jnp.zeros((11,)).at[5].set(3.95 - 10 / 30 - 0.03)
-    assert not module.hull_touches(position, ground)
-    assert module.hull_touches(position, ground.at[5].add(0.02))
+    assert not contacts.hull_touches(position, ground)
+    assert contacts.hull_touches(position, ground.at[5].add(0.02))
 
 
 @functools.cache
@@ -434,16 +439,16 @@ def test_v3_has_the_parameters_of_gymnasium():
     side = values["SIDE_ENGINE_POWER"] * values["SIDE_ENGINE_AWAY"] * second
     np.testing.assert_allclose([ours.main_thrust, ours.side_thrust], [main, side], 1e-6)
     hull = np.array(values["LANDER_POLY"]) / values["SCALE"]
-    np.testing.assert_allclose(module.HULL, hull)
+    np.testing.assert_allclose(body.HULL, hull)
     assert (ours.gravity, ours.steady_wind, ours.gust) == (10.0, 0.0, 0.0)
 
 
 def test_dispersion_is_noise_about_the_same_thrust():
     position = jnp.zeros(5)
     noise = jax.random.uniform(
-        jax.random.key(0), (20000, 2), minval=-module.PIXEL, maxval=module.PIXEL
+        jax.random.key(0), (20000, 2), minval=-body.PIXEL, maxval=body.PIXEL
     )
-    force = jax.vmap(module.engine_force, (None, None, None, 0))(
+    force = jax.vmap(physics.engine_force, (None, None, None, 0))(
         v3_parameters(), position, jnp.array([1.0, 0.0]), noise
     )
     # Gymnasium's impulse is 13 times (4 + 2 u) / 30, u uniform in [-1, 1].
@@ -459,7 +464,7 @@ def test_tasks_are_fixed_and_can_be_solved(split):
     assert len(p.gravity) == {"source": 10, "target": 50}[split]
     for field in LunarLanderParameters._fields:
         np.testing.assert_array_equal(getattr(p, field), getattr(again, field))
-    weight = p.hull_mass / module.HULL_MASS * module.TOTAL_MASS * p.gravity
+    weight = p.hull_mass / body.HULL_MASS * body.TOTAL_MASS * p.gravity
     assert (p.main_thrust / weight).min() > 1.4
     assert (np.abs(p.steady_wind) + p.gust).max() < 0.2 * weight.max()
     assert np.sum(p.steady_wind > 0) == len(weight) // 2
@@ -469,10 +474,10 @@ def test_tasks_are_fixed_and_can_be_solved(split):
 
 def test_heavier_lander_of_as_much_more_thrust_flies_alike():
     double = v3_parameters(
-        hull_mass=2 * module.HULL_MASS, main_thrust=2 * 13 * 4 / 30 * 50
+        hull_mass=2 * body.HULL_MASS, main_thrust=2 * 13 * 4 / 30 * 50
     )
     # The legs swing in as fast as their motors turn, and so push at nothing.
-    motion = Motion(
+    motion = LanderMotion(
         jnp.array([10.0, 9.0, 0.2, 0.6, -0.6]), jnp.array([0.0, 0.0, 0.0, -0.3, 0.3])
     )
     ground = jnp.full((11,), 3.3)
@@ -480,13 +485,13 @@ def test_heavier_lander_of_as_much_more_thrust_flies_alike():
 
     @jax.jit
     def fly_one(parameters):
-        force = module.engine_force(parameters, motion.position, throttle, calm)
-        return module.simulate(parameters, motion, ground, force)
+        force = physics.engine_force(parameters, motion.position, throttle, calm)
+        return physics.simulate(parameters, motion, ground, force)
 
     single, doubled = fly_one(v3_parameters()), fly_one(double)
     np.testing.assert_allclose(single.velocity, doubled.velocity, atol=1e-5)
     # Thrust over the mass of hull and legs, less gravity, for 0.02 s, along the hull.
-    expected = 0.02 * (13 * 4 / 30 * 50 / module.TOTAL_MASS * np.cos(0.2) - 10)
+    expected = 0.02 * (13 * 4 / 30 * 50 / body.TOTAL_MASS * np.cos(0.2) - 10)
     np.testing.assert_allclose(single.velocity[1], expected, atol=2e-3)
 
 

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from brax.envs.base import Env, State
 
+from pgx_jax.envs.highway.drawing import draw_highway
 from pgx_jax.envs.highway.traffic import drive
 from pgx_jax.envs.highway.vehicle import (
     LANE_WIDTH,
     LENGTH,
     MAX_SPEED,
-    WIDTH,
     Vehicles,
     advance,
     closest_lane,
@@ -24,6 +24,7 @@ from pgx_jax.envs.highway.vehicle import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
 
 TIME_STEP = 0.2  # s
 FRAMES_PER_STEP = 5
@@ -170,33 +171,7 @@ class Highway(Env):
 
     def draw(self, axes: Axes, state: State) -> None:
         """Draws one state, without leading axes, onto Matplotlib `axes`."""
-        from matplotlib.patches import Rectangle
-
-        vehicles = jax.tree.map(np.asarray, state.pipeline_state.vehicles)
-        lanes = int(self.parameters.num_lanes)
-        left, right = vehicles.x[0] - 30, vehicles.x[0] + 90
-        top, bottom = -LANE_WIDTH / 2, (lanes - 0.5) * LANE_WIDTH
-        axes.set_xlim(left, right)
-        # y points to the right of the driver, which is downwards on the page.
-        axes.set_ylim(bottom + 2, top - 2)
-        axes.set_aspect("equal")
-        axes.set_facecolor("#dfe6dc")
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.add_patch(
-            Rectangle((left, top), right - left, bottom - top, color="#4a4d52", lw=0)
-        )
-        for edge in (top, bottom):
-            axes.plot([left, right], [edge, edge], color="white", lw=1.5)
-        # Dashes stand still on the road while the view follows the ego.
-        starts = np.arange(np.floor(left / 12) * 12, right, 12)
-        for line in (np.arange(1, lanes) - 0.5) * LANE_WIDTH:
-            axes.hlines([line] * len(starts), starts, starts + 4, color="white", lw=1)
-        for slot in np.flatnonzero(vehicles.present)[::-1]:
-            color = "#f2b134" if slot == 0 else "#7fb7e6"
-            if vehicles.crashed[slot]:
-                color = "#d64545"
-            _draw_vehicle(axes, vehicles, slot, color)
+        draw_highway(axes, state.pipeline_state.vehicles, self.parameters.num_lanes)
 
 
 def choose_targets(
@@ -329,27 +304,3 @@ def place_vehicles(
         impact_y=jnp.zeros(shape, jnp.float32),
         present=jnp.arange(num_vehicles) <= parameters.num_vehicles,
     )
-
-
-def _draw_vehicle(axes: Axes, vehicles: Vehicles, slot: int, color: str) -> None:
-    """A rounded body and a windscreen, turned by the heading."""
-    from matplotlib.patches import FancyBboxPatch, Rectangle
-    from matplotlib.transforms import Affine2D
-
-    place = Affine2D().rotate(vehicles.heading[slot])
-    place = place.translate(vehicles.x[slot], vehicles.y[slot]) + axes.transData
-    corner = (-LENGTH / 2 + 0.3, -WIDTH / 2 + 0.3)
-    body = FancyBboxPatch(
-        corner,
-        LENGTH - 0.6,
-        WIDTH - 0.6,
-        boxstyle="round,pad=0.3",
-        facecolor=color,
-        edgecolor="#222222",
-        linewidth=0.8,
-        transform=place,
-    )
-    glass = Rectangle((0.5, -0.75), 0.8, 1.5, color="#222222", alpha=0.7, lw=0)
-    glass.set_transform(place)
-    axes.add_patch(body)
-    axes.add_patch(glass)

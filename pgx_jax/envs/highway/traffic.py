@@ -36,7 +36,7 @@ LANE_MARGIN = 1.0  # m, by which a vehicle beside a lane still counts as on it
 LEFT, OWN, RIGHT = 0, 1, 2  # the axis of lanes around a vehicle
 
 
-class Motion(NamedTuple):
+class VehicleMotion(NamedTuple):
     """What a driver model asks of a vehicle; leaves of one shape, float32.
 
     Attributes:
@@ -63,9 +63,9 @@ class Neighbors(NamedTuple):
     """
 
     front_gap: jax.Array
-    front: Motion
+    front: VehicleMotion
     rear_gap: jax.Array
-    rear: Motion
+    rear: VehicleMotion
 
 
 def drive(
@@ -119,7 +119,9 @@ def drive(
     return decided, acceleration, steering
 
 
-def find_neighbors(vehicles: Vehicles, motion: Motion, lane: jax.Array) -> Neighbors:
+def find_neighbors(
+    vehicles: Vehicles, motion: VehicleMotion, lane: jax.Array
+) -> Neighbors:
     """Finds who drives ahead and behind in the lanes around each vehicle.
 
     Args:
@@ -145,7 +147,7 @@ def find_neighbors(vehicles: Vehicles, motion: Motion, lane: jax.Array) -> Neigh
         least = jnp.min(jnp.where(candidate, key, none), axis=-1)
         slot, found = jnp.minimum(least & mask, num_vehicles - 1), least < none
         distance = jnp.abs(vehicles.x[slot] - vehicles.x)
-        return jnp.where(found, distance, jnp.inf), Motion(
+        return jnp.where(found, distance, jnp.inf), VehicleMotion(
             *(jnp.where(found, leaf[slot], 0.0) for leaf in motion)
         )
 
@@ -153,7 +155,7 @@ def find_neighbors(vehicles: Vehicles, motion: Motion, lane: jax.Array) -> Neigh
 
 
 def idm_acceleration(
-    motion: Motion, exponent: jax.Array, gap: jax.Array, front: Motion
+    motion: VehicleMotion, exponent: jax.Array, gap: jax.Array, front: VehicleMotion
 ) -> jax.Array:
     """The acceleration, in m/s^2, of the Intelligent Driver Model; not limited.
 
@@ -167,12 +169,12 @@ def idm_acceleration(
     return COMFORT_ACCELERATION * (free - _crowding(motion, gap, front))
 
 
-def _crowding(motion: Motion, gap: jax.Array, front: Motion) -> jax.Array:
+def _crowding(motion: VehicleMotion, gap: jax.Array, front: VehicleMotion) -> jax.Array:
     """The square of the desired over the actual gap; 0 where the gap is infinite."""
     return (_desired_gap(motion, front) / not_zero(gap)) ** 2
 
 
-def _desired_gap(motion: Motion, front: Motion) -> jax.Array:
+def _desired_gap(motion: VehicleMotion, front: VehicleMotion) -> jax.Array:
     """m, between centers."""
     projected = front.speed * (front.cos * motion.cos + front.sin * motion.sin)
     approach = motion.speed - projected
@@ -180,9 +182,9 @@ def _desired_gap(motion: Motion, front: Motion) -> jax.Array:
     return JAM_GAP + motion.speed * (TIME_GAP + approach / braking)
 
 
-def _motion(vehicles: Vehicles, speed_limit: jax.Array) -> Motion:
+def _motion(vehicles: Vehicles, speed_limit: jax.Array) -> VehicleMotion:
     desired = jnp.abs(not_zero(jnp.clip(vehicles.target_speed, 0, speed_limit)))
-    return Motion(
+    return VehicleMotion(
         speed=vehicles.speed,
         cos=vehicles.cos,
         sin=vehicles.sin,
@@ -192,7 +194,7 @@ def _motion(vehicles: Vehicles, speed_limit: jax.Array) -> Motion:
 
 def _change_lane(
     vehicles: Vehicles,
-    motion: Motion,
+    motion: VehicleMotion,
     neighbors: Neighbors,
     decides: jax.Array,
     lane: jax.Array,
@@ -214,7 +216,10 @@ def _change_lane(
 
 
 def _mobil(
-    vehicles: Vehicles, motion: Motion, neighbors: Neighbors, politeness: jax.Array
+    vehicles: Vehicles,
+    motion: VehicleMotion,
+    neighbors: Neighbors,
+    politeness: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     """What a change to the left or the right brings; both m/s^2, [2, vehicles].
 
@@ -249,7 +254,7 @@ def _mobil(
 
 def _abort_change(
     vehicles: Vehicles,
-    motion: Motion,
+    motion: VehicleMotion,
     decides: jax.Array,
     lane: jax.Array,
     target_lane: jax.Array,

@@ -1,23 +1,9 @@
 """Brax's robots in MJX as families of tasks that differ in goal, body or objective."""
 
 from pgx_jax.envs.locomotion.env import (
-    RULES,
     Locomotion,
     LocomotionParameters,
     MakeLocomotion,
-    Motion,
-    Robot,
-    Rules,
-    ant_direction,
-    ant_opposite,
-    changed_bodies,
-    half_cheetah_direction,
-    half_cheetah_velocity,
-    keep_speed,
-    load_robot,
-    locomotion,
-    run_along,
-    single_robot,
 )
 from pgx_jax.envs.locomotion.objectives import (
     HALF_CHEETAH_OBJECTIVES,
@@ -26,6 +12,22 @@ from pgx_jax.envs.locomotion.objectives import (
     half_cheetah_objectives,
     objective_suite,
 )
+from pgx_jax.envs.locomotion.rewards import (
+    Reward,
+    RobotMotion,
+    keep_speed,
+    run_along,
+)
+from pgx_jax.envs.locomotion.robots import RULES, Robot, Rules, load_robot
+from pgx_jax.envs.locomotion.tasks import (
+    ant_direction,
+    ant_opposite,
+    changed_bodies,
+    half_cheetah_direction,
+    half_cheetah_velocity,
+    locomotion,
+    single_robot,
+)
 
 __all__ = [
     "HALF_CHEETAH_OBJECTIVES",
@@ -33,9 +35,10 @@ __all__ = [
     "Locomotion",
     "LocomotionParameters",
     "MakeLocomotion",
-    "Motion",
     "Objective",
+    "Reward",
     "Robot",
+    "RobotMotion",
     "Rules",
     "WeightedObjectives",
     "ant_direction",

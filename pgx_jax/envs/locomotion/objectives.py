@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from pgx_jax.envs.family import FamilySuite
-from pgx_jax.envs.locomotion.env import SHORT_EPISODE_LENGTH, Motion, locomotion
+from pgx_jax.envs.locomotion.rewards import RobotMotion
+from pgx_jax.envs.locomotion.tasks import SHORT_EPISODE_LENGTH, locomotion
 
 
 class Objective(NamedTuple):
@@ -27,12 +28,12 @@ class Objective(NamedTuple):
       high: what is normalized to 1, in the measure's unit.
     """
 
-    measure: Callable[[Motion], jax.Array]
+    measure: Callable[[RobotMotion], jax.Array]
     low: float
     high: float
 
 
-def _crowding(motion: Motion) -> jax.Array:
+def _crowding(motion: RobotMotion) -> jax.Array:
     """How far joints are beyond 80 percent of their range, from 0 to 0.2."""
     return jnp.mean(jnp.maximum(jnp.abs(motion.joint_position) - 0.8, 0.0))
 
@@ -60,7 +61,7 @@ class WeightedObjectives:
 
     objectives: tuple[Objective, ...]
 
-    def __call__(self, goal: jax.Array, motion: Motion) -> jax.Array:
+    def __call__(self, goal: jax.Array, motion: RobotMotion) -> jax.Array:
         values = [
             (x.measure(motion) - x.low) / (x.high - x.low) for x in self.objectives
         ]
