@@ -16,13 +16,9 @@ import pytest
 
 from pgx_jax.envs import TaskIdSuite, make_suite
 from pgx_jax.envs.metaworld import TASKS, mt10
-from pgx_jax.envs.metaworld.scene import (
-    DEFAULT,
-    HELD_ARMATURE,
-    THINGS,
-    build_model,
-    soften,
-)
+from pgx_jax.envs.metaworld.objects import OBJECTS
+from pgx_jax.envs.metaworld.scene import HELD_ARMATURE, build_model
+from pgx_jax.envs.metaworld.softness import DEFAULT, soften
 
 FIXTURES = Path(__file__).parent / "fixtures"
 FIXTURE, STRESS = (FIXTURES / f"metaworld_{x}.npz" for x in ("openloop", "stress"))
@@ -233,7 +229,7 @@ def test_models_differ_in_numbers_only():
 @pytest.mark.parametrize("task", TASKS)
 def test_held_degrees_of_freedom_do_not_move(task):
     """Under a force of 1,000 N and 1,000 N m for a second."""
-    model, thing = build_model(task), THINGS[task]
+    model, thing = build_model(task), OBJECTS[task]
     data = mujoco.MjData(model)
     address = model.joint("object").dofadr[0]
     held = [i for i in range(6) if i not in thing.free]
@@ -275,7 +271,7 @@ def test_soften_scales_the_regularisation_and_keeps_stiffness():
 )
 def test_a_stop_is_as_stiff_as_the_limit_of_a_joint(task, axis, force, mass, limits):
     """That of a slide in MuJoCo, which the original has."""
-    thing, model = THINGS[task], copy.deepcopy(build_model(task))
+    thing, model = OBJECTS[task], copy.deepcopy(build_model(task))
     data = mujoco.MjData(model)
     data.qpos[-7:] = 0, 0, 5, 1, 0, 0, 0
     data.mocap_pos[1] = np.subtract((0, 0, 5), thing.offset)

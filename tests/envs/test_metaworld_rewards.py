@@ -11,18 +11,17 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from pgx_jax.envs.metaworld.rewards import (
-    BLOCK_BOXES,
+from pgx_jax.envs.metaworld.observations import (
     OBSERVATION_SIZE,
     Readings,
     Start,
     observe,
     quaternion,
     reset_frame,
-    reward,
     stack,
     start,
 )
+from pgx_jax.envs.metaworld.rewards import BLOCK_BOXES, reward
 from pgx_jax.envs.metaworld.tasks import (
     NUM_CANDIDATES,
     SPECS,

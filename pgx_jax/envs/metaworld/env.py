@@ -1,8 +1,8 @@
-"""MT10 as a family of tasks: what an episode of Meta-World is, stepped inside jit.
+"""The environment of MT10: what an episode of Meta-World is, stepped inside jit.
 
 The original's reset first holds the hand where it is to start for fifty steps. What
 that leaves does not depend on where things are placed, and is known
-(`scene.START_POSES`), so that a reset only draws a placement.
+(`arm.START_POSES`), so that a reset only draws a placement.
 
 Source: Meta-World 3.1.1; docs/suites/metaworld.md says what differs.
 """
@@ -10,39 +10,35 @@ Source: Meta-World 3.1.1; docs/suites/metaworld.md says what differs.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import mujoco
-import numpy as np
 from brax.envs.base import Env, State
 from brax.math import quat_mul, quat_to_3x3, rotate
 from mujoco import mjx
 
-from pgx_jax.envs.core import ActionSpace
-from pgx_jax.envs.family import FamilySuite
-from pgx_jax.envs.metaworld import rewards, scene
-from pgx_jax.envs.metaworld.rewards import OBSERVATION_SIZE, Readings, Start
-from pgx_jax.envs.metaworld.tasks import SPECS, TASKS, TaskSpec, draw_placement
+from pgx_jax.envs.metaworld import observations, rewards, scene
+from pgx_jax.envs.metaworld.arm import HAND_QUAT, PAD_SHIFT, TIP
+from pgx_jax.envs.metaworld.objects import PEG_HEAD
+from pgx_jax.envs.metaworld.observations import OBSERVATION_SIZE, Readings, Start
+from pgx_jax.envs.metaworld.tasks import TASKS, TaskSpec, draw_placement
 from pgx_jax.envs.mjx import (
     Physics,
     put_model,
     replace_arrays,
-    stack_differences,
     step_physics,
 )
 
 EPISODE_LENGTH = 500  # steps of 12.5 ms
-POOL_SIZE = 128
 ACTION_SIZE = 4
 OBJECT = slice(9, 12)  # of qpos and qvel, where the object is and goes
 OBJECT_QUAT = slice(12, 16)
 SHOWN_QUATS = ("xyzw", "wxyz", "zeros")
 
 
-class Hand(NamedTuple):
+class HandReadings(NamedTuple):
     """The part of `Readings` that belongs to the robot; each of shape [3]."""
 
     hand: jax.Array
@@ -77,7 +73,7 @@ class Parameters(NamedTuple):
     spec: TaskSpec
     qpos: jax.Array
     qvel: jax.Array
-    hand: Hand
+    hand: HandReadings
     hangs: jax.Array
     displaced: jax.Array
     keeps_height: jax.Array
@@ -116,7 +112,7 @@ class World(NamedTuple):
     @property
     def mocap_quat(self) -> jax.Array:
         upright = (1.0, 0.0, 0.0, 0.0)
-        return jnp.array([scene.HAND_QUAT, upright, upright])
+        return jnp.array([HAND_QUAT, upright, upright])
 
 
 class MetaWorld(Env):
@@ -138,7 +134,7 @@ class MetaWorld(Env):
 
     def __init__(self, parameters: Parameters) -> None:
         self.parameters = parameters
-        base, self._data = _load()
+        base, self._data = load_base()
         self._model = replace_arrays(base, parameters.model)
 
     @property
@@ -167,8 +163,8 @@ class MetaWorld(Env):
 
         readings_before = self._read(p.hand, before)
         readings = self._read(p.hand, after)
-        start = rewards.start(spec.index, placement, readings_before, readings)
-        frame = rewards.reset_frame(spec.index, readings_before, readings)
+        start = observations.start(spec.index, placement, readings_before, readings)
+        frame = observations.reset_frame(spec.index, readings_before, readings)
         # That of a puck is parked.
         fixture = jnp.where(p.hangs, placement[:3], placement[3:])
         world = World(
@@ -181,7 +177,7 @@ class MetaWorld(Env):
         zero = jnp.zeros(())
         return State(
             pipeline_state=world,
-            obs=rewards.stack(frame, frame, start.target, spec),
+            obs=observations.stack(frame, frame, start.target, spec),
             reward=zero,
             done=zero,
             metrics={"success": zero},
@@ -198,9 +194,9 @@ class MetaWorld(Env):
             self._model, data, world.physics, control, scene.NUM_SUBSTEPS
         )
         data = mjx.kinematics(self._model, data.replace(qpos=physics.qpos))
-        readings = self._read(_read_hand(data), physics.qpos)
-        frame = rewards.observe(readings)
-        obs = rewards.stack(frame, world.frame, world.start.target, spec)
+        readings = self._read(read_hand(data), physics.qpos)
+        frame = observations.observe(readings)
+        obs = observations.stack(frame, world.frame, world.start.target, spec)
         reward, success = rewards.reward(spec.index, readings, obs, action, world.start)
         world = world._replace(physics=physics, mocap=mocap, frame=frame)
         return state.replace(
@@ -210,32 +206,34 @@ class MetaWorld(Env):
             metrics={"success": success.astype(jnp.float32)},
         )
 
-    def _read(self, hand: Hand, qpos: jax.Array) -> Readings:
+    def _read(self, hand: HandReadings, qpos: jax.Array) -> Readings:
         p = self.parameters
         pos, quat = qpos[OBJECT], qpos[OBJECT_QUAT]
         seen = quat_mul(quat, p.tracked_quat)
-        shown = jnp.stack([rewards.quaternion(quat_to_3x3(seen)), seen, jnp.zeros(4)])
+        shown = jnp.stack(
+            [observations.quaternion(quat_to_3x3(seen)), seen, jnp.zeros(4)]
+        )
         return Readings(
             *hand,
             object_pos=pos + rotate(p.tracked, quat),
             object_quat=shown[p.shown_quat],
-            head=pos + rotate(jnp.array(scene.PEG_HEAD), quat),
+            head=pos + rotate(jnp.array(PEG_HEAD), quat),
             angle=2.0 * jnp.arctan2(quat[3], quat[0]),
         )
 
 
-def _read_hand(data: mjx.Data) -> Hand:
+def read_hand(data: mjx.Data) -> HandReadings:
     body = _bodies()
     left, right = data.xpos[body["leftclaw"]], data.xpos[body["rightclaw"]]
     # Fingers do not turn in the hand.
     along, across = data.xmat[body["hand"]][:, 0], data.xmat[body["hand"]][:, 1]
-    return Hand(
+    return HandReadings(
         hand=data.xpos[body["hand"]],
         left_claw=left,
         right_claw=right,
-        left_pad=left - scene.PAD_SHIFT * across,
-        right_pad=right + scene.PAD_SHIFT * across,
-        tcp=(left + right) / 2.0 + scene.TIP * along,
+        left_pad=left - PAD_SHIFT * across,
+        right_pad=right + PAD_SHIFT * across,
+        tcp=(left + right) / 2.0 + TIP * along,
     )
 
 
@@ -246,102 +244,11 @@ def _bodies() -> dict[str, int]:
 
 
 @functools.cache
-def _load() -> tuple[mjx.Model, mjx.Data]:
+def load_base() -> tuple[mjx.Model, mjx.Data]:
     """The first task's model and its data, as host constants of any program."""
     with jax.ensure_compile_time_eval():
         base = scene.build_model(TASKS[0])
         model = put_model(base)
         data = mjx.make_data(base, impl="jax")
-        quats = jnp.array([scene.HAND_QUAT, (1.0, 0.0, 0.0, 0.0)])
+        quats = jnp.array([HAND_QUAT, (1.0, 0.0, 0.0, 0.0)])
         return model, data.replace(mocap_quat=quats)
-
-
-def _describe(task: str) -> Parameters:
-    """A task's parameters but for its model, with NumPy leaves."""
-    spec, thing = SPECS[TASKS.index(task)], scene.THINGS[task]
-    pose = scene.START_POSES[tuple(round(float(x), 6) for x in spec.hand_init)]
-    hangs = thing.offset is not None
-    begins = thing.rest if thing.begins is None else thing.begins
-    rest = np.add(thing.rest, thing.offset) if hangs else thing.rest
-    qpos = np.concatenate([pose.qpos, rest, (1, 0, 0, 0)])
-    model = scene.build_model(task)
-    data = mujoco.MjData(model)
-    data.qpos[:], data.mocap_quat[0] = qpos, scene.HAND_QUAT
-    mujoco.mj_kinematics(model, data)
-    return Parameters(
-        model={},
-        spec=spec,
-        qpos=qpos,
-        qvel=np.concatenate([pose.qvel, np.zeros(6)]),
-        hand=_read_hand(_Frames(data.xpos, data.xmat.reshape(-1, 3, 3))),
-        hangs=np.asarray(hangs),
-        displaced=np.subtract(begins, thing.rest),
-        keeps_height=np.asarray(task == "push-v3"),
-        tracked=np.asarray(thing.tracked, float),
-        tracked_quat=np.asarray(thing.tracked_quat, float),
-        shown_quat=np.asarray(SHOWN_QUATS.index(thing.shown_quat), np.int32),
-    )
-
-
-class _Frames(NamedTuple):
-    xpos: np.ndarray
-    xmat: np.ndarray
-
-
-@functools.cache
-def _describe_all() -> Parameters:
-    """The parameters of all tasks, stacked in their order."""
-
-    def stack(*leaves):
-        values = np.stack(leaves)
-        is_float = np.issubdtype(values.dtype, np.floating)
-        return jnp.asarray(values.astype(np.float32) if is_float else values)
-
-    # Suites may be made inside jit, and what is kept must not be of one program.
-    with jax.ensure_compile_time_eval():
-        models = [put_model(scene.build_model(task)) for task in TASKS]
-        stacked = jax.tree.map(stack, *[_describe(task) for task in TASKS])
-        return stacked._replace(model=stack_differences(_load()[0], models))
-
-
-def _describe_nothing(parameters: Parameters) -> str:
-    """Names say what sets the tasks apart."""
-    del parameters
-    return ""
-
-
-def mt10(tasks: Sequence[str] = TASKS) -> FamilySuite:
-    """Meta-World's MT10, or some of its tasks; one program for any of them.
-
-    A one-hot task id is appended by `TaskIdSuite`, or `--config.suite.task_id`.
-
-    Args:
-      tasks: names from `TASKS`, each at most once.
-
-    Raises:
-      ValueError: a name does not exist, is of another benchmark or version, or is
-        repeated, or there is none; the message says which.
-    """
-    if isinstance(tasks, str) or not tasks:
-        raise ValueError(f"tasks must be a list of names, got {tasks!r}")
-    tasks = tuple(tasks)
-    wrong = [task for task in tasks if task not in TASKS]
-    if wrong:
-        raise ValueError(
-            f"tasks {', '.join(map(repr, wrong))} do not exist in MT10 (v3); there are "
-            f"{', '.join(TASKS)}"
-        )
-    if len(set(tasks)) < len(tasks):
-        raise ValueError(f"tasks must not repeat a name, got {', '.join(tasks)}")
-    chosen = np.array([TASKS.index(task) for task in tasks])
-    return FamilySuite(
-        make_env=MetaWorld,
-        parameters=jax.tree.map(lambda x: x[chosen], _describe_all()),
-        name="metaworld_mt10" if tasks == TASKS else "metaworld",
-        task_names=tasks,
-        observation_size=OBSERVATION_SIZE,
-        action_space=ActionSpace(ACTION_SIZE, discrete=False),
-        episode_length=EPISODE_LENGTH,
-        pool_size=POOL_SIZE,
-        describe=_describe_nothing,
-    )

@@ -1,4 +1,4 @@
-"""What MT10 makes of a scene: the observation, the reward and the success of each task.
+"""The reward and the success of each task of MT10.
 
 Pure functions of what a scene reads off (`Readings`) and of what an episode fixes at
 its start (`Start`). Lengths are in m, positions in the world frame, arrays are float32.
@@ -6,11 +6,6 @@ its start (`Start`). Lengths are in m, positions in the world frame, arrays are 
 Source: Meta-World 3.1.1, the v3 environments with their reward version v2; `tolerance`
 is dm_control's. Kept as they are, for the returns to be comparable:
 
-- Lengths that a reward is scaled by are taken from where the bodies were just before
-  they were placed: the peg's head and the height of the puck in push from their resting
-  place at the scene's default, the sliding window from its closed end.
-- The first frame of drawer-open and of the window tasks is from then too: that of
-  window-close shows a closed window, 0.2 m from where the handle is (`reset_frame`).
 - What pick-place means for the pads' initial position is their current one.
 - push counts the grasp four times once the puck is held; pick-place and peg-insert
   count it once.
@@ -20,8 +15,6 @@ is dm_control's. Kept as they are, for the returns to be comparable:
   point 0.05 m above the handle with the target: when shut it is still 0.051 m away.
 - button-press scales its reach by how far the button, as it now is, was from the
   initial gripper.
-- Quaternions come in two orders: x, y, z, w for the puck, door and peg; w, x, y, z for
-  drawer-open and the button; zeros for the others.
 - reach scales by the hand's initial position, other tasks by the gripper's.
 
 Where the original raises (a Hamacher product of values outside [0, 1], a negative
@@ -31,41 +24,26 @@ margin), values are clipped.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgx_jax.envs.metaworld.tasks import SPECS, TASKS, TaskSpec
+from pgx_jax.envs.metaworld.observations import (
+    DRAWER_TRAVEL,
+    REACH,
+    Readings,
+    Start,
+    distance_between,
+)
+from pgx_jax.envs.metaworld.tasks import SPECS
 
-FRAME_SIZE = 18
-OBSERVATION_SIZE = 2 * FRAME_SIZE + 3
 MAX_REWARD = 10.0
-
-(
-    _REACH,
-    _PUSH,
-    _PICK_PLACE,
-    _DOOR_OPEN,
-    _DRAWER_OPEN,
-    _DRAWER_CLOSE,
-    _BUTTON_PRESS,
-    _PEG_INSERT,
-    _WINDOW_OPEN,
-    _WINDOW_CLOSE,
-) = range(len(TASKS))
 
 _VALUE_AT_MARGIN = 0.1
 _RADIUS = 0.05  # m around the target, where a task says nothing else
 _LIFT = 0.01  # m above the initial position, from where what is held is rewarded
-_MAX_OPENING = 0.1  # m between the claws
-_WINDOW_TRAVEL = 0.2  # m
-_DRAWER_TRAVEL = 0.2  # m from the closed drawer to the goal of drawer-open
 _BUTTON_TRAVEL = 0.0935  # m from the button's top to its goal
-# The range of the hand's position and the gripper's opening in an observation.
-_FRAME_LOW = np.array([-0.525, 0.348, -0.0525, -1.0], np.float32)
-_FRAME_HIGH = np.array([0.525, 1.025, 0.7, 1.0], np.float32)
 # Two boxes in front of the block, below and above its hole, as two corners each; from
 # the target.
 BLOCK_BOXES = np.array(
@@ -75,198 +53,6 @@ BLOCK_BOXES = np.array(
     ],
     np.float32,
 )
-# From the placement, or its second half in tasks that draw their goal, to the target.
-_TARGET_OFFSETS = np.zeros((len(TASKS), 3), np.float32)
-_TARGET_OFFSETS[_DOOR_OPEN] = -0.3, -0.45, 0.0
-_TARGET_OFFSETS[_DRAWER_OPEN] = 0.0, -0.16 - _DRAWER_TRAVEL, 0.09
-_TARGET_OFFSETS[_DRAWER_CLOSE] = 0.0, -0.16, 0.09
-_TARGET_OFFSETS[_BUTTON_PRESS] = 0.0, -7.963e-5, 0.1
-_TARGET_OFFSETS[_PEG_INSERT] = 0.03, 0.0, 0.13
-_TARGET_OFFSETS[_WINDOW_OPEN] = _WINDOW_TRAVEL, 0.0, 0.0
-_DRAWS_GOAL = np.isin(range(len(TASKS)), (_REACH, _PUSH, _PICK_PLACE, _PEG_INSERT))
-_STALE_FRAME = np.isin(range(len(TASKS)), (_DRAWER_OPEN, _WINDOW_OPEN, _WINDOW_CLOSE))
-
-
-class Readings(NamedTuple):
-    """What a scene reads off at one instant; no leading axes; m, world frame, float32.
-
-    After a step these are the positions that belong to the positions of the joints
-    just reached.
-
-    Attributes:
-      hand: origin of the body "hand"; shape [3].
-      left_claw: origin of the body "leftclaw"; shape [3].
-      right_claw: origin of the body "rightclaw"; shape [3].
-      left_pad: origin of the body "leftpad"; shape [3].
-      right_pad: origin of the body "rightpad"; shape [3].
-      tcp: mean of the sites "leftEndEffector" and "rightEndEffector"; shape [3].
-      object_pos: what the observation shows of the object; shape [3]. Puck tasks: the
-        origin of the body "obj". door: the geom "handle". drawer: the origin of
-        "drawer_link" plus (0, -0.16, 0), or (0, -0.16, 0.05) for drawer-close. button:
-        the origin of "button" plus (0, 0, 0.193). peg: the site "pegGrasp". window:
-        the site "handleOpenStart" or "handleCloseStart".
-      object_quat: its orientation as the observation shows it; shape [4]. Puck tasks,
-        door and peg: `quaternion` of the rotation of "objGeom", of "handle" or of the
-        site "pegGrasp", in the order x, y, z, w. drawer-open and button: of the bodies
-        "drawer_link" and "button" in MuJoCo's order w, x, y, z. Others: zeros.
-      head: the site "pegHead" in peg-insert; not used in the others; shape [3].
-      angle: position of the joint "doorjoint" in door-open, rad, negative when open;
-        not used in the others; shape [].
-    """
-
-    hand: jax.Array
-    left_claw: jax.Array
-    right_claw: jax.Array
-    left_pad: jax.Array
-    right_pad: jax.Array
-    tcp: jax.Array
-    object_pos: jax.Array
-    object_quat: jax.Array
-    head: jax.Array
-    angle: jax.Array
-
-
-class Start(NamedTuple):
-    """What an episode fixes; no leading axes; m, world frame, float32.
-
-    Attributes:
-      target: the goal; shape [3].
-      object_init: the object's initial position, of the body that is placed where
-        readings show another point of it; shape [3].
-      tcp_init: the gripper after the hand has been reset; shape [3].
-      head_init: the peg's head before the peg is placed; shape [3]; only peg-insert
-        uses it.
-      handle_init: the window's handle where it begins; shape [3]; only the window
-        tasks use it.
-    """
-
-    target: jax.Array
-    object_init: jax.Array
-    tcp_init: jax.Array
-    head_init: jax.Array
-    handle_init: jax.Array
-
-
-def quaternion(rotation: jax.Array) -> jax.Array:
-    """The unit quaternion of a rotation in the order x, y, z, w; shape [4].
-
-    Of the two signs it has the one that makes its largest component positive, as SciPy
-    has it.
-
-    Args:
-      rotation: rotation matrix, shape [3, 3].
-    """
-    m = rotation
-    trace = m[0, 0] + m[1, 1] + m[2, 2]
-    # 4 q q^T, each row of which is the quaternion times a factor; the row of the
-    # largest component is the one that does not vanish.
-    x, y, z = m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]
-    w = jnp.stack([x, y, z, 1.0 + trace])
-    vector = m + m.T + (1.0 - trace) * jnp.eye(3)
-    outer = jnp.concatenate([jnp.column_stack([vector, w[:3]]), w[None]])
-    row = outer[jnp.argmax(jnp.diagonal(outer))]
-    return row / jnp.linalg.norm(row)
-
-
-def observe(readings: Readings) -> jax.Array:
-    """The present part of an observation; float32, shape [18].
-
-    The hand's position, the gripper's opening (1 where the claws are 0.1 m apart or
-    more), the object's position and orientation, and zeros in place of a second object.
-    """
-    opening = _distance(readings.left_claw, readings.right_claw) / _MAX_OPENING
-    parts = (
-        readings.hand,
-        jnp.clip(opening, 0.0, 1.0)[None],
-        readings.object_pos,
-        readings.object_quat,
-    )
-    frame = jnp.concatenate(parts)
-    return jnp.pad(frame, (0, FRAME_SIZE - frame.shape[0]))
-
-
-def reset_frame(
-    task_index: int | jax.Array, before: Readings, after: Readings
-) -> jax.Array:
-    """The frame of an episode's first observation, and the previous one of its second.
-
-    Three tasks move a joint or a body and observe before the positions that follow from
-    it are computed, so that they show what was read before.
-
-    Args:
-      task_index: place in `TASKS`; int, or int32 of shape [].
-      before: readings before things were placed, see `start`.
-      after: readings thereafter.
-
-    Returns:
-      float32, shape [18].
-    """
-    stale = jnp.asarray(_STALE_FRAME)[task_index]
-    return jnp.where(stale, observe(before), observe(after))
-
-
-def stack(
-    current: jax.Array, previous: jax.Array, goal: jax.Array, spec: TaskSpec
-) -> jax.Array:
-    """An observation; float32, shape [39].
-
-    Clipped to the official observation space, which bounds the hand, the gripper and
-    the goal. In an episode's first observation, which the original leaves unclipped,
-    both frames are the same.
-
-    Args:
-      current: frame after the step, shape [18].
-      previous: frame before it, shape [18], unclipped.
-      goal: shape [3].
-      spec: leaves have no leading axes.
-    """
-
-    def clip(frame):
-        gripper = jnp.clip(frame[:4], _FRAME_LOW, _FRAME_HIGH)
-        return jnp.concatenate([gripper, frame[4:]])
-
-    goal = jnp.clip(goal, spec.goal_low, spec.goal_high)
-    return jnp.concatenate([clip(current), clip(previous), goal])
-
-
-def start(
-    task_index: int | jax.Array,
-    placement: jax.Array,
-    before: Readings,
-    after: Readings,
-) -> Start:
-    """What an episode fixes, from where its things are placed and from two readings.
-
-    Args:
-      task_index: place in `TASKS`; int, or int32 of shape [].
-      placement: see `TaskSpec`; shape [6].
-      before: when the hand has just been reset (50 steps in which the mocap body is
-        held at `TaskSpec.hand_init` with an open gripper). The door, drawer, button box
-        or window is already where the placement puts it, its joint at rest at 0: the
-        original resets twice, and clears the joints but not these in between. The
-        puck or peg still lies where the scene has it by default: the puck at rest at
-        (0, 0.6, 0.0194), the peg's head at (-0.1, 0.6, 0.0148).
-      after: when the object has been placed: the puck or peg, drawer-close's drawer
-        pulled out by 0.15 m, window-close's window by 0.2 m.
-    """
-    goal = jnp.where(jnp.asarray(_DRAWS_GOAL)[task_index], placement[3:], placement[:3])
-    target = goal + jnp.asarray(_TARGET_OFFSETS)[task_index]
-    object_init = jnp.where(
-        task_index == _DRAWER_CLOSE, after.object_pos, placement[:3]
-    )
-    # The heights that push draws, of the puck and the goal, are not used.
-    height = before.object_pos[2]
-    is_push = task_index == _PUSH
-    handle = before.object_pos.at[0].add(
-        jnp.where(task_index == _WINDOW_CLOSE, _WINDOW_TRAVEL, 0.0)
-    )
-    return Start(
-        target=target.at[2].set(jnp.where(is_push, height, target[2])),
-        object_init=object_init.at[2].set(jnp.where(is_push, height, object_init[2])),
-        tcp_init=before.tcp,
-        head_init=before.head,
-        handle_init=handle,
-    )
 
 
 def reward(
@@ -336,10 +122,6 @@ def hamacher_product(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.where(positive, a * b / jnp.where(positive, denominator, 1.0), 0.0)
 
 
-def _distance(a, b):
-    return jnp.linalg.norm(a - b)
-
-
 def _effort(action):
     """How hard the gripper is asked to close, from 0 to 1."""
     return jnp.clip(action[3], 0.0, 1.0)
@@ -357,9 +139,9 @@ def _grasp(sides, readings, object_pos, action, start):
     """
     across = np.array([0, 2])  # x and z: the pads close along y
     slack = 0.005
-    margin = _distance(start.object_init[across], start.tcp_init[across]) - slack
+    margin = distance_between(start.object_init[across], start.tcp_init[across]) - slack
     centered = tolerance(
-        _distance(readings.tcp[across], object_pos[across]), slack, margin
+        distance_between(readings.tcp[across], object_pos[across]), slack, margin
     )
     caging = hamacher_product(hamacher_product(sides[0], sides[1]), centered)
     gripping = jnp.where(caging > 0.97, _effort(action), 0.0)
@@ -384,18 +166,20 @@ def _grasp_from_start(radius, reach, readings, object_pos, action, start):
 
 
 def _reach(readings, observation, action, start):
-    distance = _distance(readings.tcp, start.target)
-    margin = _distance(SPECS[_REACH].hand_init, start.target)
+    distance = distance_between(readings.tcp, start.target)
+    margin = distance_between(SPECS[REACH].hand_init, start.target)
     reward = MAX_REWARD * tolerance(distance, _RADIUS, margin)
     return reward, distance <= _RADIUS
 
 
 def _push(readings, observation, action, start):
     opening, object_pos = observation[3], observation[4:7]
-    to_target = _distance(object_pos, start.target)
-    in_place = tolerance(to_target, _RADIUS, _distance(start.object_init, start.target))
+    to_target = distance_between(object_pos, start.target)
+    in_place = tolerance(
+        to_target, _RADIUS, distance_between(start.object_init, start.target)
+    )
     grasp = _grasp_from_start(0.015, 0.05, readings, object_pos, action, start)
-    held = (_distance(object_pos, readings.tcp) < 0.02) & (opening > 0.0)
+    held = (distance_between(object_pos, readings.tcp) < 0.02) & (opening > 0.0)
     reward = jnp.where(held, 4.0 * grasp + 1.0 + 5.0 * in_place, 2.0 * grasp)
     reward = jnp.where(to_target < _RADIUS, MAX_REWARD, reward)
     return reward, to_target <= _RADIUS
@@ -403,8 +187,10 @@ def _push(readings, observation, action, start):
 
 def _pick_place(readings, observation, action, start):
     opening, object_pos = observation[3], observation[4:7]
-    to_target = _distance(object_pos, start.target)
-    in_place = tolerance(to_target, _RADIUS, _distance(start.object_init, start.target))
+    to_target = distance_between(object_pos, start.target)
+    in_place = tolerance(
+        to_target, _RADIUS, distance_between(start.object_init, start.target)
+    )
     beside, radius = 0.05, 0.015
     gaps = jnp.stack(
         [
@@ -417,7 +203,7 @@ def _pick_place(readings, observation, action, start):
     margin = jnp.abs(jnp.abs(gaps) - beside)
     sides = tolerance(gaps, beside, margin, lower=radius)
     grasp = _grasp(sides, readings, object_pos, action, start)
-    held = (_distance(object_pos, readings.tcp) < 0.02) & (opening > 0.0)
+    held = (distance_between(object_pos, readings.tcp) < 0.02) & (opening > 0.0)
     lifted = object_pos[2] - _LIFT > start.object_init[2]
     bonus = jnp.where(held & lifted, 1.0 + 5.0 * in_place, 0.0)
     reward = hamacher_product(grasp, in_place) + bonus
@@ -432,14 +218,14 @@ def _door_open(readings, observation, action, start):
 
     # A funnel round the handle keeps the hand above it until it is near.
     radius = 0.12
-    beyond = _distance(hand[:2], door[:2]) - radius
+    beyond = distance_between(hand[:2], door[:2]) - radius
     tiny = np.finfo(np.float32).tiny
     floor = jnp.where(beyond > 0.0, 0.04 * jnp.log(jnp.maximum(beyond, tiny)) + 0.4, 0)
     above = tolerance(floor - hand[2], 0.01, floor / 2.0)
     above = jnp.where(hand[2] >= floor, 1.0, above)
     behind_handle = door + np.array([0.05, 0.03, -0.01], np.float32)
     ready = hamacher_product(
-        above, tolerance(_distance(hand, behind_handle), radius / 2.0, 0.5)
+        above, tolerance(distance_between(hand, behind_handle), radius / 2.0, 0.5)
     )
 
     begun = (readings.angle < -math.pi / 90.0).astype(jnp.float32)
@@ -453,29 +239,29 @@ def _door_open(readings, observation, action, start):
 
 def _drawer_open(readings, observation, action, start):
     hand, handle = observation[:3], observation[4:7]
-    to_target = _distance(handle, start.target)
-    opened = tolerance(to_target, 0.02, _DRAWER_TRAVEL)
+    to_target = distance_between(handle, start.target)
+    opened = tolerance(to_target, 0.02, DRAWER_TRAVEL)
     # Errors in x and y weigh more, so that the gripper drops onto the handle.
     weights = np.array([3.0, 3.0, 1.0], np.float32)
-    handle_init = start.target + np.array([0.0, _DRAWER_TRAVEL, 0.0], np.float32)
+    handle_init = start.target + np.array([0.0, DRAWER_TRAVEL, 0.0], np.float32)
     reached = tolerance(
-        _distance(handle * weights, hand * weights),
+        distance_between(handle * weights, hand * weights),
         0.01,
-        _distance(handle_init * weights, start.tcp_init * weights),
+        distance_between(handle_init * weights, start.tcp_init * weights),
     )
     return 5.0 * (reached + opened), to_target <= 0.03
 
 
 def _drawer_close(readings, observation, action, start):
     handle = observation[4:7]
-    to_target = _distance(handle, start.target)
-    margin = jnp.abs(_distance(start.object_init, start.target) - _RADIUS)
+    to_target = distance_between(handle, start.target)
+    margin = jnp.abs(distance_between(start.object_init, start.target) - _RADIUS)
     in_place = tolerance(to_target, _RADIUS, margin)
     radius = 0.005
     reached = tolerance(
-        _distance(handle, readings.tcp),
+        distance_between(handle, readings.tcp),
         radius,
-        jnp.abs(_distance(start.object_init, start.tcp_init) - radius),
+        jnp.abs(distance_between(start.object_init, start.tcp_init) - radius),
         gaussian=True,
     )
     reached = hamacher_product(reached, _effort(action))
@@ -486,9 +272,9 @@ def _drawer_close(readings, observation, action, start):
 
 def _button_press(readings, observation, action, start):
     closed, button = 1.0 - observation[3], observation[4:7]
-    to_button = _distance(button, readings.tcp)
+    to_button = distance_between(button, readings.tcp)
     to_target = jnp.abs(start.target[2] - button[2])
-    near = tolerance(to_button, 0.01, _distance(button, start.tcp_init))
+    near = tolerance(to_button, 0.01, distance_between(button, start.tcp_init))
     pressed = tolerance(to_target, 0.005, _BUTTON_TRAVEL)
     reward = 5.0 * hamacher_product(closed, near)
     reward += jnp.where(to_button <= 0.03, 5.0 * pressed, 0.0)
@@ -499,14 +285,14 @@ def _peg_insert(readings, observation, action, start):
     opening, peg = observation[3], observation[4:7]
     radius = 0.07
     weights = np.array([1.0, 2.0, 2.0], np.float32)
-    to_target = _distance(readings.head * weights, start.target * weights)
-    margin = _distance(start.head_init * weights, start.target * weights)
+    to_target = distance_between(readings.head * weights, start.target * weights)
+    margin = distance_between(start.head_init * weights, start.target * weights)
     clear = [_clearance(readings.head - start.target, box) for box in BLOCK_BOXES]
     in_place = hamacher_product(
         tolerance(to_target, radius, margin), hamacher_product(*clear)
     )
     grasp = _grasp_from_start(0.0075, 0.03, readings, peg, action, start)
-    held = (_distance(peg, readings.tcp) < 0.08) & (opening > 0.0)
+    held = (distance_between(peg, readings.tcp) < 0.08) & (opening > 0.0)
     held &= peg[2] - _LIFT > start.object_init[2]
     grasp = jnp.where(held, 1.0, grasp)
     bonus = jnp.where(held, 1.0 + 5.0 * in_place, 0.0)
@@ -549,9 +335,9 @@ def _slide_window(initial, gaussian, readings, start):
     margin = jnp.abs(jnp.abs(initial[0] - start.target[0]) - _RADIUS)
     in_place = tolerance(to_target, _RADIUS, margin)
     reached = tolerance(
-        _distance(handle, readings.tcp),
+        distance_between(handle, readings.tcp),
         radius,
-        jnp.abs(_distance(start.handle_init, start.tcp_init) - radius),
+        jnp.abs(distance_between(start.handle_init, start.tcp_init) - radius),
         gaussian=gaussian,
     )
     return MAX_REWARD * hamacher_product(reached, in_place), to_target <= _RADIUS
