@@ -1,4 +1,4 @@
-"""Task suites: environments stepped inside jit, for one's own and ready-made tasks."""
+"""Task suites: ready-made ones, and adapters that make them of other environments."""
 
 import pgx_jax.envs.mjx  # noqa: F401, I001  # before anything else imports MJX
 

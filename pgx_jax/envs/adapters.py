@@ -130,13 +130,13 @@ def from_functions(
         names, the observation is no vector, or `step` gives a state of other shapes
         than `reset`, or of types that have none in common with those of `reset`.
     """
-    lengths = {x.shape[0] if jnp.ndim(x) else None for x in jax.tree.leaves(parameters)}
-    if len(lengths) != 1 or None in lengths:
+    axes = {jnp.shape(x)[:1] for x in jax.tree.leaves(parameters)}
+    if len(axes) != 1 or () in axes:
         raise ValueError(
             "every leaf of parameters must have a leading axis of one length, the "
-            f"number of tasks, got lengths {sorted(map(str, lengths))}"
+            f"number of tasks, got lengths {sorted(str(*x) or 'none' for x in axes)}"
         )
-    (num_tasks,) = lengths
+    ((num_tasks,),) = axes
     task_names = tuple(task_names or (f"task {i + 1}" for i in range(num_tasks)))
     if len(task_names) != num_tasks:
         raise ValueError(

@@ -152,7 +152,7 @@ class CollectionSuite(TaskSuite):
                 return member, rows.index(task)
         raise ValueError(f"task must be in 0..{self.num_tasks - 1}, got {task}")
 
-    def _by_task(self, values: Sequence[Sequence[Any]]) -> tuple[Any, ...]:
+    def _by_task(self, values: Sequence[Any]) -> tuple[Any, ...]:
         flat = [x for member in values for x in member]
         return tuple(flat[i] for i in self._order())
 

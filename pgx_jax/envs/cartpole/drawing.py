@@ -77,7 +77,7 @@ def draw_cartpole(axes: Axes, state: State, parameters: CartPoleParameters) -> N
     axes.add_patch(pole)
     axes.add_patch(Circle((position, 0), 0.055, color="#ffffff", zorder=3))
 
-    # A long pole is looked at from farther away.
+    # A long pole is seen from farther away.
     top = max(1.62, 1.15 * length + 0.1)
     bottom = track - 0.2
     across = max(2 * POSITION_LIMIT + 0.8, 2.05 * (top - bottom))

@@ -69,7 +69,7 @@ def cartpole_planted(num_groups: int = 2, num_tasks: int = 10) -> FamilySuite:
     With two groups the second has its force reversed. With more, actions index a table
     of `num_groups` forces spread evenly over [-10, 10] N, which each further group
     shifts cyclically by one place. Within a group, tasks differ in pole length by up to
-    20 percent. No observation tells the groups apart.
+    20 percent. No observation distinguishes the groups.
 
     Args:
       num_groups: at least 2.

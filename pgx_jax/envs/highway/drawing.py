@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import jax
@@ -23,8 +24,9 @@ def _draw_vehicle(axes: Axes, vehicles: Vehicles, slot: int, color: str) -> None
     from matplotlib.patches import FancyBboxPatch, Rectangle
     from matplotlib.transforms import Affine2D
 
-    place = Affine2D().rotate(vehicles.heading[slot])
-    place = place.translate(vehicles.x[slot], vehicles.y[slot]) + axes.transData
+    place = Affine2D().rotate(float(vehicles.heading[slot]))
+    x, y = float(vehicles.x[slot]), float(vehicles.y[slot])
+    place = place.translate(x, y) + axes.transData
     corner = (-LENGTH / 2 + 0.3, -WIDTH / 2 + 0.3)
     body = FancyBboxPatch(
         corner,
@@ -54,7 +56,7 @@ def draw_highway(axes: Axes, vehicles: Vehicles, num_lanes: jax.Array) -> None:
 
     vehicles = jax.tree.map(np.asarray, vehicles)
     lanes = int(num_lanes)
-    left, right = vehicles.x[0] - 30, vehicles.x[0] + 90
+    left, right = float(vehicles.x[0]) - 30, float(vehicles.x[0]) + 90
     top, bottom = -LANE_WIDTH / 2, (lanes - 0.5) * LANE_WIDTH
     axes.set_xlim(left, right)
     # y points to the right of the driver, which is downwards on the page.
@@ -69,10 +71,10 @@ def draw_highway(axes: Axes, vehicles: Vehicles, num_lanes: jax.Array) -> None:
     for edge in (top, bottom):
         axes.plot([left, right], [edge, edge], color="white", lw=1.5)
     # Dashes stand still on the road while the view follows the ego.
-    starts = np.arange(np.floor(left / 12) * 12, right, 12)
+    starts = np.arange(math.floor(left / 12) * 12, right, 12)
     for line in (np.arange(1, lanes) - 0.5) * LANE_WIDTH:
         axes.hlines([line] * len(starts), starts, starts + 4, color="white", lw=1)
-    for slot in np.flatnonzero(vehicles.present)[::-1]:
+    for slot in np.flatnonzero(vehicles.present)[::-1].tolist():
         color = "#f2b134" if slot == 0 else "#7fb7e6"
         if vehicles.crashed[slot]:
             color = "#d64545"

@@ -137,7 +137,7 @@ def find_neighbors(
     on_lane = jnp.abs(y - center[:, :, None]) <= LANE_WIDTH / 2 + LANE_MARGIN
     gap = vehicles.x - vehicles.x[:, None]
     # The bits of a positive float are ordered as it is. With a slot in place of the
-    # last few of them, the least one tells who is nearest, many times faster on a CPU
+    # last few of them, the least one identifies the nearest, many times faster on a CPU
     # than a minimum of floats and a search for where it is.
     mask = (1 << (num_vehicles - 1).bit_length()) - 1
     key = jax.lax.bitcast_convert_type(jnp.abs(gap), jnp.int32) & ~mask | slots

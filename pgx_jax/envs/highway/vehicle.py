@@ -178,7 +178,7 @@ def collide(vehicles: Vehicles, time_step: float) -> Vehicles:
 def _overlaps(
     vehicles: Vehicles, time_step: float
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Tells which vehicles overlap the ego, by the separating axis theorem.
+    """Which vehicles overlap the ego, by the separating axis theorem.
 
     Returns:
       Whether each does now, bool [vehicles]; whether it will within a time step; and
@@ -224,7 +224,7 @@ def _overlaps(
         push_y = jnp.where(found < depth, side * axis_y, push_y)
         depth = jnp.minimum(found, depth)
 
-    # A vehicle out of reach of the ego's circle is not looked at any closer.
+    # A vehicle out of reach of the ego's circle is not examined any closer.
     reach = np.hypot(LENGTH, WIDTH) + vehicles.speed[0] * time_step
     near = apart_x**2 + apart_y**2 <= reach**2
     return overlap & near, strike & near, push_x, push_y

@@ -7,8 +7,8 @@ all ten were right, which chance does once in 4^10 times. There are two locks wh
 digits all differ, and the three tasks of each:
 
 * the halves of one lock share no step that pays: they neither help nor harm each other;
-* with one half only, an open task is paid once in 4^5 episodes, so that a pair tells
-  hardly anything of it, while both halves together open the lock;
+* with one half only, an open task is paid once in 4^5 episodes, so that a pair gives
+  little evidence of it, while both halves together open the lock;
 * tasks of different locks pay for different digits at the same steps.
 
 So any pair of one lock looks as if it might as well be apart, and the three together

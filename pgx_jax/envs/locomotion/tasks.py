@@ -7,7 +7,7 @@ Sources: Finn et al., "Model-agnostic meta-learning", 2017, and Rakelly et al., 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -37,7 +37,7 @@ def locomotion(
     name: str,
     reward: Reward = run_along,
     control_cost: float | None = None,
-    bodies: list[Mapping[str, float]] | None = None,
+    bodies: Sequence[Mapping[str, float]] | None = None,
     episode_length: int = EPISODE_LENGTH,
     planted_labels: tuple[int, ...] | None = None,
     pool_size: int = POOL_SIZE,
@@ -121,7 +121,7 @@ def half_cheetah_direction(num_tasks: int = 10) -> FamilySuite:
     """Half-cheetahs of which half run forward, half backward: two known groups.
 
     Within a group, masses differ by up to 30 percent and friction by up to 40 percent
-    either way. No observation tells the groups apart.
+    either way. No observation distinguishes the groups.
 
     Args:
       num_tasks: even, at least 4.
@@ -185,7 +185,7 @@ def changed_bodies(robot: str, split: str = "source") -> FamilySuite:
 
     Each factor is drawn log-uniformly: mass from 1/2 to 2, friction from 1/2 to 2, gear
     from 2/3 to 3/2, length from 0.8 to 1.25. The 10 source and the 50 target tasks are
-    drawn once, from the same ranges. No observation tells them.
+    drawn once, from the same ranges. No observation includes them.
 
     Args:
       robot: "hopper" or "walker2d".

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+Array = np.ndarray | jax.Array
+
 TIME_STEP = 0.02  # s
 PIXEL = 1 / 30  # m; Gymnasium gives lengths in pixels
 
@@ -119,12 +121,12 @@ class LanderMotion(NamedTuple):
     velocity: jax.Array
 
 
-def to_world(position: jax.Array, points: np.ndarray) -> jax.Array:
+def to_world(position: Array, points: np.ndarray) -> jax.Array:
     """Points [n, 2] of the hull, from its origin, in the world; m, [n, 2]."""
-    return position[:2] + rotate(points - HULL_CENTER, position[2])
+    return jnp.asarray(position)[:2] + rotate(points - HULL_CENTER, position[2])
 
 
-def leg_points(position: jax.Array, points: np.ndarray) -> jax.Array:
+def leg_points(position: Array, points: np.ndarray) -> jax.Array:
     """Points [2, n, 2] of the legs, from their joints, in the world; m, [2, n, 2]."""
     origin = to_world(position, np.zeros((1, 2)))[0]
     angles = position[2] + position[3:]
@@ -133,7 +135,7 @@ def leg_points(position: jax.Array, points: np.ndarray) -> jax.Array:
     )
 
 
-def rotate(points: jax.Array, angle: jax.Array) -> jax.Array:
+def rotate(points: Array, angle: Array) -> jax.Array:
     """Points [..., 2] turned counter-clockwise by `angle`."""
     sin, cos = jnp.sin(angle), jnp.cos(angle)
     x, z = points[..., 0], points[..., 1]

@@ -1,6 +1,6 @@
 """The forces on a lander, and what a step of MJX makes of them.
 
-MJX computes the dynamics; its constraints are asked for what Box2D's give, see
+MJX computes the dynamics; its constraints are made to give what Box2D's give, see
 `_solve`. Each corner of a foot touches a plane of its own, laid at every step through
 the stretch of ground beneath it, so that ground of any shape costs four contacts. The
 hull needs none: where it touches, the episode ends. What is left of the difference: a
@@ -138,7 +138,7 @@ def _solve(model: mjx.Model, data: mjx.Data) -> mjx.Data:
     makes it a friction that holds a joint at that speed; a limit stops a leg; a foot
     stops on the ground and slides along it. MJX's contacts, being convex, would have a
     foot that slides rise by its friction coefficient times its speed. The rows of a
-    contact are therefore asked for a speed that is as much lower. The speed that is
+    contact therefore aim at a speed that is as much lower. The speed that is
     taken for it is that without friction, which makes a foot sink, by less than 0.1 mm
     in a step, and never rise.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pgx_jax.envs.core import ActionSpace
 from pgx_jax.envs.family import FamilySuite
@@ -86,13 +87,15 @@ def lunar_lander(split: str = "source", continuous: bool = False) -> FamilySuite
 def _parameters(
     num_tasks: int,
     *,
-    gravity=STANDARD_GRAVITY,
-    hull_mass=HULL_MASS,
-    main_thrust=13.0 * MAIN_LEVER / TIME_STEP,  # Gymnasium's impulse, in one step
-    side_thrust=0.6 * SIDE_LEVER / TIME_STEP,
-    steady_wind=0.0,
-    gust=0.0,
-    turbulence=0.0,
+    gravity: ArrayLike = STANDARD_GRAVITY,
+    hull_mass: ArrayLike = HULL_MASS,
+    main_thrust: ArrayLike = 13.0
+    * MAIN_LEVER
+    / TIME_STEP,  # Gymnasium's impulse, in one step
+    side_thrust: ArrayLike = 0.6 * SIDE_LEVER / TIME_STEP,
+    steady_wind: ArrayLike = 0.0,
+    gust: ArrayLike = 0.0,
+    turbulence: ArrayLike = 0.0,
 ) -> LunarLanderParameters:
     def fill(value):
         return jnp.asarray(np.broadcast_to(value, (num_tasks,)), jnp.float32)

@@ -104,7 +104,7 @@ class Pose(NamedTuple):
 
 # What the original's reset leaves, which holds the hand for fifty steps at where it is
 # to start and opens the gripper: the arm is still moving. By where the hand starts.
-START_POSES = {
+START_POSES: dict[tuple[float, ...], Pose] = {
     (0.0, 0.6, 0.2): Pose(
         (
             *(1.8892881813, -0.5757689062, -0.9766593499, 1.6419914938),

@@ -10,7 +10,7 @@ Source: Meta-World 3.1.1; docs/suites/metaworld.md says what differs.
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +59,7 @@ class Parameters(NamedTuple):
         fixture, from the placement; [nq].
       qvel: velocities, [nv].
       hand: readings then.
-      hangs: whether the object hangs on the fixture, or lies about; bool.
+      hangs: whether the object hangs on the fixture, or is free; bool.
       displaced: from where a reset finds it to where an episode begins, where it
         hangs; [3].
       keeps_height: whether it is placed at the height where a reset finds it, rather
@@ -120,8 +120,8 @@ class MetaWorld(Env):
 
     Observations have 39 numbers: hand, gripper and object, the same of the step before,
     and the goal. Actions, clipped to [-1, 1], move the hand by up to 0.01 m along each
-    axis and close the gripper. Rewards are in [0, 10]; `metrics["success"]` tells
-    whether the goal is reached at this step, which ends nothing.
+    axis and close the gripper. Rewards are in [0, 10]; `metrics["success"]` is 1
+    where the goal is reached at this step, which ends nothing.
 
     Args:
       parameters: of one task.
@@ -169,7 +169,7 @@ class MetaWorld(Env):
         fixture = jnp.where(p.hangs, placement[:3], placement[3:])
         world = World(
             Physics.create(after, p.qvel),
-            spec.hand_init,
+            jnp.asarray(spec.hand_init),
             fixture,
             frame,
             start,
@@ -194,7 +194,7 @@ class MetaWorld(Env):
             self._model, data, world.physics, control, scene.NUM_SUBSTEPS
         )
         data = mjx.kinematics(self._model, data.replace(qpos=physics.qpos))
-        readings = self._read(read_hand(data), physics.qpos)
+        readings = self._read(read_hand(data.xpos, data.xmat), physics.qpos)
         frame = observations.observe(readings)
         obs = observations.stack(frame, world.frame, world.start.target, spec)
         reward, success = rewards.reward(spec.index, readings, obs, action, world.start)
@@ -222,13 +222,19 @@ class MetaWorld(Env):
         )
 
 
-def read_hand(data: mjx.Data) -> HandReadings:
+def read_hand(positions: Any, rotations: Any) -> HandReadings:
+    """What is read off the robot.
+
+    Args:
+      positions: of all bodies in the world, in m; [bodies, 3].
+      rotations: of all bodies; [bodies, 3, 3].
+    """
     body = _bodies()
-    left, right = data.xpos[body["leftclaw"]], data.xpos[body["rightclaw"]]
+    left, right = positions[body["leftclaw"]], positions[body["rightclaw"]]
     # Fingers do not turn in the hand.
-    along, across = data.xmat[body["hand"]][:, 0], data.xmat[body["hand"]][:, 1]
+    along, across = rotations[body["hand"]][:, 0], rotations[body["hand"]][:, 1]
     return HandReadings(
-        hand=data.xpos[body["hand"]],
+        hand=positions[body["hand"]],
         left_claw=left,
         right_claw=right,
         left_pad=left - PAD_SHIFT * across,

@@ -46,7 +46,7 @@ class ManipulatedObject(NamedTuple):
       inertia: kg m^2, principal.
       free: which degrees of freedom are not held: x, y, z, and turns about them.
       offset: of the body from the placement, its joint being at 0; None where it
-        lies about.
+        is free.
       rest: where a reset finds it: displacement from there, or its place.
       begins: displacement from there when an episode begins.
       damping: kg/s or kg m^2/s of what is free.
@@ -93,18 +93,14 @@ class ManipulatedObject(NamedTuple):
 
 def _slide(axis: int, low: float, high: float, origin: Vector) -> tuple[Stop, Stop]:
     """The limits of a slide along an axis, m."""
-    direction, origin = np.eye(3)[axis], np.asarray(origin)
+    direction, center = np.eye(3)[axis], np.asarray(origin)
     # A joint's limit has the inverse mass along it, a contact a third of that.
-    return tuple(
-        Stop(
-            (0, 0, 0),
-            tuple(origin + x * direction),
-            tuple(sign * direction),
-            DEFAULT,
-            3,
-        )
-        for x, sign in ((low, 1.0), (high, -1.0))
-    )
+
+    def stop(limit, sign):
+        plane, normal = tuple(center + limit * direction), tuple(sign * direction)
+        return Stop((0, 0, 0), plane, normal, DEFAULT, 3)
+
+    return stop(low, 1.0), stop(high, -1.0)
 
 
 _PUCK = ManipulatedObject(

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgx_jax.envs.metaworld.tasks import TASKS, TaskSpec
+from pgx_jax.envs.metaworld.tasks import TASKS, Array, TaskSpec
 
 FRAME_SIZE = 18
 OBSERVATION_SIZE = 2 * FRAME_SIZE + 3
@@ -156,7 +156,7 @@ def observe(readings: Readings) -> jax.Array:
 
 
 def reset_frame(
-    task_index: int | jax.Array, before: Readings, after: Readings
+    task_index: int | Array, before: Readings, after: Readings
 ) -> jax.Array:
     """The frame of an episode's first observation, and the previous one of its second.
 
@@ -200,7 +200,7 @@ def stack(
 
 
 def start(
-    task_index: int | jax.Array,
+    task_index: int | Array,
     placement: jax.Array,
     before: Readings,
     after: Readings,
@@ -237,6 +237,6 @@ def start(
     )
 
 
-def distance_between(a: jax.Array, b: jax.Array) -> jax.Array:
+def distance_between(a: Array, b: Array) -> jax.Array:
     """Euclidean, of two vectors."""
     return jnp.linalg.norm(a - b)

@@ -36,7 +36,7 @@ from pgx_jax.envs.metaworld.observations import (
     Start,
     distance_between,
 )
-from pgx_jax.envs.metaworld.tasks import SPECS
+from pgx_jax.envs.metaworld.tasks import SPECS, Array
 
 MAX_REWARD = 10.0
 
@@ -56,7 +56,7 @@ BLOCK_BOXES = np.array(
 
 
 def reward(
-    task_index: int | jax.Array,
+    task_index: int | Array,
     readings: Readings,
     observation: jax.Array,
     action: jax.Array,

@@ -28,9 +28,12 @@ PAD = Softness(0.01, (0.95, 0.99, 0.01))
 
 def mix(a: Softness, b: Softness) -> Softness:
     """What MuJoCo makes of two geoms' parameters."""
+    low, high, width = (
+        (x + y) / 2 for x, y in zip(a.impedance, b.impedance, strict=True)
+    )
     return Softness(
         (a.time_constant + b.time_constant) / 2,
-        tuple((x + y) / 2 for x, y in zip(a.impedance, b.impedance, strict=True)),
+        (low, high, width),
         (a.damping_ratio + b.damping_ratio) / 2,
     )
 
@@ -51,9 +54,11 @@ def soften(softness: Softness, weight: float, lever: float = 1.0) -> Softness:
       lever: m per unit of that constraint's position.
     """
     low, high, width = softness.impedance
-    softer = [1.0 / (1.0 + weight * (1.0 - d) / d) for d in (low, high)]
+    softer_low, softer_high = (
+        1.0 / (1.0 + weight * (1.0 - d) / d) for d in (low, high)
+    )
     return Softness(
-        softness.time_constant * high / softer[1],
-        (*softer, width * lever),
-        softness.damping_ratio * np.sqrt(softer[1] / high),
+        softness.time_constant * high / softer_high,
+        (softer_low, softer_high, width * lever),
+        softness.damping_ratio * np.sqrt(softer_high / high),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,32 +39,28 @@ def _describe(task: str) -> Parameters:
     """A task's parameters but for its model, with NumPy leaves."""
     spec, manipulated = SPECS[TASKS.index(task)], OBJECTS[task]
     pose = START_POSES[tuple(round(float(x), 6) for x in spec.hand_init)]
-    hangs = manipulated.offset is not None
     begins = manipulated.rest if manipulated.begins is None else manipulated.begins
-    rest = np.add(manipulated.rest, manipulated.offset) if hangs else manipulated.rest
+    offset = manipulated.offset
+    rest = manipulated.rest if offset is None else np.add(manipulated.rest, offset)
     qpos = np.concatenate([pose.qpos, rest, (1, 0, 0, 0)])
     model = scene.build_model(task)
     data = mujoco.MjData(model)
     data.qpos[:], data.mocap_quat[0] = qpos, HAND_QUAT
     mujoco.mj_kinematics(model, data)
-    return Parameters(
-        model={},
-        spec=spec,
-        qpos=qpos,
-        qvel=np.concatenate([pose.qvel, np.zeros(6)]),
-        hand=read_hand(_Frames(data.xpos, data.xmat.reshape(-1, 3, 3))),
-        hangs=np.asarray(hangs),
-        displaced=np.subtract(begins, manipulated.rest),
-        keeps_height=np.asarray(task == "push-v3"),
-        tracked=np.asarray(manipulated.tracked, float),
-        tracked_quat=np.asarray(manipulated.tracked_quat, float),
-        shown_quat=np.asarray(SHOWN_QUATS.index(manipulated.shown_quat), np.int32),
-    )
-
-
-class _Frames(NamedTuple):
-    xpos: np.ndarray
-    xmat: np.ndarray
+    values: dict[str, Any] = {
+        "model": {},
+        "spec": spec,
+        "qpos": qpos,
+        "qvel": np.concatenate([pose.qvel, np.zeros(6)]),
+        "hand": read_hand(data.xpos, data.xmat.reshape(-1, 3, 3)),
+        "hangs": np.asarray(offset is not None),
+        "displaced": np.subtract(begins, manipulated.rest),
+        "keeps_height": np.asarray(task == "push-v3"),
+        "tracked": np.asarray(manipulated.tracked, float),
+        "tracked_quat": np.asarray(manipulated.tracked_quat, float),
+        "shown_quat": np.asarray(SHOWN_QUATS.index(manipulated.shown_quat), np.int32),
+    }
+    return Parameters(**values)
 
 
 @functools.cache
