@@ -48,8 +48,9 @@ def highway(split: str = "source") -> FamilySuite:
     with fixed seeds: density log-uniform in [0.5, 1.25], with vehicles in proportion
     on a stretch as long as that of highway-fast-v0; speed limit uniform in [24, 36]
     m/s; politeness uniform in [0, 1]; 2, 3, 4 or 5 lanes, equally often. A policy sees
-    none of this but by how others drive. The ego's own speeds are the same in all: what earns most where
-    traffic is thin or fast soon ends in a crash where two lanes of it are slow.
+    none of this but by how others drive. The ego's own speeds are the same in all: what
+    earns most where traffic is thin or fast soon ends in a crash where two lanes of it
+    are slow.
 
     Args:
       split: "source" or "target".
