@@ -208,7 +208,7 @@ def estimate_subsets(
     settings = _Settings(
         projection=projection,
         evaluator=evaluator,
-        held_out_fraction=held_out_fraction,
+        held_out_fraction=float(held_out_fraction),
         normalize_advantages=normalize_advantages,
         center_features=center_features,
         max_iterations=max_iterations,
@@ -548,6 +548,11 @@ def _check_settings(
         )
     if limit is not None:
         check_number("max_relative_distance", limit)
+    if isinstance(held_out_fraction, jax.core.Tracer):
+        raise ValueError(
+            "held_out_fraction must be known outside of jit, as shapes depend on it, "
+            f"got {held_out_fraction.aval}"
+        )
     check_number("held_out_fraction", held_out_fraction, zero=True)
     if held_out_fraction >= 1:
         raise ValueError(

@@ -76,6 +76,7 @@ SAME = {
     "numpy int key": {"key": np.int64(0)},
     "whole float": {"dim": 3.0},
     "numpy l2": {"l2": np.float64(0.1)},
+    "device number": {"held_out_fraction": jnp.zeros(())},
 }
 
 
@@ -98,6 +99,7 @@ def test_a_key_of_the_old_style_is_taken(expected):
         ([[0, 1], [1, 0]], [[0, 1], [1, 0]]),
         ([[0, 1], [1]], [[1, 1], [0, 1]]),
         ([[1, 0], {0}], [[1, 1], [1, 0]]),
+        ([{0, 1}], [[1, 1]]),
         ([(True, False)], [[1, 0]]),
         ([np.array([1]), np.array([0, 1])], [[0, 1], [1, 1]]),
     ],
@@ -231,6 +233,11 @@ def test_known_values_are_refused_inside_jit_too():
 
     with pytest.raises(ValueError, match="observation.*task 1, transition 2"):
         scores(PARAMS)
+
+
+def test_a_traced_number_that_shapes_depend_on_is_refused_by_name():
+    with pytest.raises(ValueError, match="held_out_fraction must be known outside"):
+        jax.jit(lambda x: estimate(held_out_fraction=x).scores)(0.5)
 
 
 def test_values_that_the_mask_leaves_out_are_not_looked_at(expected):
