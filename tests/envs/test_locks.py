@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pgx_jax.envs.locks import combination_locks
-from pgx_jax.envs.locks.env import NUM_DIGITS, OPEN_REWARD
+from pgx_jax.envs.locks.env import NUM_DIGITS
+from pgx_jax.envs.locks.tasks import OPEN_REWARD
 
 
 @pytest.fixture(scope="module")
