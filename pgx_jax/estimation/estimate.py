@@ -74,6 +74,8 @@ from pgx_jax.runtime import compiler_options
 from pgx_jax.types import SubsetEstimates, Transitions
 
 PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32"}
+# The projected dimension of the paper.
+DIM = 400
 # The mean squared norm that features are scaled to.
 SQUARED_NORM = 400.0
 # Where the solutions of resamples end: their noise is far above it.
@@ -87,7 +89,7 @@ def estimate_subsets(
     subsets: jax.Array | np.ndarray,
     *,
     key: jax.Array,
-    dim: int | None = 400,
+    dim: int | str | None = "auto",
     projection: Projection | None = None,
     l2: float = L2,
     max_relative_distance: float | str | None = "auto",
@@ -109,7 +111,7 @@ def estimate_subsets(
     the parameters, and scores the adapted policy on every task of its subset.
 
     The features are scaled to a mean squared norm of 400 before the regression (to unit
-    mean square at the default `dim`), so that `l2` means the same for every policy and
+    mean square at d = 400), so that `l2` means the same for every policy and
     every `dim`; `delta` is in the units of P all the same, so that
     theta_S = theta* + P delta.
 
@@ -123,9 +125,11 @@ def estimate_subsets(
         solved and scored once, unless few do.
       key: draws the projection, the split into fitted and held-out transitions, and
         what the evaluator and the resamples draw.
-      dim: d, the projected dimension; None for no projection, which is exact and takes
-        a few thousand transitions or parameters at most. d is then the smaller of the
-        two numbers, and `delta` is in coordinates of the span of the gradients.
+      dim: d, the projected dimension, at most the number p of parameters; "auto" for
+        the smaller of 400 (the paper's choice) and p. None for no projection, which is
+        exact and takes a few thousand transitions or parameters at most. d is then the
+        smaller of the two numbers, and `delta` is in coordinates of the span of the
+        gradients.
       projection: the distribution of P, in place of `GaussianProjection(dim)`.
       l2: ridge penalty, for features scaled as above and weights of unit mean.
       max_relative_distance: the most that |P delta| / |theta*| may be for any subset;
@@ -514,11 +518,14 @@ def _find_evaluator(evaluator: str | Evaluator) -> Evaluator:
 
 
 def _find_projection(
-    projection: Projection | None, dim: int | None, params: PyTree
+    projection: Projection | None, dim: int | str | None, params: PyTree
 ) -> Projection | None:
     """The projection that the arguments ask for, None for none."""
+    num_params = count_params(params)
     if projection is None and dim is None:
         return None
+    if isinstance(dim, str) and dim == "auto":
+        dim = min(DIM, num_params)
     if projection is None:
         projection = GaussianProjection(as_integer("dim", dim, 1))
     elif not hasattr(projection, "dim") or not hasattr(projection, "column"):
@@ -527,7 +534,6 @@ def _find_projection(
             f"does, got {projection!r}"
         )
     check_hashable("projection", projection)
-    num_params = count_params(params)
     if as_integer("projection.dim", projection.dim, 1) > num_params:
         raise ValueError(
             f"dim must be at most the number of parameters, p = {num_params}, got "

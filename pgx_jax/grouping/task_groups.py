@@ -10,7 +10,7 @@ import numpy as np
 
 from pgx_jax.estimation.estimate import estimate_subsets
 from pgx_jax.estimation.evaluators import Evaluator
-from pgx_jax.estimation.projection import LogProbFn, PyTree, count_params
+from pgx_jax.estimation.projection import LogProbFn, PyTree
 from pgx_jax.estimation.subsets import sample_subsets
 from pgx_jax.grouping.affinity import task_affinity
 from pgx_jax.grouping.clustering import cluster_tasks
@@ -43,7 +43,7 @@ def group_tasks(
     num_groups: int | None = None,
     num_subsets: int | None = None,
     subset_size: int | None = None,
-    dim: int | None = 400,
+    dim: int | str | None = "auto",
     l2: float = 0.1,
     evaluator: str | Evaluator = "surrogate",
     score: str = "standardized",
@@ -65,7 +65,8 @@ def group_tasks(
       num_groups: k in 1..n; chosen from the affinity if None.
       num_subsets: m; all subsets of the size, or 1,000 if there are more, if None.
       subset_size: tasks in a subset; 3, or n if that is smaller, if None.
-      dim: d, the projected dimension, at most p; None for no projection.
+      dim: d, the projected dimension, at most p; "auto" for the smaller of 400 and p,
+        None for no projection.
       l2: ridge penalty of the regressions.
       evaluator: a name in `pgx_jax.estimation.evaluators.EVALUATORS`, or a function.
       score: "standardized", "mean" or "transfer_gain"; see `task_affinity`.
@@ -99,7 +100,7 @@ def group_tasks(
         batch,
         subsets,
         key=estimate_key,
-        dim=None if dim is None else min(dim, count_params(params)),
+        dim=dim,
         l2=l2,
         evaluator=evaluator,
         num_resamples=num_resamples,

@@ -92,6 +92,27 @@ def test_a_key_of_the_old_style_is_taken(expected):
     np.testing.assert_array_equal(estimates.scores, expected.scores)
 
 
+@pytest.mark.parametrize(("num_params", "dim"), [(4, 4), (500, 400)])
+def test_the_default_dimension_is_that_of_the_paper_or_of_a_smaller_policy(
+    num_params, dim
+):
+    params = {**PARAMS, "bias": np.zeros(num_params - 3, np.float32)}
+
+    def estimate(**settings):
+        return pge.estimate_subsets(
+            lambda p, obs, act: log_prob({**p, "bias": p["bias"].sum()}, obs, act),
+            params,
+            BATCH,
+            SUBSETS,
+            key=KEY,
+            **settings,
+        )
+
+    default = estimate()
+    assert default.delta.shape == (3, dim)
+    np.testing.assert_array_equal(default.scores, estimate(dim=dim).scores)
+
+
 @pytest.mark.parametrize(
     ("subsets", "matrix"),
     [

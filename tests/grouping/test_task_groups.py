@@ -58,3 +58,8 @@ def test_two_tasks_are_a_subset(problem):
     )
     np.testing.assert_array_equal(groups.estimates.subsets, [[True, True]])
     np.testing.assert_array_equal(groups.grouping.labels, [0, 1])
+
+
+def test_a_dimension_above_the_number_of_parameters_is_refused(problem):
+    with pytest.raises(ValueError, match="dim must be at most.*p = 8, got 400"):
+        pge.group_tasks(log_prob_fn, *problem, key=jax.random.key(0), dim=400)
