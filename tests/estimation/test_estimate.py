@@ -260,7 +260,7 @@ def test_held_out_transitions_are_not_fitted():
     assert np.abs(changed.delta - estimates.delta).max() > 1e-4
 
 
-def test_the_scale_of_the_policys_log_probability_is_taken_out():
+def test_the_scale_of_log_probabilities_is_taken_out():
     def sharper(params, observation, action):
         return 16.0 * log_prob(params, observation, action)
 
