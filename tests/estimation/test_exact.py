@@ -150,6 +150,22 @@ def test_padding_changes_nothing():
     np.testing.assert_allclose(masked, plain, rtol=1e-3, atol=1e-5)
 
 
+def test_a_gradient_of_zero_has_coordinates_of_zero():
+    observation = np.random.default_rng(0).normal(size=(6, 40)).astype(np.float32)
+    observation[2] = 0.0
+    exact = exact_features(
+        lambda params, observation, action: action * jnp.sum(params * observation),
+        jnp.zeros(40),
+        observation,
+        jnp.ones(6),
+        jnp.ones(6, bool),
+    )
+    np.testing.assert_array_equal(exact.values[2], 0.0)
+    np.testing.assert_allclose(
+        exact.values @ exact.values.T, observation @ observation.T, atol=1e-3
+    )
+
+
 def test_too_many_transitions_are_refused():
     params = {"w": np.zeros((300, 100))}
     assert exact_dim(params, 1000) == 1000
