@@ -34,7 +34,8 @@ from pgx_jax.estimation.projection import (
     back_project,
     project_gradients,
 )
-from pgx_jax.estimation.regression import RegressionSolution, solve_regressions
+from pgx_jax.estimation.regression import solve_regressions
+from pgx_jax.estimation.solver import RegressionSolution
 from pgx_jax.estimation.status import check_estimates
 from pgx_jax.estimation.storage import load_estimates, save_estimates
 from pgx_jax.estimation.subsets import pair_counts, sample_subsets

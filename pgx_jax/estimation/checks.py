@@ -11,22 +11,21 @@ import functools
 import math
 import operator
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
-from pgx_jax.types import Transitions
-
-PyTree = Any
+from pgx_jax.types import PyTree, Transitions
 
 
 def is_traced(*trees: PyTree) -> bool:
     """Whether any leaf is traced, or the caller is, as every new array then is too."""
     leaves = jax.tree.leaves(trees)
-    return any(isinstance(x, jax.core.Tracer) for x in leaves) or isinstance(
-        jax.device_put(0.0), jax.core.Tracer
+    return any(isinstance(x, Tracer) for x in leaves) or isinstance(
+        jax.device_put(0.0), Tracer
     )
 
 
@@ -62,7 +61,7 @@ def check_number(name: str, value: Any, *, zero: bool = False) -> None:
       ValueError: the message gives `name`.
     """
     allowed = "at least 0 and finite" if zero else "positive and finite"
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         if value.shape != () or not _is_real(value.dtype):
             raise ValueError(f"{name} must be one real number, got {value.aval}")
         return
@@ -82,7 +81,7 @@ def as_key(key: Any) -> jax.Array:
     Raises:
       ValueError: `key` is neither.
     """
-    if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
+    if _is_seed(key):
         return jax.random.key(int(key))
     dtype = getattr(key, "dtype", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
@@ -94,6 +93,10 @@ def as_key(key: Any) -> jax.Array:
         "key must be one key, such as jax.random.key(0), or an integer seed, got "
         f"{getattr(key, 'aval', key)!r}"
     )
+
+
+def _is_seed(key: Any) -> bool:
+    return isinstance(key, (int, np.integer)) and not isinstance(key, bool)
 
 
 def as_params(params: PyTree) -> PyTree:
@@ -139,8 +142,8 @@ def as_transitions(batch: Any) -> Transitions:
     return Transitions(
         as_samples("observation", batch.observation, shape),
         as_samples("action", batch.action, shape),
-        advantage,
-        None if batch.mask is None else as_mask(batch.mask, shape),
+        cast(jax.Array, advantage),  # or NumPy's, until `to_device`
+        None if batch.mask is None else cast(jax.Array, as_mask(batch.mask, shape)),
     )
 
 
@@ -192,9 +195,7 @@ def as_mask(mask: Any, shape: tuple[int, ...]) -> jax.Array | np.ndarray:
             f"mask must have the shape [n, N] = {list(shape)} of advantage, got shape "
             f"{tuple(mask.shape)}"
         )
-    if not jnp.issubdtype(mask.dtype, np.bool_) and not isinstance(
-        mask, jax.core.Tracer
-    ):
+    if not jnp.issubdtype(mask.dtype, np.bool_) and not isinstance(mask, Tracer):
         values = jax.device_get(mask)
         if not np.isin(values, (0, 1)).all():
             raise ValueError("mask must hold only 0 and 1, or false and true")
@@ -279,10 +280,10 @@ def check_values(
         task and the transition.
     """
     traced = is_traced(params, samples, mask)
-    if isinstance(mask, jax.core.Tracer):
+    if isinstance(mask, Tracer):
         samples, mask = {}, None
     known = jax.tree.map(
-        lambda x: None if isinstance(x, jax.core.Tracer) else x,
+        lambda x: None if isinstance(x, Tracer) else x,
         (params, dict(samples), mask),
     )
     if traced:

@@ -15,16 +15,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pgx_jax.estimation.projection import (
+from pgx_jax.estimation.blocks import (
     BLOCK_ELEMENTS,
-    LogProbFn,
-    PyTree,
-    count_params,
+    BlockPlan,
+    Incidence,
     map_blocks,
 )
-from pgx_jax.estimation.regression import BlockPlan, Incidence
+from pgx_jax.estimation.projection import LogProbFn, count_params
 from pgx_jax.estimation.samples import error_of_mean, has_one_sign
-from pgx_jax.types import Transitions
+from pgx_jax.types import PyTree, Transitions
 
 CLIP = 0.2
 

@@ -17,17 +17,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from pgx_jax.estimation.blocks import map_blocks
 from pgx_jax.estimation.projection import (
     LogProbFn,
-    PyTree,
     count_params,
     fill_padding,
     flatten_rows,
     gradient_block,
-    map_blocks,
     single_log_prob,
     unflatten,
 )
+from pgx_jax.types import PyTree
 
 # Beyond, a matrix of this many rows squared takes more than 1 GiB, and so does each
 # task's curvature.

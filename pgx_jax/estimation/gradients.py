@@ -17,12 +17,11 @@ from pgx_jax.estimation.checks import (
 )
 from pgx_jax.estimation.projection import (
     LogProbFn,
-    PyTree,
     fill_padding,
     single_log_prob,
 )
 from pgx_jax.estimation.sharding import call_with_auto_axes
-from pgx_jax.types import Transitions
+from pgx_jax.types import PyTree, Transitions
 
 
 def task_gradients(

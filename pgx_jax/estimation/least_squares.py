@@ -28,6 +28,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from pgx_jax.estimation.subsets import check_subsets
 from pgx_jax.estimation.sums import TaskSums
@@ -194,6 +195,10 @@ def _second_moment(total: TaskSums) -> jax.Array:
     """The mean of A^^2 g~ g~^T with features centered; [n, d, d]."""
     count = total.count[:, None]
     mean = total.feature / count
+    if total.squared_product is None or total.noise_outer is None:
+        raise ValueError(
+            "noise needs sums with noise, as accumulate(..., noise=True) makes them"
+        )
     cross = total.squared_product / count
     square = (total.squared_advantage / total.count)[:, None, None]
     mixed = cross[:, :, None] * mean[:, None, :]
@@ -249,10 +254,12 @@ def _scores(
         noise = None
         if batch_transitions is not None:
             every = moments_of(None, noise=True)
+            covariances = every.noise
+            assert covariances is not None
 
             def row_noise(row):
                 factor, _ = _solve(every, row, ridge)
-                covariance = jnp.tensordot(row**2, every.noise, axes=1)
+                covariance = jnp.tensordot(row**2, covariances, axes=1)
                 half = jax.scipy.linalg.cho_solve(factor, covariance)
                 both = jax.scipy.linalg.cho_solve(factor, half.T)
                 return jnp.einsum("nde,de->n", every.gram, both) / batch_transitions
@@ -273,7 +280,7 @@ def _map_rows(function, weights: jax.Array, sums: TaskSums) -> jax.Array:
 
 
 def _check_weights(sums, subsets, weights) -> tuple[jax.Array, jax.Array]:
-    if not isinstance(subsets, jax.core.Tracer):
+    if not isinstance(subsets, Tracer):
         subsets = np.asarray(subsets)
     check_subsets(subsets, sums.num_tasks)
     if weights is None:
@@ -283,7 +290,7 @@ def _check_weights(sums, subsets, weights) -> tuple[jax.Array, jax.Array]:
             f"weights must have the shape of subsets, {tuple(subsets.shape)}, got "
             f"{jnp.shape(weights)}"
         )
-    if not isinstance(weights, jax.core.Tracer):
+    if not isinstance(weights, Tracer):
         values = np.asarray(weights)
         bad = np.argwhere(~((values >= 0) & np.isfinite(values)))
         if len(bad):
@@ -297,7 +304,7 @@ def _check_weights(sums, subsets, weights) -> tuple[jax.Array, jax.Array]:
 
 def _check_settings(sums, ridge, num_folds, batch_transitions) -> None:
     for name, value in (("ridge", ridge), ("batch_transitions", batch_transitions)):
-        if value is None or isinstance(value, jax.core.Tracer):
+        if value is None or isinstance(value, Tracer):
             continue
         if not (np.ndim(value) == 0 and np.isfinite(value) and value > 0):
             raise ValueError(f"{name} must be a positive number, got {value!r}")
@@ -311,7 +318,7 @@ def _check_settings(sums, ridge, num_folds, batch_transitions) -> None:
             "batch_transitions needs sums with noise, as accumulate(..., noise=True) "
             "makes them"
         )
-    if isinstance(sums.count, jax.core.Tracer):
+    if isinstance(sums.count, Tracer):
         return
     count = np.asarray(sums.count)
     for fold in range(num_folds):

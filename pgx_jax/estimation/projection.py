@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pgx_jax.estimation.blocks import BLOCK_ELEMENTS, map_blocks
 from pgx_jax.estimation.checks import (
     as_integer,
     as_key,
@@ -27,13 +28,10 @@ from pgx_jax.estimation.checks import (
     check_callable,
     check_values,
 )
+from pgx_jax.types import PyTree
 
-PyTree = Any
 LogProbFn = Callable[[PyTree, PyTree, PyTree], jax.Array]
 
-# Bounds the arrays that a block of samples or of columns makes: 2**26 float32 numbers
-# are 256 MiB, several of which fit a 16 GB card.
-BLOCK_ELEMENTS = 2**26
 # The largest P that is stored rather than drawn anew, in float32 numbers (2 GiB), and
 # the largest block of gradients beside it.
 STORED_ELEMENTS = 2**29
@@ -48,7 +46,10 @@ class Projection(Protocol):
     it is stored or drawn block by block.
     """
 
-    dim: int
+    @property
+    def dim(self) -> int:
+        """d, the number of columns."""
+        ...
 
     def column(self, key: jax.Array, params: PyTree, index: jax.Array) -> PyTree:
         """Column `index` of P; a pytree of the shapes and dtypes of `params`."""
@@ -168,36 +169,56 @@ def project_gradients(
 
     if method == "reverse":
         block = sample_block or gradient_block(num_params)
-        columns = draw_columns(projection, key, params)
-
-        def project(obs, act):
-            gradients = jax.vmap(jax.grad(log_prob), (None, 0, 0))(params, obs, act)
-            products = jax.tree.map(_contract, gradients, columns)
-            return sum(jax.tree.leaves(products))
-
+        project = _project_reverse(log_prob, params, key, projection)
     elif method == "forward":
         block = sample_block or min(num_samples, 2**15)
         width = max(1, max(x.size for x in jax.tree.leaves(params)) ** 0.5)
         num_columns = column_block or int(BLOCK_ELEMENTS // (block * width))
-
-        def project(obs, act):
-            def batch_log_prob(p):
-                return jax.vmap(log_prob, (None, 0, 0))(p, obs, act)
-
-            _, derivative = jax.linearize(batch_log_prob, params)
-            features = jax.lax.map(
-                lambda j: derivative(projection.column(key, params, j)),
-                jnp.arange(projection.dim),
-                batch_size=min(max(1, num_columns), projection.dim),
-            )
-            return features.T
-
+        project = _project_forward(log_prob, params, key, projection, num_columns)
     else:
         raise ValueError(
             f"method must be 'auto', 'reverse' or 'forward', got {method!r}"
         )
     features = map_blocks(project, (observation, action), min(block, num_samples))
     return features.astype(jnp.float32)
+
+
+def _project_reverse(
+    log_prob: LogProbFn, params: PyTree, key: jax.Array, projection: Projection
+) -> Callable[[PyTree, PyTree], jax.Array]:
+    """P^T grad log pi of a block of transitions, times a stored P; [b, d]."""
+    columns = draw_columns(projection, key, params)
+
+    def project(obs, act):
+        gradients = jax.vmap(jax.grad(log_prob), (None, 0, 0))(params, obs, act)
+        products = jax.tree.map(_contract, gradients, columns)
+        return functools.reduce(jnp.add, jax.tree.leaves(products))
+
+    return project
+
+
+def _project_forward(
+    log_prob: LogProbFn,
+    params: PyTree,
+    key: jax.Array,
+    projection: Projection,
+    num_columns: int,
+) -> Callable[[PyTree, PyTree], jax.Array]:
+    """The same by derivatives along columns that are drawn where they are used."""
+
+    def project(obs, act):
+        def batch_log_prob(p):
+            return jax.vmap(log_prob, (None, 0, 0))(p, obs, act)
+
+        _, derivative = jax.linearize(batch_log_prob, params)
+        features = jax.lax.map(
+            lambda j: derivative(projection.column(key, params, j)),
+            jnp.arange(projection.dim),
+            batch_size=min(max(1, num_columns), projection.dim),
+        )
+        return features.T
+
+    return project
 
 
 def _check_rows(params: PyTree, observation: PyTree, action: PyTree) -> None:
@@ -409,30 +430,6 @@ def fill_padding(tree: PyTree, mask: jax.Array) -> PyTree:
     """
     index = jnp.where(mask, jnp.arange(len(mask)), jnp.argmax(mask))
     return jax.tree.map(lambda x: x[index], tree)
-
-
-def map_blocks(function: Callable, arrays: PyTree, block: int) -> jax.Array:
-    """Applies a batched function to blocks of the leading axis, one after another.
-
-    Args:
-      function: takes the arrays of `arrays`, with a leading axis of `block`.
-      arrays: tuple of pytrees with a common leading axis N.
-      block: size of a block; the last one is padded with copies of the first entry.
-
-    Returns:
-      What `function` returns, with a leading axis of N.
-    """
-    num = jax.tree.leaves(arrays)[0].shape[0]
-    if block >= num:
-        return function(*arrays)
-    num_blocks = -(-num // block)
-    indices = jnp.arange(num_blocks * block)
-    indices = jnp.where(indices < num, indices, 0).reshape(num_blocks, block)
-    arrays = jax.tree.map(jnp.asarray, arrays)
-    out = jax.lax.map(
-        lambda i: function(*jax.tree.map(lambda x: x[i], arrays)), indices
-    )
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:num], out)
 
 
 def _contract(left: jax.Array, right: jax.Array) -> jax.Array:

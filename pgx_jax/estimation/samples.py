@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from pgx_jax.estimation.checks import is_traced
 from pgx_jax.types import Transitions
@@ -54,7 +55,7 @@ def check_held_out(batch: Transitions, fraction: float) -> None:
             f"held_out_fraction={fraction} leaves no transition to "
             f"{'score' if num_fitted else 'fit'} out of {num_samples} per task"
         )
-    if fraction == 0 or batch.mask is None or isinstance(batch.mask, jax.core.Tracer):
+    if fraction == 0 or batch.mask is None or isinstance(batch.mask, Tracer):
         return
     few = np.flatnonzero(jax.device_get(batch.mask).sum(axis=1) < 2)
     if len(few):
@@ -198,8 +199,9 @@ def center(sample: Sample, fitted: Sample, centered: jax.Array) -> Sample:
         fitted.features, axis=1, keepdims=True, where=_rows(fitted.batch.mask)
     )
     features = sample.features - jnp.where(centered, mean, 0.0)
-    if sample.batch.mask is not None:
-        features = jnp.where(_rows(sample.batch.mask), features, 0.0)
+    rows = _rows(sample.batch.mask)
+    if rows is not None:
+        features = jnp.where(rows, features, 0.0)
     return sample._replace(features=features)
 
 

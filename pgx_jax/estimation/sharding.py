@@ -15,8 +15,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from pgx_jax.estimation.checks import is_traced
-
-PyTree = Any
+from pgx_jax.types import PyTree
 
 
 def shard(
@@ -109,18 +108,11 @@ def _explicit_mesh(*meshes):
 def _place(leaf: Any, mesh: Mesh | None) -> jax.Array:
     """An array or number on the devices of `mesh`; where it is if that is None."""
     sharding = leaf.sharding if isinstance(leaf, jax.Array) else None
-    named = isinstance(sharding, NamedSharding)
+    devices = None if mesh is None else mesh.devices.ravel().tolist()
+    if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, Mesh):
+        own = sharding.mesh
+        if mesh is None or own.devices.ravel().tolist() == devices:
+            return jax.device_put(leaf, NamedSharding(auto_mesh(own), sharding.spec))
     if mesh is None:
-        if not named:
-            return jax.device_put(leaf)
-        return jax.device_put(leaf, _with_auto_axes(sharding))
-    if (
-        named
-        and sharding.mesh.devices.ravel().tolist() == mesh.devices.ravel().tolist()
-    ):
-        return jax.device_put(leaf, _with_auto_axes(sharding))
+        return jax.device_put(leaf)
     return jax.device_put(leaf, NamedSharding(mesh, PartitionSpec()))
-
-
-def _with_auto_axes(sharding: NamedSharding) -> NamedSharding:
-    return NamedSharding(auto_mesh(sharding.mesh), sharding.spec)

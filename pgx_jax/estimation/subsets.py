@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 
 def sample_subsets(
@@ -150,13 +151,13 @@ def as_subsets(
       ValueError: `subsets` is neither; values are looked at only outside of jit.
     """
     if isinstance(subsets, (list, tuple)):
-        subsets = _from_list(subsets, num_tasks)
-    elif not isinstance(subsets, jax.Array):
-        subsets = np.asarray(subsets)
-    check_subsets(subsets, num_tasks)
-    if not isinstance(subsets, jax.core.Tracer):
-        subsets = jax.device_get(subsets)
-    return subsets.astype(bool)
+        matrix = _from_list(subsets, num_tasks)
+    else:
+        matrix = subsets if isinstance(subsets, jax.Array) else np.asarray(subsets)
+    check_subsets(matrix, num_tasks)
+    if not isinstance(matrix, Tracer):
+        matrix = jax.device_get(matrix)
+    return matrix.astype(bool)
 
 
 def _from_list(subsets: Sequence, num_tasks: int) -> np.ndarray:
@@ -195,7 +196,7 @@ def check_subsets(subsets: jax.Array | np.ndarray, num_tasks: int) -> None:
             f"subsets must be a 0/1 matrix of shape [m, n] with n = {num_tasks} tasks, "
             f"got shape {tuple(subsets.shape)}"
         )
-    if isinstance(subsets, jax.core.Tracer):
+    if isinstance(subsets, Tracer):
         return
     values = jax.device_get(subsets)
     if values.dtype != bool and not np.isin(values, (0, 1)).all():

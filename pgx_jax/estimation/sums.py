@@ -13,15 +13,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from pgx_jax.estimation.projection import (
     GaussianProjection,
     LogProbFn,
     Projection,
-    PyTree,
     project_gradients,
 )
-from pgx_jax.types import Transitions
+from pgx_jax.types import PyTree, Transitions
 
 FINGERPRINT_COLUMNS = 4
 
@@ -82,7 +82,7 @@ class TaskSums(NamedTuple):
                 f"{shapes[0][name]} and {shapes[1][name]}"
             )
         prints = (self.fingerprint, other.fingerprint)
-        if not any(isinstance(x, jax.core.Tracer) for x in prints):
+        if not any(isinstance(x, Tracer) for x in prints):
             first, second = map(np.asarray, prints)
             if not np.allclose(first, second, rtol=1e-4, atol=1e-6):
                 raise ValueError(

@@ -10,9 +10,8 @@ import jax.numpy as jnp
 
 from pgx_jax.envs.core import SuiteState, TaskSuite
 from pgx_jax.envs.wrappers import SuiteView
+from pgx_jax.estimation.blocks import Incidence, map_blocks
 from pgx_jax.estimation.evaluators import Adapted, Evaluation
-from pgx_jax.estimation.projection import map_blocks
-from pgx_jax.estimation.regression import Incidence
 from pgx_jax.networks.mlp import ActorCritic
 from pgx_jax.training.episodes import METRICS, evaluate
 from pgx_jax.training.running_statistics import RunningStatistics

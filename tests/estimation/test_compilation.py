@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import pgx_jax as pge
+from pgx_jax.estimation.blocks import plan_blocks
 from pgx_jax.estimation.evaluators import EVALUATORS
-from pgx_jax.estimation.regression import plan_blocks
 from pgx_jax.estimation.subsets import distinct_subsets, round_up
 
 COMPILED = []

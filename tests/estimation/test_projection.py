@@ -9,7 +9,8 @@ import pytest
 
 import pgx_jax as pge
 from pgx_jax.estimation import projection as projection_module
-from pgx_jax.estimation.projection import map_blocks, projection_gram
+from pgx_jax.estimation.blocks import map_blocks
+from pgx_jax.estimation.projection import projection_gram
 
 NUM_SAMPLES = 13
 DIM = 7

@@ -12,7 +12,7 @@ from scipy import optimize, special
 from sklearn.linear_model import LogisticRegression
 
 import pgx_jax as pge
-from pgx_jax.estimation.regression import task_statistics
+from pgx_jax.estimation.solver import task_statistics
 
 # Beyond it, float32 can no longer tell whether the gradient falls.
 TOLERANCE = 1e-6
