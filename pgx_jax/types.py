@@ -167,7 +167,7 @@ class GroupingStability(NamedTuple):
     Attributes:
       co_assignment: the share of resamples that put two tasks in one group; float64
         NumPy array of shape [n, n].
-      nmi: normalised mutual information of every resample's groups with the grouping;
+      nmi: normalized mutual information of every resample's groups with the grouping;
         float64 NumPy array of shape [resamples].
     """
 

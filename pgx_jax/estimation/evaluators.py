@@ -33,10 +33,10 @@ class Adapted(NamedTuple):
 
     Attributes:
       subsets: bool [m, n].
-      solution: the minimisers of the regressions; float32 [m, d].
-      delta: the adaptations Delta_S: the minimisers, scaled back where they would move
+      solution: the minimizers of the regressions; float32 [m, d].
+      delta: the adaptations Delta_S: the minimizers, scaled back where they would move
         the parameters too far; float32 [m, d].
-      batch: the transitions to evaluate on, advantages normalised; leaves [n, N, ...].
+      batch: the transitions to evaluate on, advantages normalized; leaves [n, N, ...].
       features: their projected gradients; float32 [n, N, d].
       adapt: `adapt(delta)` gives theta_S = theta* + P Delta_S, a pytree like the
         parameters with the leading axes of `delta`.

@@ -64,7 +64,7 @@ def task_affinity(
         sizes, a pair of tasks is in no subset, a task never alone for "transfer_gain",
         a score is not finite or a subset's `status` is not 0; the message names them.
 
-    Source: PolicyGradEx (arXiv 2511.12779), section 3; the standardisation and the
+    Source: PolicyGradEx (arXiv 2511.12779), section 3; the standardization and the
     bootstrap (Efron, 1979; of a finite population, Rao and Wu, 1988) are ours.
     """
     if score not in SCORES:
@@ -177,12 +177,12 @@ def _average(
     weight = times[:, None] * member
     if score == "standardized":
         total = jnp.maximum(weight.sum(axis=0), 1.0)
-        centred = member * (scores - (weight * scores).sum(axis=0) / total)
-        std = jnp.sqrt(jnp.sum(weight * centred**2, axis=0) / total)
+        centered = member * (scores - (weight * scores).sum(axis=0) / total)
+        std = jnp.sqrt(jnp.sum(weight * centered**2, axis=0) / total)
         # A task whose scores differ by rounding only has no preference. Asked in this
         # way, since every comparison with NaN is false and NaN must stay.
         equal = std <= 1e-6 * jnp.max(jnp.abs(scores), axis=0)
-        per_task = jnp.where(equal, 0.0, centred / jnp.where(equal, 1.0, std))
+        per_task = jnp.where(equal, 0.0, centered / jnp.where(equal, 1.0, std))
     elif score == "mean":
         mean = scores.sum(axis=1) / member.sum(axis=1)
         per_task = jnp.where(member > 0, mean[:, None], 0.0)

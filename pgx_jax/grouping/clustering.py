@@ -3,7 +3,7 @@
 A partition into groups is the matrix X with X_ij = 1 / |g| where i and j share group g
 and 0 elsewhere; it is positive semidefinite and nonnegative, its rows sum to 1 and its
 trace is the number of groups. <U, X> is then the sum over groups of the mean affinity
-of a group's members, each counted once per member. The program maximises <U, X> over
+of a group's members, each counted once per member. The program maximizes <U, X> over
 all matrices of that kind; its value bounds that of every partition.
 
 Sources: PolicyGradEx (arXiv 2511.12779), section 3; Peng and Wei, "Approximating

@@ -98,7 +98,7 @@ class ActorCritic:
         return distribution.log_prob(action)
 
     def value(self, value_params: PyTree, observation: jax.Array) -> jax.Array:
-        """The normalised value at observations [..., observation_size]; shape [...]."""
+        """The normalized value at observations [..., observation_size]; shape [...]."""
         output: Any = self.value_network.apply({"params": value_params}, observation)
         return output[..., 0]
 

@@ -32,7 +32,7 @@ def first_nonfinite(state: TrainingState, metrics: Metrics) -> str | None:
     """Says where a NaN or an infinity first arose, for a host loop to raise on.
 
     Looks at the metrics first, update by update, since they tell when; then at what
-    the state holds: parameters, optimiser, statistics, observations and rewards.
+    the state holds: parameters, optimizer, statistics, observations and rewards.
 
     Args:
       state: after `PPO.run`.

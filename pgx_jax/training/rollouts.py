@@ -20,7 +20,7 @@ class Rollout(NamedTuple):
     """Steps of every environment; leaves of shape [r, time, num_envs, ...].
 
     Attributes:
-      observation: what the policy acted on, not normalised; float32.
+      observation: what the policy acted on, not normalized; float32.
       next_observation: what the step led to, before any reset; float32.
       action: int32, or float32 with a last axis.
       log_prob: of the action; float32.
@@ -72,7 +72,7 @@ def map_rows(
 def normalize_observation(
     observation: jax.Array, statistics: RunningStatistics, policy_ids: jax.Array
 ) -> jax.Array:
-    """Normalises observations by the statistics of each row's policy.
+    """Normalizes observations by the statistics of each row's policy.
 
     Args:
       observation: float32 [r, ..., observation_size].
@@ -104,7 +104,7 @@ def act(
       policy_params: leaves of shape [k, ...].
       statistics: observation statistics, [k, observation_size].
       policy_ids: the policy of each row; int32 [r].
-      observation: not normalised; float32 [r, num_envs, observation_size].
+      observation: not normalized; float32 [r, num_envs, observation_size].
       key: for the samples.
       deterministic: take the mode of the action distribution; may be traced.
       row_ids: rows of one id draw the same samples; int32 [r], 0..r-1 if None.

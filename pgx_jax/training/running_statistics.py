@@ -1,4 +1,4 @@
-"""Running means and variances that normalise observations and values."""
+"""Running means and variances that normalize observations and values."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def update_observation_statistics(
     batch_count = weights.sum(axis=1) * observation.shape[1]
     safe_count = jnp.maximum(batch_count, 1.0)[:, None]
     batch_mean = weights @ observation.sum(axis=1) / safe_count
-    centred = observation - batch_mean[policy_ids][:, None]
-    batch_sum_squares = weights @ jnp.sum(centred**2, axis=1)
+    centered = observation - batch_mean[policy_ids][:, None]
+    batch_sum_squares = weights @ jnp.sum(centered**2, axis=1)
 
     count = statistics.count + batch_count
     safe_total = jnp.maximum(count, 1.0)[:, None]

@@ -161,7 +161,7 @@ def test_suites_that_lack_a_method_cannot_be_made():
             return state
 
     with pytest.raises(TypeError, match="select"):
-        Rowless()
+        Rowless()  # pyright: ignore[reportAbstractUsage]
     # What only steps lacks the other members, instead of having some that do nothing.
     assert not {"select", "task_names", "planted_labels"} & set(dir(StepSuite))
 
