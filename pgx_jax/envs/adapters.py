@@ -127,8 +127,9 @@ def from_functions(
 
     Raises:
       ValueError: the parameters' leaves have no common leading axis, there are not n
-        names, the observation is no vector, or `step` gives a state of other shapes
-        than `reset`, or of types that have none in common with those of `reset`.
+        names, the observation is no vector, or `step` gives another number of results,
+        or a state of other shapes than `reset` or of types that have none in common
+        with those of `reset`.
     """
     axes = {jnp.shape(x)[:1] for x in jax.tree.leaves(parameters)}
     if len(axes) != 1 or () in axes:
@@ -143,18 +144,23 @@ def from_functions(
             f"task_names must be {num_tasks} names, one for each row of parameters, "
             f"got {len(task_names)}"
         )
-    make_env = _MakeFunctional(reset, step, action_space)
     one = jax.tree.map(lambda x: jnp.asarray(x)[0], parameters)
-    env = make_env(one)
-    start = jax.eval_shape(env.reset, jax.random.key(0))
-    if len(start.obs.shape) != 1:
-        raise ValueError(
-            f"reset must give a vector as observation, got shape {start.obs.shape}"
-        )
+    key = jax.random.key(0)
     action = jax.ShapeDtypeStruct(
         () if action_space.discrete else (action_space.size,),
         jnp.int32 if action_space.discrete else jnp.float32,
     )
+    state, observation = jax.eval_shape(reset, one, key)
+    if len(observation.shape) != 1:
+        raise ValueError(
+            f"reset must give a vector as observation, got shape {observation.shape}"
+        )
+    num_results = len(jax.eval_shape(step, one, state, action, key))
+    if num_results not in (4, 5):
+        raise ValueError(f"step must give 4 or 5 results, got {num_results}")
+    make_env = _MakeFunctional(reset, step, action_space, num_results == 5)
+    env = make_env(one)
+    start = jax.eval_shape(env.reset, key)
     types = _common_types(env, start, action)
     return FamilySuite(
         make_env=dataclasses.replace(make_env, types=types),
@@ -183,6 +189,7 @@ class _MakeFunctional:
     reset: Callable[..., Any]
     step: Callable[..., Any]
     action_space: ActionSpace
+    has_success: bool
     types: tuple[Any, ...] | None = None
 
     def __call__(self, parameters: PyTree) -> Env:
@@ -206,7 +213,7 @@ class _FunctionalEnv(Env):
             obs=observation,
             reward=zero,
             done=zero,
-            metrics={"success": zero},
+            metrics={"success": zero} if self.functions.has_success else {},
             info={"key": step_key},
         )
 
@@ -215,13 +222,12 @@ class _FunctionalEnv(Env):
         new, observation, reward, terminated, *rest = self.functions.step(
             self.parameters, state.pipeline_state, action, step_key
         )
-        (success,) = rest or (jnp.zeros(()),)
         return State(
             pipeline_state=new,
             obs=observation,
             reward=jnp.asarray(reward, jnp.float32),
             done=jnp.asarray(terminated, jnp.float32),
-            metrics={"success": jnp.asarray(success, jnp.float32)},
+            metrics={"success": jnp.asarray(x, jnp.float32) for x in rest},
             info={"key": key},
         )
 

@@ -8,6 +8,7 @@ from brax.envs.base import Env, State
 
 from pgx_jax.envs import (
     ActionSpace,
+    CollectionSuite,
     FamilySuite,
     from_brax,
     from_functions,
@@ -257,6 +258,24 @@ def test_a_dict_of_observations_needs_a_known_entry():
         from_playground(Playground(), observation="pixels")
 
 
+def test_functions_that_report_no_success_have_none():
+    def make(*success):
+        return from_functions(
+            lambda p, k: (jnp.zeros(()), jnp.zeros((1,))),
+            lambda p, s, a, k: (s, jnp.zeros((1,)), 0.0, False, *success),
+            jnp.zeros((2,)),
+            action_space=ActionSpace(1, discrete=False),
+            episode_length=3,
+        )
+
+    silent, successful = make(), make(True)
+    assert not silent.has_success and successful.has_success
+    both = CollectionSuite.create([silent, successful])
+    assert not both.has_success and both.select([2, 3]).has_success
+    state = both.step(both.reset(jax.random.key(0), 1), jnp.zeros((4, 1, 1)))
+    np.testing.assert_array_equal(state.episode_success[:, 0], [0, 0, 1, 1])
+
+
 @pytest.mark.parametrize(
     ("envs", "match"),
     [
@@ -282,6 +301,7 @@ def test_what_cannot_be_one_suite_is_refused(envs, match):
             "structure of reset's",
         ),
         ({"step": lambda p, s, a, k: (s, jnp.zeros(2), 0.0, False)}, "keep the shapes"),
+        ({"step": lambda p, s, a, k: (s, jnp.zeros(1), 0.0)}, "4 or 5 results, got 3"),
         (
             {
                 "reset": lambda p, k: (jnp.zeros((), jnp.int32), jnp.zeros((1,))),
@@ -311,8 +331,6 @@ def test_functions_that_do_not_fit_are_refused(changes, match):
 
 
 def test_discrete_and_continuous_tasks_do_not_mix():
-    from pgx_jax.envs import CollectionSuite
-
     one = from_brax(Drift(observation_size=4, action_size=2))
     with pytest.raises(ValueError, match="one action space.*A1.*Drift|Drift.*A1"):
         CollectionSuite.create([one, cartpole_planted()])
