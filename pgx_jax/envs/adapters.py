@@ -219,15 +219,18 @@ class _FunctionalEnv(Env):
 
     def step(self, state: State, action: jax.Array) -> State:
         key, step_key = jax.random.split(state.info["key"])
-        new, observation, reward, terminated, *rest = self.functions.step(
+        new, observation, reward, terminated, *success = self.functions.step(
             self.parameters, state.pipeline_state, action, step_key
         )
+        metrics = {}
+        if success:
+            metrics["success"] = jnp.asarray(success[0], jnp.float32)
         return State(
             pipeline_state=new,
             obs=observation,
             reward=jnp.asarray(reward, jnp.float32),
             done=jnp.asarray(terminated, jnp.float32),
-            metrics={"success": jnp.asarray(x, jnp.float32) for x in rest},
+            metrics=metrics,
             info={"key": key},
         )
 

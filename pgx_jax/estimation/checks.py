@@ -87,7 +87,8 @@ def as_key(key: Any) -> jax.Array:
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
     if typed and key.shape == ():
         return key
-    if not typed and dtype == np.uint32 and key.ndim == 1:
+    old_style = jax.eval_shape(jax.random.PRNGKey, 0)
+    if not typed and dtype == np.uint32 and key.shape == old_style.shape:
         return key
     raise ValueError(
         "key must be one key, such as jax.random.key(0), or an integer seed, got "

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from pgx_jax.estimation.checks import as_key
+
 
 def sample_subsets(
     key: jax.Array,
@@ -55,7 +57,8 @@ def sample_subsets(
             f"num_tasks={num_tasks} tasks, since a subset of subset_size={subset_size} "
             f"holds {pairs_each}; at least {least} are needed"
         )
-    rng = np.random.default_rng(jax.device_get(jax.random.bits(key, (4,), jnp.uint32)))
+    bits = jax.random.bits(as_key(key), (4,), jnp.uint32)
+    rng = np.random.default_rng(jax.device_get(bits))
     subsets = np.zeros((num_subsets, num_tasks), bool)
     num_different = math.comb(num_tasks, subset_size)
     num_listed = num_subsets // num_different * num_different

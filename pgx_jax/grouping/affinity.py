@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from pgx_jax.estimation.checks import as_key
 from pgx_jax.estimation.sharding import call_with_auto_axes
 from pgx_jax.estimation.subsets import check_coverage, pair_counts
 from pgx_jax.types import Affinity, SubsetEstimates
@@ -81,6 +82,8 @@ def task_affinity(
         _check_scores(estimates)
         if key is not None:
             _check_bootstrap(estimates)
+    if key is not None:
+        key = as_key(key)
     static = (score, symmetric, num_resamples)
     return call_with_auto_axes(functools.partial(_affinity, static), (estimates, key))
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pgx_jax.estimation.checks import as_key
 from pgx_jax.estimation.gradients import task_gradients
 from pgx_jax.estimation.projection import LogProbFn
 from pgx_jax.estimation.samples import check_centering, has_one_sign
@@ -57,7 +58,7 @@ def random_grouping(
             f"{num_groups!r} and sizes={sizes!r}"
         )
     labels = np.empty(num_tasks, int)
-    labels[jax.device_get(jax.random.permutation(key, num_tasks))] = group
+    labels[jax.device_get(jax.random.permutation(as_key(key), num_tasks))] = group
     labels = number_labels(labels)
     return Grouping(labels=labels, num_groups=int(labels.max()) + 1)
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from pgx_jax.estimation.checks import as_key
 from pgx_jax.estimation.estimate import estimate_subsets
 from pgx_jax.estimation.evaluators import Evaluator
 from pgx_jax.estimation.projection import LogProbFn, PyTree
@@ -86,7 +87,7 @@ def group_tasks(
         subset_size = min(3, num_tasks)
     if num_subsets is None:
         num_subsets = min(math.comb(num_tasks, subset_size), MOST_SUBSETS)
-    subset_key, estimate_key, affinity_key = jax.random.split(key, 3)
+    subset_key, estimate_key, affinity_key = jax.random.split(as_key(key), 3)
     subsets = sample_subsets(
         subset_key,
         num_tasks,

@@ -147,6 +147,17 @@ def test_every_subset_comes_once_before_any_comes_again():
 
 def test_singletons_come_last():
     plain = pge.sample_subsets(jax.random.key(0), 6, 12, 3)
-    more = pge.sample_subsets(jax.random.key(0), 6, 12, 3, singletons=True)
+    more = pge.pge.sample_subsets(jax.random.key(0), 6, 12, 3, singletons=True)
     np.testing.assert_array_equal(more[:12], plain)
     np.testing.assert_array_equal(more[12:], np.eye(6, dtype=bool))
+
+
+def test_a_key_may_be_an_integer_and_must_be_one_key():
+    seeded, drawn = (
+        pge.sample_subsets(key, 8, 12, 3) for key in (7, jax.random.key(7))
+    )
+    np.testing.assert_array_equal(seeded, drawn)
+    keys = jax.random.split(jax.random.key(0))
+    for key in (0.5, None, np.zeros(4, np.uint32), keys):
+        with pytest.raises(ValueError, match="key must be one key"):
+            pge.sample_subsets(key, 8, 12, 3)

@@ -189,3 +189,10 @@ def test_advantages_of_one_sign_are_not_centered():
 def test_numbers_of_random_groups_out_of_range_are_refused(num_groups):
     with pytest.raises(ValueError, match=rf"num_groups must.*1\.\.5, got {num_groups}"):
         pge.random_grouping(jax.random.key(0), 5, num_groups)
+
+
+def test_groups_at_random_take_an_integer_for_a_key():
+    seeded, drawn = (pge.random_grouping(key, 9, 3) for key in (5, jax.random.key(5)))
+    np.testing.assert_array_equal(seeded.labels, drawn.labels)
+    with pytest.raises(ValueError, match="key must be one key.*got 0.5"):
+        pge.random_grouping(0.5, 9, 3)

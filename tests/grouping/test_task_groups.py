@@ -60,6 +60,18 @@ def test_two_tasks_are_a_subset(problem):
     np.testing.assert_array_equal(groups.grouping.labels, [0, 1])
 
 
+def test_an_integer_key_is_the_key_of_that_seed(problem):
+    one, other = (
+        pge.group_tasks(log_prob_fn, *problem, key=key, num_resamples=2)
+        for key in (3, jax.random.key(3))
+    )
+    np.testing.assert_array_equal(one.affinity.resamples, other.affinity.resamples)
+    seeded, drawn = (
+        pge.task_affinity(one.estimates, key=key) for key in (4, jax.random.key(4))
+    )
+    np.testing.assert_array_equal(seeded.resamples, drawn.resamples)
+
+
 def test_a_dimension_above_the_number_of_parameters_is_refused(problem):
     with pytest.raises(ValueError, match="dim must be at most.*p = 8, got 400"):
         pge.group_tasks(log_prob_fn, *problem, key=jax.random.key(0), dim=400)
