@@ -45,6 +45,7 @@ from pgx_jax.estimation.settings import (
     PRECISIONS,
     Settings,
     check_settings,
+    check_switches,
     find_distance,
     find_evaluator,
     find_projection,
@@ -164,6 +165,7 @@ def estimate_subsets(
     evaluator = find_evaluator(evaluator)
     distance = find_distance(max_relative_distance, evaluator)
     check_settings(l2, distance, held_out_fraction, tolerance, feature_precision)
+    check_switches(normalize_advantages, center_features, mesh)
     max_iterations = as_integer("max_iterations", max_iterations, 0)
     num_resamples = as_integer("num_resamples", num_resamples, 0)
     resample_length = as_integer("resample_length", resample_length, 1)
@@ -285,7 +287,8 @@ def _estimate(
         problem.centered,
         _rounding(settings, features),
     )
-    valid_settings = (l2 > 0) & (l2 < jnp.inf) & (tolerance >= 0) & (limit > 0)
+    valid_settings = (l2 > 0) & (l2 < jnp.inf) & (limit > 0)
+    valid_settings &= (tolerance >= 0) & (tolerance < jnp.inf)
     valid_distance = (limit == jnp.inf) | (problem.norm > 0) & (problem.norm < jnp.inf)
     return with_status(estimates, faults, valid_settings, valid_distance), faults
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax
+import numpy as np
 from jax.core import Tracer
 
 from pgx_jax.estimation.blocks import BlockPlan
@@ -103,8 +104,21 @@ def check_settings(
         raise ValueError(
             f"held_out_fraction must be in [0, 1), got {held_out_fraction}"
         )
-    if feature_precision not in PRECISIONS:
+    if not isinstance(feature_precision, str) or feature_precision not in PRECISIONS:
         raise ValueError(
             f"feature_precision must be one of {', '.join(PRECISIONS)}, got "
             f"{feature_precision!r}"
         )
+
+
+def check_switches(normalize_advantages, center_features, mesh) -> None:
+    """Refuses what would be taken for true or false, or fail without its name."""
+    for name, value, allowed in (
+        ("normalize_advantages", normalize_advantages, "True or False"),
+        ("center_features", center_features, "True, False or None"),
+    ):
+        is_none = value is None and allowed.endswith("None")
+        if not is_none and not isinstance(value, (bool, np.bool_)):
+            raise ValueError(f"{name} must be {allowed}, got {value!r}")
+    if mesh is not None and not isinstance(mesh, jax.sharding.Mesh):
+        raise ValueError(f"mesh must be a jax.sharding.Mesh or None, got {mesh!r}")

@@ -17,7 +17,7 @@ from pgx_jax.types import EstimateStatus, SubsetEstimates
 
 REASONS = {
     EstimateStatus.SETTINGS_OUT_OF_RANGE: (
-        "l2 must be positive and finite, tolerance at least 0 and "
+        "l2 must be positive and finite, tolerance at least 0 and finite, and "
         "max_relative_distance positive, in float32"
     ),
     EstimateStatus.FEATURES_NOT_FINITE: (

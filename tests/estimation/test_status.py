@@ -176,6 +176,7 @@ def test_a_fault_is_an_error_outside_jit_and_a_status_inside(case):
         {"l2": np.nan},
         {"tolerance": np.nan},
         {"tolerance": -1.0},
+        {"tolerance": np.inf},
         {"max_relative_distance": np.nan},
     ],
     ids=str,
