@@ -180,7 +180,7 @@ def test_other_bodies_move_as_mujoco_says():
     np.testing.assert_allclose(new.qvel, data.qvel, atol=2e-3)
 
 
-def test_objectives_are_normalised_and_weighted():
+def test_objectives_are_normalized_and_weighted():
     objectives = {
         "fast": Objective(lambda m: m.velocity[0], 0.0, 5.0),
         "low": Objective(lambda m: -m.height, -1.0, -0.5),

@@ -50,9 +50,9 @@ def motion_of(states) -> LanderMotion:
     """Our coordinates of Gymnasium's [..., 10], which give the hull's origin."""
     angle = states[..., 2]
     up = np.stack([-np.sin(angle), np.cos(angle)], axis=-1)
-    centre = states[..., :2] + body.HULL_CENTER[1] * up
+    center = states[..., :2] + body.HULL_CENTER[1] * up
     legs = states[..., 6:8] + body.LEG_REFERENCE * body.LEG_SIDES
-    position = np.concatenate([centre, states[..., 2:3], legs], axis=-1)
+    position = np.concatenate([center, states[..., 2:3], legs], axis=-1)
     velocity = states[..., [3, 4, 5, 8, 9]]
     return LanderMotion(jnp.float32(position), jnp.float32(velocity))
 
@@ -336,9 +336,9 @@ def rest_at(x=10.0, height=3.95, angle=0.0, velocity=(0.0, 0.0), ground=3.3):
     """A lander with legs out, above level ground, as a state to step from."""
     env, state = LunarLander(v3_parameters()), fresh_state()
     rest = [angle, 0.35, -0.35]
-    centre = np.array([x, height]) + body.rotate(body.HULL_CENTER, angle)
+    center = np.array([x, height]) + body.rotate(body.HULL_CENTER, angle)
     motion = LanderMotion(
-        jnp.array([*centre, *rest]), jnp.array([*velocity, 0.0, 0.0, 0.0])
+        jnp.array([*center, *rest]), jnp.array([*velocity, 0.0, 0.0, 0.0])
     )
     info = state.info | {"ground": jnp.full((11,), ground)}
     obs = lander.observe(motion, jnp.zeros(2, bool))

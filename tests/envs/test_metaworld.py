@@ -249,7 +249,7 @@ def test_held_degrees_of_freedom_do_not_move(task):
         assert np.all(moved[4:6] < 1e-4)
 
 
-def test_soften_scales_the_regularisation_and_keeps_stiffness():
+def test_soften_scales_the_regularization_and_keeps_stiffness():
     softer = soften(DEFAULT, 3.0, 0.5)
     low, high, width = softer.impedance
     assert (1 - low) / low == pytest.approx(3.0 * 0.1 / 0.9)

@@ -72,9 +72,9 @@ def test_off_policy_equals_a_loop_over_transitions(limit):
             old = log_probs(PARAMS, BATCH.observation[i], BATCH.action[i])
             new = log_probs(one, BATCH.observation[i], BATCH.action[i])
             ratio = np.exp(np.asarray(new) - np.asarray(old)).astype(float)
-            centred = advantage[i] - advantage[i].mean()
+            centered = advantage[i] - advantage[i].mean()
             gains = []
-            for r, a in zip(ratio, centred, strict=True):
+            for r, a in zip(ratio, centered, strict=True):
                 gains.append(min(r * a, np.clip(r, 1 - CLIP, 1 + CLIP) * a) - a)
                 clipped += abs(r - 1) > CLIP
             np.testing.assert_allclose(

@@ -59,7 +59,7 @@ def solve_with_scipy(x, sign, weight, l2):
 
 
 def solve_with_scikit_learn(x, sign, weight, l2):
-    # It minimises sum of w_t log(1 + ...) + |Delta|^2 / (2 C).
+    # It minimizes sum of w_t log(1 + ...) + |Delta|^2 / (2 C).
     used = weight > 0
     model = LogisticRegression(
         C=1.0, fit_intercept=False, solver="lbfgs", tol=1e-11, max_iter=20_000

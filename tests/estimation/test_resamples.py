@@ -23,7 +23,7 @@ def log_prob(params, observation, action):
 
 
 def make_batch(seed, num_samples=200, noise=1.0):
-    """Tasks whose advantage favours action 1 where +x (group 0) or -x (group 1)."""
+    """Tasks whose advantage favors action 1 where +x (group 0) or -x (group 1)."""
     rng = np.random.default_rng(seed)
     observation = rng.normal(size=(NUM_TASKS, num_samples, 4)).astype(np.float32)
     action = rng.integers(0, 2, size=(NUM_TASKS, num_samples))

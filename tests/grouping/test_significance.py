@@ -12,13 +12,13 @@ from pgx_jax.grouping.significance import gain_p_value, greedy_gain
 
 
 def noise_affinity(rng, num_tasks=10, subset_size=3):
-    """The standardised affinity of scores that are noise; all subsets of one size."""
+    """The standardized affinity of scores that are noise; all subsets of one size."""
     members = list(itertools.combinations(range(num_tasks), subset_size))
     subsets = np.zeros((len(members), num_tasks), bool)
     np.put_along_axis(subsets, np.array(members), True, axis=1)
     scores = np.where(subsets, rng.normal(size=subsets.shape), 0.0)
-    centred = np.where(subsets, scores - scores.sum(0) / subsets.sum(0), 0.0)
-    scaled = centred / np.sqrt((centred**2).sum(0) / subsets.sum(0))
+    centered = np.where(subsets, scores - scores.sum(0) / subsets.sum(0), 0.0)
+    scaled = centered / np.sqrt((centered**2).sum(0) / subsets.sum(0))
     matrix = scaled.T @ subsets / (subsets.T.astype(float) @ subsets)
     return (matrix + matrix.T) / 2
 

@@ -37,7 +37,7 @@ def flights() -> dict[str, np.ndarray]:
     """50 steps from 2 steps after a reset, dispersion off; arrays [flight, time, ...].
 
     `flight_start` and `flight_states` hold x, z, angle, their rates, and both legs'
-    angles and rates; x and z are of the hull's origin, their rates of its centre of
+    angles and rates; x and z are of the hull's origin, their rates of its center of
     mass. Commands are throttles of the main and the side engines.
     """
     rng = np.random.default_rng(0)
@@ -209,13 +209,13 @@ def resets() -> dict[str, np.ndarray]:
 
 
 def masses() -> dict[str, np.ndarray]:
-    """Mass, centre along z and inertia about that centre, of hull and leg."""
+    """Mass, center along z and inertia about that center, of hull and leg."""
     env = LunarLander()
     env.reset(seed=0)
     rows = []
     for body in (env.lander, env.legs[0]):
-        centre = body.localCenter[1]
-        rows.append([body.mass, centre, body.inertia - body.mass * centre**2])
+        center = body.localCenter[1]
+        rows.append([body.mass, center, body.inertia - body.mass * center**2])
     return {"masses": np.array(rows)}
 
 
