@@ -7,6 +7,7 @@ import numpy as np
 
 import pgx_jax as pge
 from pgx_jax.envs import SUITES, TaskIdSuite, TaskSuite, make_suite
+from pgx_jax.estimation.projection import count_params
 from pgx_jax.networks.mlp import ActorCritic, make_actor_critic
 from pgx_jax.pipeline.config import EstimationConfig, PipelineConfig
 
@@ -39,6 +40,7 @@ def make_checked_suite(config: PipelineConfig) -> TaskSuite:
     _check_adaptation(config, suite)
     # Drawn here once, so that what cannot be sampled is refused before training.
     sample_subsets(config.estimation, config.seed, suite.num_tasks)
+    _check_dim(config, suite)
     return suite
 
 
@@ -81,6 +83,17 @@ def _check_adaptation(config: PipelineConfig, suite: TaskSuite) -> None:
         raise ValueError(
             "config field 'suite.task_id' must be False for adaptation: a target task "
             "has no id among the source tasks"
+        )
+
+
+def _check_dim(config: PipelineConfig, suite: TaskSuite) -> None:
+    dim, networks = config.estimation.dim, make_networks(config, suite)
+    params = jax.eval_shape(networks.init, jax.random.key(0))["policy"]
+    num_params = count_params(params)
+    if dim is not None and dim > num_params:
+        raise ValueError(
+            f"config field 'estimation.dim' must be at most the {num_params} "
+            f"parameters of the policy, or None for no projection, got {dim}"
         )
 
 

@@ -331,6 +331,7 @@ def test_adaptation_to_target_tasks(tmp_path):
         ),
         ({"estimation": {"num_transitions": 63}}, "estimation.num_transitions"),
         ({"estimation": {"subset_size": 11}}, "subset_size"),
+        ({"estimation": {"dim": 59}}, "estimation.dim' must be at most the 58 param"),
         ({"estimation": {"num_subsets": 3}}, "num_subsets=3"),
         ({"estimation": {"evaluator": "oracle"}}, "estimation.evaluator"),
         ({"estimation": {"num_resamples": -1}}, "estimation.num_resamples"),
