@@ -147,7 +147,7 @@ def test_every_subset_comes_once_before_any_comes_again():
 
 def test_singletons_come_last():
     plain = pge.sample_subsets(jax.random.key(0), 6, 12, 3)
-    more = pge.pge.sample_subsets(jax.random.key(0), 6, 12, 3, singletons=True)
+    more = pge.sample_subsets(jax.random.key(0), 6, 12, 3, singletons=True)
     np.testing.assert_array_equal(more[:12], plain)
     np.testing.assert_array_equal(more[12:], np.eye(6, dtype=bool))
 
