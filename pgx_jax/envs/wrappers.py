@@ -41,6 +41,24 @@ class SuiteView(StepSuite):
         return self.suite.episode_length
 
 
+class MembersView(SuiteView):
+    """Some tasks, `self.tasks`, of another suite; resets are those of that suite."""
+
+    tasks: jax.Array
+
+    @property
+    def num_tasks(self) -> int:
+        return self.tasks.shape[0]
+
+    @property
+    def episode_lengths(self) -> jax.Array:
+        return jnp.asarray(self.suite.episode_lengths)[self.tasks]
+
+    def reset(self, key: jax.Array, num_envs: int) -> SuiteState:
+        state = self.suite.reset(key, num_envs)
+        return jax.tree.map(lambda x: x[self.tasks], state)
+
+
 @dataclasses.dataclass(frozen=True)
 class TaskIdSuite(SuiteView, TaskSuite):
     """A suite whose observations end in a one-hot task id.

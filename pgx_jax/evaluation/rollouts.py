@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from pgx_jax.envs.core import SuiteState, TaskSuite
-from pgx_jax.envs.wrappers import SuiteView
+from pgx_jax.envs.wrappers import MembersView
 from pgx_jax.estimation.blocks import Incidence, map_blocks
 from pgx_jax.estimation.evaluators import Adapted, Evaluation
 from pgx_jax.networks.mlp import ActorCritic
@@ -123,23 +123,11 @@ class RolloutEvaluator:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Members(SuiteView):
+class _Members(MembersView):
     """Some tasks of a suite by a traced index; resets are those of the suite."""
 
     suite: TaskSuite
     tasks: jax.Array
-
-    @property
-    def num_tasks(self) -> int:
-        return self.tasks.shape[0]
-
-    @property
-    def episode_lengths(self) -> jax.Array:
-        return jnp.asarray(self.suite.episode_lengths)[self.tasks]
-
-    def reset(self, key: jax.Array, num_envs: int) -> SuiteState:
-        state = self.suite.reset(key, num_envs)
-        return jax.tree.map(lambda x: x[self.tasks], state)
 
     def step(self, state: SuiteState, action: jax.Array) -> SuiteState:
         return self.suite.step_tasks(self.tasks, state, action)

@@ -12,7 +12,7 @@ import numpy as np
 from jax.custom_batching import custom_vmap
 
 from pgx_jax.envs.core import SuiteState, TaskSuite
-from pgx_jax.envs.wrappers import SuiteView
+from pgx_jax.envs.wrappers import MembersView
 
 
 class Block(NamedTuple):
@@ -79,7 +79,7 @@ def lay_out(suite: TaskSuite, subsets: np.ndarray, indices: np.ndarray) -> list[
 
 
 @dataclasses.dataclass(frozen=True)
-class SubsetSuite(SuiteView):
+class SubsetSuite(MembersView):
     """The tasks of one subset as a suite, to be used under `vmap` over subsets.
 
     The tasks of a suite may be different programs, so that they cannot be chosen by a
@@ -91,18 +91,6 @@ class SubsetSuite(SuiteView):
     source: jax.Array
     tasks: jax.Array
     place: jax.Array
-
-    @property
-    def num_tasks(self) -> int:
-        return self.tasks.shape[0]
-
-    @property
-    def episode_lengths(self) -> jax.Array:
-        return jnp.asarray(self.suite.episode_lengths)[self.tasks]
-
-    def reset(self, key: jax.Array, num_envs: int) -> SuiteState:
-        state = self.suite.reset(key, num_envs)
-        return jax.tree.map(lambda x: x[self.tasks], state)
 
     def step(self, state: SuiteState, action: jax.Array) -> SuiteState:
         return _step_rows(self.rows, self.source, self.place, state, action)
