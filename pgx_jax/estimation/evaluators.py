@@ -131,8 +131,20 @@ def off_policy(adapted: Adapted) -> Evaluation:
     be left of the signal. The effective sample size is that of the ratios,
     (sum r)^2 / sum r^2 (Kish, 1965).
 
+    Raises:
+      ValueError: a parameter has fewer than 32 bits: rounded to its type, theta_S would
+        differ from theta* by the rounding more than by the adaptation.
+
     Source: Schulman et al., "Proximal policy optimization algorithms", 2017.
     """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(adapted.params):
+        if leaf.dtype.itemsize < 4:
+            raise ValueError(
+                "params must be of float32 or float64 for the evaluator 'off_policy', "
+                f"whose adaptations {leaf.dtype} would round away; that at "
+                f"{jax.tree_util.keystr(path)} is {leaf.dtype}. Cast them, or use "
+                "'surrogate'"
+            )
     batch, valid = adapted.batch, adapted.batch.valid
     mean = jnp.mean(batch.advantage, axis=1, keepdims=True, where=valid)
     mean = jnp.where(has_one_sign(batch)[:, None], 0.0, mean)

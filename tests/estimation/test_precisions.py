@@ -158,6 +158,13 @@ def test_half_precision_agrees_with_float32_at_the_same_values(dtype):
         np.testing.assert_allclose(half.astype(float), single, atol=8 * eps)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_half_precision_is_refused_where_it_would_round_adaptations_away(dtype):
+    params = {"weight": PARAMS["weight"], "bias": jnp.ones((), dtype)}
+    with pytest.raises(ValueError, match=r"off_policy.*\['bias'\] is \w*float16.*surr"):
+        estimate(params, evaluator="off_policy")
+
+
 def test_parameters_of_zero_have_scores_but_no_limit():
     params = jax.tree.map(np.zeros_like, PARAMS)
     estimates = estimate(params)
