@@ -177,7 +177,12 @@ def _check_affinity(affinity: Affinity | jax.Array | np.ndarray) -> np.ndarray:
             f"{type(affinity).__name__}; task_affinity(estimates) makes one"
         )
     matrix = affinity.matrix if isinstance(affinity, Affinity) else affinity
-    matrix = np.asarray(matrix)
+    try:
+        matrix = np.asarray(matrix)
+    except ValueError:
+        raise ValueError(
+            "affinity must be an array of shape [n, n], got rows of several lengths"
+        ) from None
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:
         raise ValueError(f"affinity must have shape [n, n], got {matrix.shape}")
     real = (jnp.floating, jnp.integer, jnp.bool_)

@@ -83,6 +83,8 @@ def group_tasks(
     Source: PolicyGradEx (arXiv 2511.12779), algorithm 1.
     """
     num_tasks = np.shape(batch.advantage)[0]
+    if num_tasks < 2:
+        raise ValueError(f"batch must be of at least 2 tasks, got {num_tasks}")
     if subset_size is None:
         subset_size = min(3, num_tasks)
     if num_subsets is None:

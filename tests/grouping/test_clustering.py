@@ -259,6 +259,7 @@ RESAMPLED = pge.Affinity(
         (np.eye(3), {"penalty": np.inf}, "penalty must be a finite number.*got inf"),
         (np.eye(3), {"penalty": "1"}, "penalty must be a finite number.*got '1'"),
         (np.eye(3), {"penalty": True}, "penalty must be a finite number.*got True"),
+        ([[1.0, 2.0], [3.0]], {}, "affinity must be .* rows of several lengths"),
         (np.eye(3) * 1j, {}, "affinity must hold real numbers, got complex128"),
         (np.full((2, 2), None), {}, "affinity must hold real numbers, got object"),
         (ESTIMATES, {}, r"got SubsetEstimates; task_affinity\(estimates\) makes one"),

@@ -75,3 +75,10 @@ def test_an_integer_key_is_the_key_of_that_seed(problem):
 def test_a_dimension_above_the_number_of_parameters_is_refused(problem):
     with pytest.raises(ValueError, match="dim must be at most.*p = 8, got 400"):
         pge.group_tasks(log_prob_fn, *problem, key=jax.random.key(0), dim=400)
+
+
+def test_a_single_task_has_no_groups(problem):
+    params, batch = problem
+    batch = jax.tree.map(lambda x: x[:1], batch)
+    with pytest.raises(ValueError, match="batch must be of at least 2 tasks, got 1"):
+        pge.group_tasks(log_prob_fn, params, batch, key=jax.random.key(0))
