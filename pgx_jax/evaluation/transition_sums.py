@@ -149,8 +149,7 @@ def unroll_transitions(
 
     Returns:
       Where the environments stand then, and transitions [n, num_envs * unroll_length,
-      ...] as `PPO.collect_transitions` gives them: the steps of an environment side by
-      side, in the order of time.
+      ...] as `PPO.collect_transitions` returns them.
     """
     suite_state, rollout = unroll(
         suite,
@@ -162,14 +161,7 @@ def unroll_transitions(
         key,
         ppo.config.unroll_length,
     )
-    observation, advantage, _ = ppo._advantages(state, rollout)
-
-    def by_environment(x):
-        x = jnp.swapaxes(x, 1, 2)
-        return x.reshape(x.shape[0], -1, *x.shape[3:])
-
-    steps = (observation, rollout.action, advantage)
-    return suite_state, Transitions(*jax.tree.map(by_environment, steps))
+    return suite_state, ppo.to_transitions(state, rollout)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

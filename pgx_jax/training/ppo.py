@@ -15,7 +15,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from pgx_jax.envs.core import StepSuite, SuiteState
 from pgx_jax.envs.dtypes import strengthen
@@ -23,12 +22,7 @@ from pgx_jax.networks.mlp import ActorCritic
 from pgx_jax.training.learning import Batch, Metrics, learn, make_optimizer
 from pgx_jax.training.losses import generalized_advantages
 from pgx_jax.training.ppo_config import PPOConfig, check_count
-from pgx_jax.training.rollouts import (
-    Rollout,
-    map_rows,
-    normalize_observation,
-    unroll,
-)
+from pgx_jax.training.rollouts import Rollout, map_rows, normalize_observation, unroll
 from pgx_jax.training.running_statistics import (
     RunningStatistics,
     update_observation_statistics,
@@ -178,7 +172,7 @@ class PPO:
         params, optimizer_state, metrics = learn(
             self.config,
             self.actor_critic,
-            self._optimizer(),
+            make_optimizer(self.config, self.num_updates),
             state.params,
             state.optimizer_state,
             state.policy_ids,
@@ -231,7 +225,7 @@ class PPO:
         Returns:
           Transitions [r, num_steps, ...]: the observations normalized as the policy
           sees them, and advantages in units of reward, neither centered nor scaled. The
-          steps of one environment stand side by side.
+          steps of one environment stand side by side, in the order of time.
 
         Raises:
           ValueError: `num_steps` is not a positive multiple of `config.num_envs`.
@@ -243,6 +237,21 @@ class PPO:
                 f"got {num_steps}"
             )
         return self._collect(suite, state, key, num_steps)
+
+    def to_transitions(self, state: TrainingState, rollout: Rollout) -> Transitions:
+        """A rollout as the estimator takes it. Pure.
+
+        Args:
+          state: the policies that acted, and the critic.
+          rollout: [r, time, num_envs, ...].
+
+        Returns:
+          Transitions [r, num_envs * time, ...] as `collect_transitions` returns them.
+        """
+        observation, advantage, _ = self._advantages(state, rollout)
+        steps = (observation, rollout.action, advantage)
+        by_environment = jax.tree.map(lambda x: jnp.swapaxes(x, 1, 2), steps)
+        return Transitions(*jax.tree.map(_flatten, by_environment))
 
     @functools.partial(jax.jit, static_argnums=(0, 4))
     def _init(self, suite, key, policy_ids, num_policies) -> TrainingState:
@@ -276,9 +285,10 @@ class PPO:
             shape = suite_state.episode_length.shape
             length = jax.random.randint(stagger_key, shape, 0, limits)
             suite_state = suite_state._replace(episode_length=length)
+        optimizer = make_optimizer(self.config, self.num_updates)
         state = TrainingState(
             params=params,
-            optimizer_state=jax.vmap(self._optimizer().init)(params),
+            optimizer_state=jax.vmap(optimizer.init)(params),
             observation_statistics=observation_statistics,
             value_statistics=value_statistics,
             policy_ids=policy_ids,
@@ -300,11 +310,7 @@ class PPO:
     @functools.partial(jax.jit, static_argnums=(0, 4))
     def _collect(self, suite, state, key, num_steps) -> Transitions:
         _, rollout = self._unroll(suite, state, key, num_steps // self.config.num_envs)
-        observation, advantage, _ = self._advantages(state, rollout)
-        steps = (observation, rollout.action, advantage)
-        # Those of one environment stand side by side, in the order of time.
-        by_environment = jax.tree.map(lambda x: jnp.swapaxes(x, 1, 2), steps)
-        return Transitions(*jax.tree.map(_flatten, by_environment))
+        return self.to_transitions(state, rollout)
 
     def _check_networks(self, suite: StepSuite) -> None:
         networks, space = self.actor_critic, suite.action_space
@@ -326,9 +332,6 @@ class PPO:
                 f"suite {suite.name!r} takes {kinds[space.discrete]} ones of size "
                 f"{space.size}"
             )
-
-    def _optimizer(self) -> optax.GradientTransformation:
-        return make_optimizer(self.config, self.num_updates)
 
     def _unroll(self, suite, state, key, length) -> tuple[SuiteState, Rollout]:
         return unroll(
