@@ -42,17 +42,17 @@ class Transitions(NamedTuple):
 
 
 class EstimateStatus(enum.IntEnum):
-    """What became of the estimate of a subset; all but OK leave its scores NaN.
+    """The status of a subset's estimate; with all but OK its scores are NaN.
 
     Attributes:
       OK: everything is finite.
-      SETTINGS_OUT_OF_RANGE: `l2`, `tolerance` or `max_relative_distance`, traced, is.
-      FEATURES_NOT_FINITE: of a task of the subset the gradient of a transition is not
-        finite, or its square.
+      SETTINGS_OUT_OF_RANGE: a traced `l2`, `tolerance` or `max_relative_distance` is.
+      FEATURES_NOT_FINITE: the gradient of a transition of a task of the subset, or its
+        square, is not finite.
       FEATURES_ZERO: all features that are fitted are zero, after centering, or all
         that a task of the subset is scored on.
       DISTANCE_UNDEFINED: the parameters are zero or overflow, so that a limit of the
-        distance relative to them means nothing.
+        distance relative to them is undefined.
       SOLUTION_NOT_FINITE: the regression's solution is not finite.
       SCORES_NOT_FINITE: the evaluator's scores are not finite.
     """
@@ -75,7 +75,7 @@ class SubsetEstimates(NamedTuple):
         not in S, NaN where it is and `status` is not OK.
       delta: the adaptation Delta_S in the projected space, at which the scores were
         taken; float32 of shape [m, d].
-      loss: the regression's value at its solution; float32 of shape [m].
+      loss: the regression's objective at its solution; float32 of shape [m].
       gradient_norm: Euclidean norm of the regression's gradient at its solution;
         float32 of shape [m].
       num_iterations: solver iterations taken; int32 of shape [m].
@@ -83,14 +83,14 @@ class SubsetEstimates(NamedTuple):
         bool of shape [m].
       relative_distance: |P Delta_S| / |theta*| at which the scores were taken; float32
         of shape [m]. Infinite where the parameters are all zero.
-      standard_error: of the scores at their solutions as they are, over the transitions
-        (in runs of `resample_length`) or episodes that were scored;
-        float32 of shape [m, n], or None where the evaluator does not tell.
+      standard_error: of the scores, with the solutions held fixed, over the transitions
+        (in runs of `resample_length`) or episodes that were scored; float32 of shape
+        [m, n], or None where the evaluator does not report it.
       effective_sample_size: the number of independent transitions or episodes behind
-        each score; float32 of shape [m, n], or None where the evaluator does not tell.
-      resampled_scores: the scores from transitions drawn anew with replacement, once
+        each score; float32 of shape [m, n], or None where it is not reported.
+      resampled_scores: the scores from transitions resampled with replacement, once
         per resample; float32 of shape [resamples, m, n], or None where not asked for.
-      status: an `EstimateStatus`; int32 of shape [m], or None where not known. Outside
+      status: an `EstimateStatus`; int32 of shape [m], or None if unknown. Outside
         jit `estimate_subsets` raises an error for all but OK; after jit
         `check_estimates` does.
     """
@@ -120,11 +120,11 @@ class Affinity(NamedTuple):
         shape [n, n], or None where no resamples were asked for.
       upper: its upper end.
       resamples: U of every resample; float32 array of shape [resamples, n, n], or None.
-      alone: what a task alone is worth on the scale of U, so that groups can be held
-        against tasks alone; float32 array of shape [n], zeros where U is what company
-        adds, or None where U is no such scale.
-      includes_transitions: whether the intervals are of the noise in transitions beside
-        the choice of subsets, or of the latter only, which is often half as wide; bool
+      alone: what a task alone is worth on the scale of U, so that groups can be
+        compared with single tasks; float32 array of shape [n], zeros where U is a gain
+        over training alone, or None where U has no such scale.
+      includes_transitions: whether the intervals cover the noise in transitions beside
+        the choice of subsets, or the latter only, which is often half as wide; bool
         [], or None where there are none.
     """
 
@@ -162,7 +162,7 @@ class Grouping(NamedTuple):
 
 
 class GroupingStability(NamedTuple):
-    """How far a grouping holds when the affinity behind it is drawn anew.
+    """How stable a grouping is when the affinity behind it is resampled.
 
     Attributes:
       co_assignment: the share of resamples that put two tasks in one group; float64

@@ -1,4 +1,4 @@
-"""What a partition of the tasks is worth, beside all other partitions.
+"""The value of a partition of the tasks relative to all other partitions.
 
 Where a policy has been trained on every subset of n tasks, the true value of every
 partition follows by adding up: R[S, i] is the value of task i under the policy trained
@@ -77,7 +77,7 @@ class TruthTable(NamedTuple):
             task is in the subset.
 
         Raises:
-          ValueError: shapes do not agree, a subset is empty or there twice, there are
+          ValueError: shapes do not agree, a subset is empty or repeated, there are
             more than 16 tasks, or the value of a member is not finite; the message
             names it.
         """

@@ -160,7 +160,7 @@ def normalized_mutual_information(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def chance_agreement(a: ArrayLike, b: ArrayLike, *, num_shuffles: int = 1000) -> float:
-    """What two groupings agree by chance, which is far from 0 for few tasks.
+    """The agreement of two groupings by chance, which is far from 0 for few tasks.
 
     The mean normalized mutual information of `a` and `b` with the tasks of `b`
     shuffled, so that the sizes of the groups stay. The same number every time.

@@ -1,4 +1,4 @@
-"""Runs the whole pipeline of one config, or goes on with one that was interrupted.
+"""Runs the whole pipeline of one config, or resumes one that was interrupted.
 
     pgx_jax run --config=cartpole_planted --workdir=runs/planted --config.seed=1
 

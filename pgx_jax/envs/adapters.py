@@ -1,4 +1,4 @@
-"""Anyone's environments as task suites.
+"""Adapters that make task suites of existing environments.
 
 Each function returns a suite whose resets draw afresh, whose truncation by the time
 limit is distinguished from termination, and whose step compiles once.
@@ -33,8 +33,8 @@ def from_brax(
 ) -> TaskSuite:
     """A suite of Brax environments, one task each.
 
-    Give the environments as they are, without Brax's wrappers for training: those cut
-    episodes themselves and start each from the same state again.
+    Pass the environments without Brax's training wrappers: those truncate episodes
+    themselves and restart each from the same state.
 
     Args:
       envs: one or more environments with continuous actions and a vector as

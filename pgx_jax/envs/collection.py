@@ -47,7 +47,7 @@ class CollectionSuite(TaskSuite):
     def create(
         cls, members: Sequence[TaskSuite], name: str = "collection"
     ) -> CollectionSuite:
-        """Puts the tasks of all members one after the other.
+        """Concatenates the tasks of all members.
 
         Raises:
           ValueError: there is no member, or observation sizes or action spaces differ;

@@ -23,7 +23,7 @@ PyTree = Any
 
 @dataclasses.dataclass(frozen=True)
 class ActionSpace:
-    """What a policy puts out.
+    """What a policy outputs.
 
     Attributes:
       size: the number of actions where they are discrete, else the length of the action
@@ -104,7 +104,7 @@ class StepSuite(abc.ABC):
     Attributes:
       name: of the suite.
       observation_size: length of the observation vector.
-      action_space: what a policy puts out.
+      action_space: what a policy outputs.
       episode_length: steps after which an episode is truncated; of several time limits
         the longest.
     """
@@ -135,7 +135,7 @@ class StepSuite(abc.ABC):
 
     @abc.abstractmethod
     def step(self, state: SuiteState, action: jax.Array) -> SuiteState:
-        """Takes one step, and starts anew every environment whose episode has ended.
+        """Takes one step, and resets every environment whose episode has ended.
 
         Args:
           state: of `reset` or `step`; leaves [n, num_envs, ...].
@@ -144,9 +144,9 @@ class StepSuite(abc.ABC):
         """
 
     def refresh(self, state: SuiteState) -> SuiteState:
-        """Draws the pool of initial states anew, where there is one.
+        """Draws a new pool of initial states, where there is one.
 
-        To be called once in a while, as training does before every unroll: between two
+        Call it from time to time, as training does before every unroll: between two
         calls, ended episodes start from one of the pool's states.
         """
         return state
@@ -306,7 +306,7 @@ def _draw_from(pool: State, key: jax.Array) -> State:
     number = jax.random.bits(number_key, dtype=jnp.uint32)
 
     def draw(x):
-        # Else two episodes that start alike would meet the same noise ever after.
+        # Otherwise two episodes that start alike would see the same noise throughout.
         return jax.random.fold_in(x[index], number) if is_key(x.dtype) else x[index]
 
     return jax.tree.map(draw, pool)

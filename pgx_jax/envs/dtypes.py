@@ -1,4 +1,4 @@
-"""The types of an environment's state, which are those of its reset ever after."""
+"""The dtypes of an environment's state, which stay those of its reset."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def strengthen(x: jax.Array) -> jax.Array:
 
 
 def cast(x: jax.Array, dtype: Any) -> jax.Array:
-    """The array in a type, and never in a weak one; keys stay what they are."""
+    """The array in a dtype, never a weak one; keys are returned unchanged."""
     x = jnp.asarray(x)
     if is_key(x.dtype):
         return x
@@ -31,7 +31,7 @@ def is_key(dtype: Any) -> bool:
 
 
 def check_types(before: PyTree, after: PyTree) -> None:
-    """Refuses a step that would lose values by being kept in the types of before.
+    """Refuses a step whose values the dtypes of the state before would not hold.
 
     Raises:
       ValueError: an array of `after` has values that the type of the same array of

@@ -37,7 +37,7 @@ class FamilySuite(TaskSuite):
       name: the suite's name.
       task_names: n names.
       observation_size: length of the observation vector.
-      action_space: what a policy puts out.
+      action_space: what a policy outputs.
       episode_length: steps after which an episode is truncated.
       planted_labels: the known group of each task (n integers), or None.
       pool_size: initial states per task that are drawn beforehand, for environments

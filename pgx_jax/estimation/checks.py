@@ -1,8 +1,8 @@
-"""What the estimator accepts: inputs of one meaning are brought to one form.
+"""What the estimator accepts: equivalent inputs are converted to one form.
 
-Everything that has another meaning, or none, is refused by name before any long work.
-Values are looked at only where they are known: a traced array passes, and
-`SubsetEstimates.status` reports what its values did.
+Everything else is refused by name before any long work. Values are looked at
+only where they are known: a traced array passes, and `SubsetEstimates.status` reports
+what its values did.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def check_number(name: str, value: Any, *, zero: bool = False) -> None:
 
 
 def as_key(key: Any) -> jax.Array:
-    """A JAX key, of either style, out of one or of an integer seed.
+    """A JAX key, of either style, from a key or an integer seed.
 
     Raises:
       ValueError: `key` is neither.

@@ -61,7 +61,7 @@ from pgx_jax.estimation.subsets import as_subsets, distinct_subsets
 from pgx_jax.runtime import compiler_options
 from pgx_jax.types import PyTree, SubsetEstimates, Transitions
 
-# Where the solutions of resamples end: their noise is far above it.
+# Tolerance of the resamples' solutions, whose noise is far above it.
 RESAMPLE_TOLERANCE = 1e-3
 
 
@@ -141,9 +141,9 @@ def estimate_subsets(
         features off by about 7e-4 relative.
       num_resamples: also estimate everything from this many bootstrap samples of the
         transitions, for the intervals of `task_affinity`; memory for as many [m, n].
-      resample_length: so many consecutive transitions may depend on each other, where
-        those of an episode stand side by side: they are resampled together (Kuensch,
-        1989), and standard errors are those of runs of them.
+      resample_length: number of consecutive transitions that may depend on each other,
+        where those of an episode are adjacent: they are resampled together (Kuensch,
+        1989), and standard errors account for such runs.
       mesh: devices to split transitions and subsets over, along all its axes, of
         whatever type.
 
@@ -235,7 +235,7 @@ def _compiled(outermost: bool) -> Callable[..., tuple[SubsetEstimates, TaskFault
 def _estimate(
     log_prob_fn, settings, params, batch, key, subsets, copies, l2, limit, tolerance
 ) -> tuple[SubsetEstimates, TaskFaults]:
-    """Everything under jit: the estimates, and what is wrong with them."""
+    """The jitted part: the estimates, and the faults that were found."""
     batch = batch._replace(advantage=batch.advantage.astype(jnp.float32))
     l2, limit, tolerance = (jnp.asarray(x, jnp.float32) for x in (l2, limit, tolerance))
     projection_key, split_key, score_key, resample_key = jax.random.split(key, 4)
@@ -346,7 +346,7 @@ def _features(
 
 
 def _rounding(settings: Settings, features: jax.Array) -> jax.Array:
-    """What squares of features that are zero may come to; float32 [n, N]."""
+    """What squares of features that are zero may reach by rounding; float32 [n, N]."""
     eps = float(jnp.finfo(features.dtype).eps)
     num_tasks, num_samples, dim = features.shape
     squares = jnp.sum(jnp.square(features), axis=2)

@@ -29,7 +29,7 @@ CLIP = 0.2
 
 
 class Adapted(NamedTuple):
-    """What an evaluator may look at.
+    """The inputs of an evaluator.
 
     Attributes:
       subsets: bool [m, n].
@@ -38,14 +38,14 @@ class Adapted(NamedTuple):
         the parameters too far; float32 [m, d].
       batch: the transitions to evaluate on, advantages normalized; leaves [n, N, ...].
       features: their projected gradients; float32 [n, N, d].
-      adapt: `adapt(delta)` gives theta_S = theta* + P Delta_S, a pytree like the
+      adapt: `adapt(delta)` returns theta_S = theta* + P Delta_S, a pytree like the
         parameters with the leading axes of `delta`.
       log_prob_fn: the policy, of one transition.
       params: theta*.
       key: for evaluators that draw.
       plan: static sizes that hold for `subsets`.
-      run_length: so many consecutive transitions may depend on each other, for standard
-        errors.
+      run_length: number of consecutive transitions that may depend on each other, for
+        standard errors.
     """
 
     subsets: jax.Array

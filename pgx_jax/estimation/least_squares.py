@@ -272,7 +272,7 @@ def _scores(
 def _map_rows(function, weights: jax.Array, sums: TaskSums) -> jax.Array:
     """`function` of every row of weights, as many at once as memory allows."""
     if jax.default_backend() == "cpu":
-        # One after another: batched factorizations can wait for each other for ever on
+        # One after another: batched factorizations can wait for each other forever on
         # a busy CPU of few cores (jaxlib 0.10.2).
         return jax.lax.map(function, weights)
     block = max(1, BLOCK_ELEMENTS // sums.feature.shape[-1] ** 2)

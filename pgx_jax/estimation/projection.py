@@ -383,7 +383,7 @@ def count_params(params: PyTree) -> int:
 def single_log_prob(
     log_prob_fn: LogProbFn, params: PyTree, observation: PyTree, action: PyTree
 ) -> LogProbFn:
-    """A function of one transition that returns one number, out of the user's own.
+    """The user's log-probability as a function of one transition, of shape [].
 
     Args:
       log_prob_fn: of one transition, or of a batch only.

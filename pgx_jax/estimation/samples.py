@@ -93,7 +93,7 @@ def split(sample: Sample, fraction: float, key: jax.Array) -> tuple[Sample, Samp
 
 
 def resample(sample: Sample, length: int, key: jax.Array) -> Sample:
-    """The transitions of every task drawn anew, with replacement.
+    """Resamples the transitions of every task, with replacement.
 
     Args:
       sample: of n tasks.

@@ -176,7 +176,7 @@ def _divide(length: jax.Array, norm: jax.Array) -> jax.Array:
 
 
 def resample_problem(problem: Problem, settings: Settings, key: jax.Array) -> Problem:
-    """The transitions of every task drawn anew, with replacement."""
+    """Resamples the transitions of every task, with replacement."""
     fitted_key, scored_key, score_key = jax.random.split(key, 3)
     length, fraction = settings.resample_length, settings.held_out_fraction
     fitted_length = run_length(length, 1.0 - fraction)

@@ -1,8 +1,8 @@
 """The work of the estimate spread over devices, whatever the types of a mesh's axes.
 
-Axes of type Auto leave it to the compiler where values live. On axes of type Explicit
-JAX wants to be told at every gather, and it has none to offer on those of type Manual;
-so that everything is computed under Auto axes of the same devices.
+Axes of type Auto let the compiler place values. On axes of type Explicit JAX requires
+an output sharding at every gather, and for those of type Manual there is none, so that
+everything is computed under Auto axes of the same devices.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def shard(
 ) -> PyTree:
     """`function(shared, arrays)`, the leading axis of `arrays` split over devices.
 
-    What comes back has that axis first; it is filled up with copies of the first entry
-    to a multiple of the number of devices meanwhile.
+    Results have that axis first. Meanwhile it is padded with copies of the first entry
+    to a multiple of the number of devices.
     """
     if mesh is None:
         return function(shared, arrays)

@@ -1,7 +1,7 @@
-"""What went wrong in an estimate, where only computing it could show that.
+"""Faults of an estimate that only computing it reveals.
 
-Inside jit nothing can be raised: there `SubsetEstimates.status` says it, subset by
-subset, and the scores of such a subset are NaN.
+Inside jit nothing can be raised: there `SubsetEstimates.status` reports them, subset
+by subset, and the scores of such a subset are NaN.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def with_status(
     valid_settings: jax.Array,
     valid_distance: jax.Array,
 ) -> SubsetEstimates:
-    """The estimates with their status, and with no scores where it is not OK.
+    """The estimates with their status, and with scores of NaN where it is not OK.
 
     Args:
       estimates: of m subsets.

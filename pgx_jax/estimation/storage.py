@@ -14,7 +14,7 @@ FORMAT = 1
 
 
 def save_estimates(path: str | os.PathLike[str], estimates: SubsetEstimates) -> None:
-    """Writes estimates to a compressed `.npz` file, which NumPy reads without us.
+    """Writes estimates to a compressed `.npz` file, which NumPy alone can read.
 
         pge.save_estimates("estimates.npz", estimates)
         estimates = pge.load_estimates("estimates.npz")

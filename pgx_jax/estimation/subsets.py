@@ -215,7 +215,7 @@ def check_coverage(subsets: jax.Array | np.ndarray) -> None:
     Raises:
       ValueError: the message names the pairs.
     """
-    # Integers have no fast product; these counts need only tell 0 from more.
+    # Integers have no fast product; these counts only distinguish 0 from more.
     matrix = np.asarray(jax.device_get(subsets)).astype(np.float32)
     counts = matrix.T @ matrix
     missing = np.argwhere(np.triu(counts == 0))

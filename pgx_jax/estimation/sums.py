@@ -199,7 +199,7 @@ def sum_transitions(
 def projection_fingerprint(
     projection: Projection, key: jax.Array, params: PyTree
 ) -> jax.Array:
-    """A few numbers that tell policies and projections apart; float32 [4]."""
+    """A few numbers that distinguish policies and projections; float32 [4]."""
 
     def entry(index):
         column = projection.column(key, params, index % projection.dim)

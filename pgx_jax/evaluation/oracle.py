@@ -1,4 +1,4 @@
-"""The oracle: what an estimate stands for, found by really fine-tuning every subset.
+"""The oracle: the values that an estimate predicts, by fine-tuning on every subset.
 
 A copy of the meta-policy is trained by PPO on the tasks of one subset, for every one of
 m subsets, and then evaluated on those tasks. Blocks of subsets train side by side in
@@ -74,7 +74,7 @@ class OracleRun(NamedTuple):
 
 
 class BlockScores(NamedTuple):
-    """What fine-tuning on the subsets of a block came to.
+    """The result of fine-tuning on the subsets of a block.
 
     Attributes:
       scores: of the tasks of every subset; float32 [b, s].
@@ -89,7 +89,7 @@ class BlockScores(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Oracle:
-    """Fine-tunes a meta-policy on subsets of tasks and scores what becomes of it.
+    """Fine-tunes a meta-policy on subsets of tasks and scores the results.
 
     Attributes:
       ppo: settings, networks and the number of updates per subset.
@@ -235,7 +235,7 @@ class Oracle:
         return max(1, BLOCK_BYTES // (subset_size * self.bytes_per_task(suite)))
 
     def bytes_per_task(self, suite: TaskSuite) -> int:
-        """About what one task of one subset takes while its policy is trained, in B.
+        """Roughly the bytes that one task of one subset takes while it is trained on.
 
         Counted are the environments twice, three copies of the data of an update, and
         a minibatch's activations, as many numbers as the networks have biases, with

@@ -107,7 +107,7 @@ jax.tree_util.register_dataclass(
 
 
 def _on_rows(method: Callable[..., SuiteState]) -> Callable[..., SuiteState]:
-    """Lets every row do something from the tasks' states, and gives these back.
+    """Applies a method to all rows, from the states of the tasks, and returns theirs.
 
     Args:
       method: `method(rows, *args)`, leaves of args and result of shape [R, ...].

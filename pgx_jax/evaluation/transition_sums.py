@@ -1,4 +1,4 @@
-"""Transitions of the meta-policy by the million: collected, projected and summed up.
+"""Sums over millions of transitions of the meta-policy, collected and projected.
 
 One scan takes an unroll of every environment, projects the policy gradients of its
 transitions and adds them to sums of d^2 numbers, so that memory does not grow with the
@@ -43,7 +43,7 @@ def collect_sums(
 
     Parts are of different environments, so that no episode is in two of them. Sums of
     two calls add up where `projection_key`, projection and policy are the same; the
-    state returned goes on from where the environments stand.
+    state returned continues from where the environments stand.
 
     Args:
       ppo: settings and networks; `config.unroll_length` steps are taken at a time.
@@ -58,7 +58,7 @@ def collect_sums(
       noise: also sum up what the noise of a training batch needs.
 
     Returns:
-      The state with environments that have moved on, and the sums.
+      The state with the environments after the last step, and the sums.
 
     Raises:
       ValueError: `num_transitions` or `num_parts` is not allowed, or the state is not
@@ -148,7 +148,7 @@ def unroll_transitions(
       key: for the actions.
 
     Returns:
-      Where the environments stand then, and transitions [n, num_envs * unroll_length,
+      The state of the environments then, and transitions [n, num_envs * unroll_length,
       ...] as `PPO.collect_transitions` returns them.
     """
     suite_state, rollout = unroll(

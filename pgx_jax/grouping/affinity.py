@@ -32,13 +32,13 @@ def task_affinity(
 
     * "standardized": each task's scores f_i(S) are brought to mean 0 and variance 1
       over the subsets that contain it, and U_ij is their mean over the subsets that
-      contain i and j: how much better than usual task i fares where j is present, in
+      contain i and j: how much better than usual task i does where j is present, in
       standard deviations.
     * "mean": U_ij is the mean over the subsets that contain i and j of f(S), itself the
       mean of f_i(S) over the tasks of S. This is the paper's definition; tasks whose
       scores have a larger scale dominate it.
     * "transfer_gain": U_ij is the mean over the subsets that contain i and j of
-      f_i(S) - f_i({i}): what task i gains from company, in the units of its score, and
+      f_i(S) - f_i({i}): what task i gains from partners, in the units of its score, and
       U_ii = 0, what it gains alone. The subsets must include every task alone;
       `sample_subsets(..., singletons=True)` adds those.
 
@@ -47,7 +47,7 @@ def task_affinity(
       score: "standardized", "mean" or "transfer_gain".
       symmetric: return (U + U^T) / 2. Otherwise row i says what task i gains from each
         other one; "mean" is symmetric by itself.
-      key: also bootstrap: draw the subsets of every size anew with replacement, as far
+      key: also bootstrap: resample the subsets of every size with replacement, as far
         as they are a sample of all there are, and take the scores of as many of the
         estimates' resamples. Where the estimates have none, the intervals are of the
         choice of subsets only, and say nothing of the noise in transitions.
@@ -197,7 +197,7 @@ def _average(
     counts = weight.T @ member
     matrix = (weight * per_task).T @ member / jnp.maximum(counts, 1.0)
     if score == "transfer_gain":
-        # The mean over all company would stand on the diagonal: alone, there is none.
+        # The diagonal would hold the mean over all partners; a task alone has none.
         matrix = jnp.where(jnp.eye(len(matrix), dtype=bool), 0.0 * matrix, matrix)
     return matrix, counts
 
@@ -214,7 +214,7 @@ def _clean(
 
 
 def _check_bootstrap(estimates: SubsetEstimates) -> None:
-    """Refuses to draw subsets anew where no choice was made."""
+    """Refuses to resample subsets that are all there are."""
     if getattr(estimates, "resampled_scores", None) is not None:
         return
     subsets = np.asarray(jax.device_get(estimates.subsets)).astype(bool)

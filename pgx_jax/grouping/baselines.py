@@ -85,7 +85,7 @@ def gradient_similarity(
       Cosines; float32 [n, n]. `pair_counts` is 1 throughout.
 
     Raises:
-      ValueError: features shall be centered although the advantages of a task have one
+      ValueError: features are to be centered although the advantages of a task have one
         sign; outside jit.
     """
     check_centering(batch, center_features)

@@ -1,8 +1,8 @@
-"""The partition of tasks whose groups have the highest scores, with no detour by pairs.
+"""The partition of tasks whose groups have the highest scores, without affinities.
 
 A partition is worth the sum over tasks i of f_i(group of i). Up to 16 tasks it is found
 exactly, by a dynamic program over subsets; beyond, by local search from several starts,
-which asks for the scores of the subsets that it comes by, many at a time.
+which requests the scores of the subsets that it meets, in batches.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ def best_partition(
     """Finds the partition with the largest sum over tasks i of f_i(group of i).
 
     Up to 16 tasks the result is the best one. Beyond, it is the best that local search
-    comes by: single tasks move to other groups, then two tasks swap, and groups merge
+    finds: single tasks move to other groups, then two tasks swap, and groups merge
     and split, for as long as the sum grows; at a local optimum a merge and a split at
-    random kick it out. It starts from tasks that merge one pair of groups at a time,
-    from partitions at random, and from those given.
+    random kick it out. It starts from single tasks that are agglomerated,
+    from random partitions, and from those given.
 
     Args:
       estimates: `subsets` [m, n] and `scores` [m, n], higher is better; or a function
@@ -68,9 +68,9 @@ def best_partition(
       num_tasks: n, where `estimates` is a function.
       starts: further partitions that local search starts from, such as the groups of
         `cluster_tasks`; labels [n] of each, of k groups where k is given.
-      num_starts: partitions at random that local search starts from.
+      num_starts: random partitions that local search starts from.
       num_kicks: kicks from each local optimum.
-      batch_size: most subsets that a function is asked for at once; a power of 2.
+      batch_size: most subsets that a function is given at once; a power of 2.
       seed: of the local search.
 
     Returns:
@@ -119,7 +119,7 @@ def best_partition(
 
 
 class _Totals:
-    """The sum of f_i(S) over the tasks of S, of every subset that was asked for."""
+    """The sum of f_i(S) over the tasks of S, of every subset that was requested."""
 
     def __init__(self, function: SubsetScorer | None, num_tasks: int, batch_size: int):
         self.function = function
@@ -199,7 +199,7 @@ class _Search:
         self.rng: np.random.Generator = rng
 
     def starts(self, given: Sequence[ArrayLike], num_random: int) -> list[np.ndarray]:
-        """Agglomeration, what was given, and partitions at random."""
+        """The agglomerated, the given and the random partitions."""
         starts = [self._agglomerate()]
         for labels in given:
             labels = np.asarray(labels)

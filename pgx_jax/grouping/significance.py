@@ -1,4 +1,4 @@
-"""Whether groups are more than what chance arranges: a test against one group.
+"""Whether groups are more than chance: a test against one group.
 
 The best of many partitions looks better than one group even where the affinity is
 noise. So the gain of the best partition over one group is compared with the gains that

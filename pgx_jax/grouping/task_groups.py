@@ -17,12 +17,12 @@ from pgx_jax.grouping.affinity import task_affinity
 from pgx_jax.grouping.clustering import cluster_tasks
 from pgx_jax.types import Affinity, Grouping, SubsetEstimates, Transitions
 
-# Subsets that are estimated at most, where their number is left to us.
+# The most subsets that are estimated, where their number is not given.
 MOST_SUBSETS = 1000
 
 
 class TaskGroups(NamedTuple):
-    """What `group_tasks` found, from the answer to what it rests on.
+    """The result of `group_tasks`: the groups, and what they follow from.
 
     Attributes:
       grouping: the groups.

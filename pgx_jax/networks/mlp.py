@@ -22,7 +22,7 @@ class MLP(nn.Module):
     Attributes:
       hidden_sizes: width of each hidden layer.
       output_size: width of the last, linear, layer.
-      output_scale: gain of the last layer's orthogonal initialiser.
+      output_scale: gain of the last layer's orthogonal initializer.
       activation: between layers.
     """
 
@@ -41,7 +41,7 @@ class MLP(nn.Module):
 
 
 class GaussianHead(nn.Module):
-    """An MLP for the mean beside a log standard deviation that no input changes.
+    """An MLP for the mean, and a log standard deviation that no input changes.
 
     Attributes:
       mean: of the action.

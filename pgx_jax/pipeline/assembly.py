@@ -1,4 +1,4 @@
-"""What the stages left, put together into the results that the report shows."""
+"""The results that the report shows, assembled from those of the stages."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def count_env_steps(
 
     Args:
       config: of the run.
-      runner: whose workdir knows what the estimate took.
+      runner: whose workdir holds the steps of the estimate.
       method: number `index` of those that the groupings are made of.
       groupings: all of them.
       index: of the method.
@@ -121,7 +121,7 @@ def count_env_steps(
 
 
 def _uncertainty(estimates: Arrays, labels: Arrays) -> Uncertainty | None:
-    """How far affinity and groups hold; None where there are no resamples."""
+    """How stable affinity and groups are; None where there are no resamples."""
     if "nmi" not in labels:
         return None
     return {

@@ -18,7 +18,7 @@ class Method(NamedTuple):
     Attributes:
       name: as tables and figures call it.
       description: one sentence.
-      grouping: the key of its labels in the report; one of several draws' if there are
+      grouping: the key of its labels in the report; that of one draw if there are
         several.
       draws: labels of every draw; int [draws, n].
       uses_estimate: whether it needs the transitions of the estimate.

@@ -1,4 +1,4 @@
-"""The numbers that a run ends with, as plain data that a JSON file holds."""
+"""The results of a run, as plain data that a JSON file holds."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class MethodResult(TypedDict):
         [draws][n][episodes]. Methods that draw groups at random have several draws.
       target: the same on unseen tasks; [draws][targets][episodes], or None.
       grouping: its key in `RunResults.groups`; the name where left out.
-      scalarized: the tasks' returns made one number; [draws], or None.
+      scalarized: the tasks' returns combined into one number; [draws], or None.
       success: share of episodes of the tasks trained on in which success was met at any
         step; [draws][n], or None where tasks do not report it.
       sampled_return: mean return where actions are sampled, `source` being that of the
@@ -63,7 +63,7 @@ class MethodResult(TypedDict):
 
 
 class Uncertainty(TypedDict):
-    """How far the affinity and the groups hold over bootstrap resamples.
+    """How stable the affinity and the groups are over bootstrap resamples.
 
     Attributes:
       lower: lower ends of the 95% intervals of U; [n][n].
@@ -120,7 +120,7 @@ class RunResults:
       nmi: normalized mutual information with the planted groups, by method as in
         `groups`.
       uncertainty: of the affinity and the groups, or None where there are no resamples.
-      scalarization: how tasks that are objectives are made one number; None if not.
+      scalarization: how tasks that are objectives become one number, or None.
       config: nested settings.
       device: what the run ran on.
       versions: of the libraries.

@@ -1,7 +1,7 @@
-"""What alone touches the disk, metrics and progress: running stages, and resuming them.
+"""Runs and resumes stages; it alone touches the disk, metrics and progress.
 
 Each stage leaves its result in the workdir and is not run again. Training stages also
-checkpoint their whole state, so that a run that was killed goes on from there and ends
+checkpoint their whole state, so that a run that was killed resumes from there and ends
 with the same numbers.
 """
 
@@ -70,7 +70,7 @@ class Runner:
         Args:
           stage: its name.
           function: returns arrays by name, and the environment steps it took or None
-            where it is no matter of steps.
+            where it takes none.
         """
         self.stages.append(stage)
         if not self.directory.is_finished(stage):

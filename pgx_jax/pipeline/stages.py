@@ -35,7 +35,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class Problem(NamedTuple):
-    """What all stages are about.
+    """The tasks, networks and PPO settings of all stages.
 
     Attributes:
       suite: the n tasks.
@@ -63,7 +63,7 @@ class Policies(NamedTuple):
 
 
 class Adaptation(NamedTuple):
-    """What adapting to target tasks came to.
+    """The result of adapting to target tasks.
 
     Attributes:
       returns: after adaptation; float32 [groupings, targets, episodes].
@@ -303,8 +303,8 @@ def select_policies(
 
     Returns:
       "best": the policy's number; int32 [groupings, targets]. "steps": environment
-      steps of the choice; of groupings of as many policies the mean, so that chance in
-      the length of episodes gives none of them a longer adaptation; int [groupings].
+      steps of the choice, the mean over groupings of equally many policies, so that the
+      random length of episodes gives none of them a longer adaptation; int [groupings].
       Then the steps of all.
     """
     num_targets = problem.suite.num_tasks

@@ -1,4 +1,4 @@
-"""Whole episodes of some tasks, played inside jit for the sake of pictures."""
+"""Whole episodes of some tasks, played inside jit for videos."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Tile(NamedTuple):
 
     Attributes:
       name: of the task.
-      details: the parameters that tell it from the others.
+      details: the parameters that distinguish it from the others.
       color: of its group.
       env: made outside of jit.
       episodes: shown one after the other.

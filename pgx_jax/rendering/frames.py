@@ -181,7 +181,7 @@ class _Canvas:
 
 
 def _common_ratio(tiles: Sequence[Tile]) -> float:
-    """Width by height of the tallest drawing, within what looks well."""
+    """The aspect ratio of the tallest drawing, within bounds."""
     ratios = [
         find_ratio(x.env, jax.tree.map(lambda leaf: leaf[0], x.episodes[0].state))
         for x in tiles

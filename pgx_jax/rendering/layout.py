@@ -30,7 +30,7 @@ class Layout(NamedTuple):
 
     @classmethod
     def create(cls, num_tiles: int, ratio: float) -> Layout:
-        """For drawings of some width by height."""
+        """The layout for drawings of a given aspect ratio."""
         if num_tiles == 1:
             return cls(1, 1, 1, 640, _even(640 / ratio), 48, 0, 17.0, 12.0)
 

@@ -176,7 +176,7 @@ class PlainScene:
         # Line widths are in points, 72 an inch.
         half_height = 36.0 * axes.get_window_extent().height / axes.figure.dpi
         widths = 2.0 * self.radii / self.camera.half_height * half_height
-        # Under every line a wider pale one tells parts of one color apart.
+        # A wider, paler line under each one separates parts of the same color.
         order = np.repeat(np.argsort(-depth), 2)
         colors, is_edge = self.colors[order], np.arange(len(order)) % 2 == 0
         colors[is_edge] = to_rgb(PAPER)
@@ -211,7 +211,7 @@ class PlainScene:
         return self.camera.project(self.data, lines)[0]
 
     def close(self) -> None:
-        """Holds nothing."""
+        """Does nothing: there is nothing to free."""
 
 
 def solid_geoms(model: mujoco.MjModel) -> list[int]:

@@ -1,4 +1,4 @@
-"""The policies of a run, or of none that has learned anything."""
+"""The policies of a run, or untrained ones."""
 
 from __future__ import annotations
 

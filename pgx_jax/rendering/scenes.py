@@ -44,7 +44,7 @@ class DrawnScene:
         self.env.draw(axes, recorded)
 
     def close(self) -> None:
-        """Holds nothing."""
+        """Does nothing: there is nothing to free."""
 
 
 def recorder(env: Env) -> Callable[[State], PyTree]:
@@ -69,7 +69,7 @@ def recorder(env: Env) -> Callable[[State], PyTree]:
 def make_scene(
     env: Env, size: tuple[int, int], *, color: str = ACCENT, opengl: bool = True
 ) -> Scene:
-    """The best way there is of drawing an environment's states.
+    """Chooses how an environment's states are drawn.
 
     Args:
       env: made outside of jit.
@@ -93,7 +93,7 @@ def make_scene(
 
 
 def find_ratio(env: Env, recorded: PyTree) -> float:
-    """Width by height that suits the drawing of an environment.
+    """The aspect ratio, width over height, that suits an environment's drawing.
 
     Args:
       env: made outside of jit.

@@ -1,4 +1,4 @@
-"""The results of several finished runs of one suite, one per seed, put together."""
+"""The results of several finished runs of one suite, one per seed, combined."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def aggregate(runs: Sequence[RunResults]) -> dict[str, Any]:
     seeds = [run.seed for run in runs]
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"workdirs repeat a seed: {seeds}")
-    # What a run of an older version did not know has its default.
+    # A setting that an older version did not have takes its default.
     settings = [
         PipelineConfig.from_dict({**run.config, "seed": 0}).to_dict() | {"seed": None}
         for run in runs
@@ -135,7 +135,7 @@ def methods_table(entries: Mapping[str, Any]) -> Table:
 
 
 def add_differences(methods: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Adds what the first method has more than each other one, paired by seed.
+    """Adds by how much the first method exceeds each other one, paired by seed.
 
     Args:
       methods: "methods" of `aggregate`.

@@ -23,7 +23,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def shorten(name: str, length: int = 28) -> str:
-    """A name of at most that length; its middle goes, since ends tell tasks apart."""
+    """A name of at most that length, cut in the middle, since ends identify tasks."""
     if len(name) <= length:
         return name
     kept = length - 1

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Cell(NamedTuple):
-    """What stands in one place of a table.
+    """One entry of a table.
 
     Attributes:
       value: the text.

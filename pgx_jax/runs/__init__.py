@@ -1,1 +1,1 @@
-"""What a run keeps on disk and shows meanwhile."""
+"""What a run keeps on disk, and shows while it runs."""

@@ -27,8 +27,8 @@ class MetricsWriter:
     Args:
       directory: made if it does not exist; an earlier run's lines are kept.
       tensorboard: whether to write TensorBoard's events too (needs `tensorboardX`).
-      task_names: names the entries of per-task metrics in TensorBoard; their indices
-        do where it is left out.
+      task_names: names of the entries of per-task metrics in TensorBoard; their
+        indices if left out.
 
     Raises:
       ImportError: if `tensorboard` is asked for and `tensorboardX` is not installed.
@@ -94,8 +94,8 @@ class MetricsWriter:
         """Drops what was written of a stage after a step; to be called on resuming.
 
         A run that was killed may have written past its last checkpoint; resumed from
-        that checkpoint, it would write those lines again. The file is replaced in one
-        go: it never lacks a line that is to stay.
+        that checkpoint, it would write those lines again. The file is replaced
+        atomically: it never lacks a line that is to stay.
 
         Args:
           stage: the stage that is resumed.
@@ -116,7 +116,7 @@ class MetricsWriter:
             self._open_events(stage, purge_step=step + 1)
 
     def close(self) -> None:
-        """Closes the files; the writer is of no use afterwards."""
+        """Closes the files; the writer cannot be used afterwards."""
         self._file.close()
         for writer in self._event_writers.values():
             writer.close()
@@ -145,8 +145,8 @@ class MetricsWriter:
 
     def _open_events(self, stage: str, purge_step: int | None = None) -> Any:
         directory = self._event_directory(stage)
-        # Event files are called after the second; the suffix tells two of one second
-        # apart, and keeps the order in which TensorBoard reads them.
+        # Event files are named by the second; the suffix distinguishes two of the same
+        # second, and keeps the order in which TensorBoard reads them.
         num_files = len(list(directory.glob("*"))) if directory.exists() else 0
         writer = _import_tensorboard().SummaryWriter(
             str(directory), purge_step=purge_step, filename_suffix=f".{num_files:04d}"

@@ -1,4 +1,4 @@
-"""How far a run is, shown while it goes on."""
+"""The progress display of a run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _RATE_WINDOW = 30.0  # s over which the steps per second are averaged
 
 
 class Progress:
-    """Shows how far a run is: a live display, or plain lines where there is none.
+    """Shows the progress of a run: a live display, or plain lines where there is none.
 
     A terminal shows a bar of the stage under way, its environment steps, steps per
     second and time left, and the return of every task (their least, median and

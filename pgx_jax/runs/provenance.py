@@ -1,4 +1,4 @@
-"""What a stored number was made by: device, versions and commit."""
+"""The provenance of stored numbers: device, versions and commit."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def versions() -> dict[str, str]:
 def commit() -> str | None:
     """The commit of the checkout that the package runs from, if it is one.
 
-    The environment variable `PGX_JAX_COMMIT` tells it where the code was copied to a
+    The environment variable `PGX_JAX_COMMIT` gives it where the code was copied to a
     machine without its history.
     """
     if os.environ.get("PGX_JAX_COMMIT"):

@@ -1,4 +1,4 @@
-"""Reading on the host how training went, and where it went wrong."""
+"""Diagnostics of training on the host: its metrics, and where it diverged."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def on_host(metrics: Metrics) -> dict[str, np.ndarray]:
 
 
 def first_nonfinite(state: TrainingState, metrics: Metrics) -> str | None:
-    """Says where a NaN or an infinity first arose, for a host loop to raise on.
+    """Reports where a NaN or an infinity first arose, for a host loop to raise on.
 
-    Looks at the metrics first, update by update, since they tell when; then at what
+    Looks at the metrics first, update by update, since they show when; then at what
     the state holds: parameters, optimizer, statistics, observations and rewards.
 
     Args:

@@ -72,7 +72,7 @@ def total_loss(
         distribution = actor_critic.distribution(params["policy"], row.observation)
         log_prob = distribution.log_prob(row.action)
         value = actor_critic.value(params["value"], row.observation)
-        # A last axis too many would be broadcast to [samples, samples] in silence.
+        # An extra last axis would silently be broadcast to [samples, samples].
         chex.assert_equal_shape(
             [log_prob, row.log_prob, row.advantage, value, row.value_target]
         )

@@ -19,7 +19,7 @@ def generalized_advantages(
     discount: float,
     gae_lambda: float,
 ) -> jax.Array:
-    """Generalized advantage estimation that tells truncation from termination.
+    """Generalized advantage estimation, distinguishing truncation from termination.
 
     With the one-step error e_t = r_t + discount (1 - termination_t) V(s'_t) - V(s_t),
     the advantage is A_t = e_t + discount lambda (1 - done_t) A_{t+1}, where done is

@@ -34,7 +34,7 @@ __all__ = ["PPO", "Metrics", "PPOConfig", "TrainingState"]
 
 
 class TrainingState(NamedTuple):
-    """All that training needs to go on; one pytree that a checkpoint holds whole.
+    """All that training needs to continue; one pytree that a checkpoint holds whole.
 
     Attributes:
       params: leaves of shape [k, ...].
@@ -59,7 +59,7 @@ class TrainingState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class PPO:
-    """The training step, and how its state is made.
+    """The training step, and the states that it starts from.
 
     Attributes:
       config: settings.

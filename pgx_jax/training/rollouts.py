@@ -147,7 +147,7 @@ def unroll(
       policy_params: leaves of shape [k, ...].
       statistics: observation statistics, [k, observation_size].
       policy_ids: the policy of each row; int32 [r].
-      state: where to go on from; leaves of shape [r, num_envs, ...].
+      state: where to continue from; leaves of shape [r, num_envs, ...].
       key: for the actions.
       length: number of steps.
 

@@ -10,7 +10,8 @@ Five kinds of policies, in whole episodes from the same placements: each task's 
 policy; the same with normal noise of 0.5 added to its actions; the scripted policy of
 another task, `FOREIGN`; constant actions of -1 and 1 in all 16 combinations; uniformly
 random ones. Noise is the same in both. Success at any step hides what is reached and
-then lost, so success at the last step and the number of steps in success are told too.
+then lost, so success at the last step and the number of steps in success
+are reported too.
 
 - official: in whichever version of MuJoCo the interpreter has. Recorded are that of
   Meta-World and the one that ours came out with, in metaworld_stress_<version>.npz

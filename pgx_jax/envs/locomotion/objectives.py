@@ -20,7 +20,7 @@ from pgx_jax.envs.locomotion.tasks import SHORT_EPISODE_LENGTH, locomotion
 
 
 class Objective(NamedTuple):
-    """One thing to be good at.
+    """One objective: a measure of a step, and the scale that normalizes it.
 
     Attributes:
       measure: of one step; larger is better.
@@ -38,7 +38,7 @@ def _crowding(motion: RobotMotion) -> jax.Array:
     return jnp.mean(jnp.maximum(jnp.abs(motion.joint_position) - 0.8, 0.0))
 
 
-# What is `low` was measured with standard normal actions, clipped, over 16 episodes.
+# `low` was measured with standard normal actions, clipped, over 16 episodes.
 HALF_CHEETAH_OBJECTIVES: Mapping[str, Objective] = {
     "forward speed": Objective(lambda m: m.velocity[0], 0.0, 5.0),  # m/s
     "backward speed": Objective(lambda m: -m.velocity[0], 0.0, 5.0),  # m/s

@@ -109,7 +109,7 @@ class LunarLanderParameters(NamedTuple):
 
 
 class LanderMotion(NamedTuple):
-    """What the simulator goes on from; float32.
+    """The state that the simulator continues from; float32.
 
     Attributes:
       position: x and z of the hull's center of mass in m, the hull's angle in rad, and

@@ -34,7 +34,7 @@ def hull_touches(position: jax.Array, ground: jax.Array) -> jax.Array:
 def leg_contacts(position: jax.Array, ground: jax.Array) -> jax.Array:
     """Whether each leg touches each stretch of the ground; bool [2, 10].
 
-    Box2D takes two convex shapes for touching if no side of either keeps them apart.
+    Box2D considers two convex shapes to touch if no side of either separates them.
     """
     legs = leg_points(position, LEGS)[:, None]
     points = jnp.stack([jnp.asarray(GROUND_X, jnp.float32), ground], axis=1)
@@ -54,7 +54,7 @@ def report_contacts(
 ) -> jax.Array:
     """Whether each leg counts as touching the ground; bool [2].
 
-    Gymnasium hears of contacts that begin and end. One that ends clears a leg's mark
+    Gymnasium is notified of contacts that begin and end. An end clears a leg's mark
     even if the leg, sliding from one stretch to the next, has another; none sets it
     again until a new one begins.
 

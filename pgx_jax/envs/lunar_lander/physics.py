@@ -54,7 +54,7 @@ SLACK = 0.005  # m
 LIMIT_SLACK = np.deg2rad(2.0)  # rad, of the legs' limits
 CORRECTION = 0.2
 # The height of the side engines differs along x and z, which makes their torque depend
-# on the hull's angle; a slip of Gymnasium's, kept.
+# on the hull's angle; an error of Gymnasium's, kept.
 SIDE_HEIGHT = PIXEL * np.array([17.0, 14.0])  # m
 
 

@@ -18,7 +18,7 @@ HIDDEN = 4  # a group of geoms that is not drawn
 
 
 def show(spec: mujoco.MjSpec, manipulated: ManipulatedObject) -> None:
-    """Hides what only collides, shows the arm and the goal, and colors things."""
+    """Hides collision geoms, shows the arm and the goal, and sets colors."""
     # The last one ends where the fingers are not hidden.
     ends = [link.pos for link in ARM[1:]] + [tuple(0.55 * x for x in HAND_POS)]
     for i, end in enumerate(ends):
@@ -51,7 +51,7 @@ def show(spec: mujoco.MjSpec, manipulated: ManipulatedObject) -> None:
     of_object, of_fixture = manipulated.colors
     for geom in spec.geoms:
         kind, parent = geom.name.rstrip("0123456789"), geom.parent.name
-        # The gripper's palm and fingers keep MuJoCo's grey.
+        # The gripper's palm and fingers keep MuJoCo's gray.
         if kind in ("plane", "point", "shaft") or kind.endswith("_edge"):
             geom.group = HIDDEN
         elif kind == "table":

@@ -1,4 +1,4 @@
-"""The ten tasks of MT10 as numbers: where things start and what the goal may be.
+"""The ten tasks of MT10 as numbers: where objects start and what the goal may be.
 
 Source: Meta-World 3.1.1 (v3 environments); Yu et al., "Meta-World: A Benchmark and
 Evaluation for Multi-Task and Meta Reinforcement Learning", 2019.
