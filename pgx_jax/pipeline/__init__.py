@@ -10,3 +10,7 @@ Methods are compared at equal numbers of environment steps, to within one update
 that do without the estimate's transitions train for longer, and so do groupings that
 spend less on choosing the policy to adapt.
 """
+
+from pgx_jax.pipeline.policies import Route, TrainedPolicies, load_policies, route
+
+__all__ = ["Route", "TrainedPolicies", "load_policies", "route"]

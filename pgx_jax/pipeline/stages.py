@@ -26,6 +26,7 @@ from pgx_jax.pipeline.config import (
     PipelineConfig,
 )
 from pgx_jax.pipeline.methods import Groupings
+from pgx_jax.pipeline.policies import play_all
 from pgx_jax.training.episodes import Episodes, evaluate
 from pgx_jax.training.ppo import PPO, PPOConfig, TrainingState
 from pgx_jax.training.running_statistics import RunningStatistics
@@ -315,21 +316,18 @@ def select_policies(
     choosing = np.flatnonzero(num_policies > 1)
     if not choosing.size:
         return {"best": best, "steps": steps}, 0
-    # Every policy of those groupings on every target, policies slowest.
     ranges = [groupings.policy_ranges[i] for i in choosing]
     played = np.concatenate([np.arange(*ends) for ends in ranges])
-    result = _play(
-        problem,
-        trained,
-        np.repeat(played, num_targets),
+    returns, lengths = play_all(
+        problem.suite,
+        problem.actor_critic,
+        trained.params["policy"],
+        trained.observation_statistics,
+        played,
         key,
         settings.num_selection_episodes,
-        deterministic,
-        np.tile(np.arange(num_targets), len(played)),
+        deterministic=deterministic,
     )
-    shape = (len(played), num_targets, -1)
-    returns = np.asarray(result.episode_return).reshape(shape).mean(axis=-1)
-    lengths = np.asarray(result.episode_length).reshape(shape).sum(axis=(1, 2))
     for i, (start, end) in zip(choosing, ranges, strict=True):
         mine = (played >= start) & (played < end)
         best[i] += np.argmax(returns[mine], axis=0)

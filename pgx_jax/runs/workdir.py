@@ -60,6 +60,25 @@ class Workdir:
                 f"workdir, or the same config. What differs:\n{lines}"
             )
 
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Workdir:
+        """The directory of a run that exists, to read from; nothing is written to it.
+
+        Raises:
+          ValueError: there is no run.
+        """
+        directory = cls.__new__(cls)
+        directory.path = Path(path).absolute()
+        directory.resumed = True
+        if not (directory.path / "config.json").exists():
+            raise ValueError(f"workdir {str(path)!r} holds no run")
+        return directory
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The run's config as a nested dict of JSON values."""
+        return json.loads((self.path / "config.json").read_text())
+
     def training_checkpoints(self, stage: str) -> TrainingCheckpoints:
         """The checkpoints of a training stage."""
         return TrainingCheckpoints(self.path / "checkpoints" / stage)

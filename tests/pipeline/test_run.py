@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_run import SMALL, run
 
 import pgx_jax as pge
 from pgx_jax.envs import (
@@ -23,47 +24,21 @@ from pgx_jax.envs import (
     make_suite,
     register_suite,
 )
-from pgx_jax.pipeline.checks import STAGES
+from pgx_jax.pipeline import load_policies, route
+from pgx_jax.pipeline.checks import STAGES, stage_key
 from pgx_jax.pipeline.config import PipelineConfig
 from pgx_jax.pipeline.results import RunResults
 from pgx_jax.pipeline.run import run_pipeline
 from pgx_jax.pipeline.runner import TrainingDiverged
 from pgx_jax.rendering import restore_policies
-from pgx_jax.reporting.page import write_report
 from pgx_jax.reporting.summary import summary_table
 from pgx_jax.runs.metrics import read_metrics
 from pgx_jax.runs.progress import Progress
+from pgx_jax.runs.workdir import Workdir
 from pgx_jax.training.episodes import evaluate
 
 ROOT = Path(__file__).parents[2]
-SMALL = {
-    "checkpoint_every": 2,
-    "network": {"hidden_sizes": [8]},
-    "ppo": {"num_envs": 4, "unroll_length": 16, "num_epochs": 1, "num_minibatches": 2},
-    "meta_training": {"num_updates": 4},
-    "estimation": {
-        "num_transitions": 64,
-        "num_subsets": 40,
-        "dim": 16,
-        "num_resamples": 4,
-    },
-    "grouping": {"num_random_draws": 2},
-    "group_training": {"num_updates": 2},
-    "evaluation": {"num_episodes": 4},
-}
 FEW = SMALL["estimation"] | {"num_subsets": 3, "subset_size": 2}
-
-
-def run(workdir, **changes):
-    config = PipelineConfig.from_dict(SMALL | changes)
-    results = run_pipeline(config, workdir, tensorboard=False)
-    return results, write_report(results, workdir)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("finished")
-    return workdir, *run(workdir)
 
 
 def without_clock(results: RunResults) -> str:
@@ -315,6 +290,15 @@ def test_adaptation_to_target_tasks(tmp_path):
     )
     shapes = [np.shape(method["target"]) for method in results.methods]
     assert shapes == [(1, 50, 4), (1, 50, 4), (2, 50, 4), (1, 50, 4)]
+    # What a user's own code chooses is what the stage chose.
+    select_key = jax.random.split(stage_key(0, "adaptation"), 3)[0]
+    for method in ("estimated groups", "random groups"):
+        policies = load_policies(tmp_path, method)
+        found = route(policies, make_suite("cartpole", "target"), select_key, 2)
+        stored = Workdir.open(tmp_path).result("adaptation_selection")["best"]
+        grouping = 0 if method == "estimated groups" else 2
+        first = 0 if grouping == 0 else 2 + 1
+        np.testing.assert_array_equal(first + found.groups, stored[grouping])
 
 
 @pytest.mark.parametrize(
