@@ -14,6 +14,34 @@ def test_import_leaves_heavy_packages_out():
     assert out.stdout.strip() == "[]"
 
 
+def test_missing_libraries_name_the_extra():
+    code = """
+import importlib, sys
+for library, module in (
+    ("rich", "pgx_jax.runs.progress"),
+    ("orbax", "pgx_jax.runs.workdir"),
+    ("ml_collections", "pgx_jax.configs.cartpole"),
+    ("flax", "pgx_jax.networks.mlp"),
+    ("mujoco", "pgx_jax.envs"),
+):
+    sys.modules[library] = None
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        print(error)
+"""
+    command = [sys.executable, "-c", code]
+    out = subprocess.run(command, capture_output=True, text=True, check=True)
+    missing = "{} is not installed: install pgx_jax[{}]"
+    assert out.stdout.splitlines() == [
+        missing.format("rich", "experiments"),
+        missing.format("orbax", "experiments"),
+        missing.format("ml_collections", "experiments"),
+        missing.format("flax", "envs"),
+        missing.format("mujoco", "envs"),
+    ]
+
+
 def test_every_public_name_exists():
     import pgx_jax
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import sys
 
+from pgx_jax.extras import needs_extra
+
 COMMANDS = {
     "run": "run the whole pipeline of a config, or go on with a run",
     "aggregate": "put the results of several runs, one per seed, in one table",
@@ -36,12 +38,8 @@ def main() -> None:
         sys.exit(f"error: {problem}\n{USAGE}")
     sys.argv = [f"pgx_jax {name}", *sys.argv[2:]]
     try:
-        module = importlib.import_module(f"pgx_jax.cli.{name}")
+        with needs_extra("experiments"):
+            module = importlib.import_module(f"pgx_jax.cli.{name}")
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith("pgx_jax"):
-            raise
-        sys.exit(
-            f"error: {error.name} is not installed; the commands need "
-            "pip install 'pgx_jax[experiments]'"
-        )
+        sys.exit(f"error: {error}")
     module.main()

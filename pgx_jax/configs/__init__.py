@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pgx_jax.extras import needs_extra
+
+with needs_extra("experiments"):
+    import ml_collections  # noqa: F401  # every config needs it
+
 
 def config_names() -> list[str]:
     """The names that `--config` takes, in order."""

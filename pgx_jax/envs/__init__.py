@@ -1,6 +1,9 @@
 """Task suites: ready-made ones, and adapters that make them of other environments."""
 
-import pgx_jax.envs.mjx  # noqa: F401, I001  # before anything else imports MJX
+from pgx_jax.extras import needs_extra
+
+with needs_extra("envs"):
+    import pgx_jax.envs.mjx  # noqa: F401  # before anything else imports MJX
 
 from pgx_jax.envs.adapters import from_brax, from_functions, from_playground
 from pgx_jax.envs.collection import CollectionSuite

@@ -6,12 +6,15 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from pgx_jax.extras import needs_extra
 from pgx_jax.networks.distributions import Categorical, Distribution, Gaussian
 from pgx_jax.types import PyTree
+
+with needs_extra("envs"):
+    import flax.linen as nn
 
 ACTIVATIONS = {"tanh": nn.tanh, "relu": nn.relu, "swish": nn.swish}
 

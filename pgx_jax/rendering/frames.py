@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from pgx_jax.appearance import LINE, PAGE, PAPER, figure_style
+from pgx_jax.extras import needs_extra
 from pgx_jax.rendering.episodes import Tile
 from pgx_jax.rendering.layout import Caption, Layout
 from pgx_jax.rendering.scenes import Scene, find_ratio, make_scene
@@ -54,7 +55,8 @@ def draw_frames(
     for name, value in (("fps", fps), ("speed", speed)):
         if not value > 0:
             raise ValueError(f"{name} must be positive, got {value}")
-    import matplotlib
+    with needs_extra("experiments"):
+        import matplotlib
 
     # Around each step, since a generator must not leave its settings to the caller.
     style = {**figure_style(), "axes.facecolor": PAPER}

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pgx_jax.extras import needs_extra
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -33,14 +35,9 @@ def check_output(path: str | os.PathLike[str]) -> None:
     if not Path(path).absolute().parent.is_dir():
         raise OSError(f"directory of output {os.fspath(path)!r} does not exist")
     if ending == ".mp4":
-        try:
+        with needs_extra("video", ", or write a .gif"):
             import imageio  # noqa: F401
             import imageio_ffmpeg  # noqa: F401
-        except ImportError:
-            raise ImportError(
-                "an MP4 needs imageio and FFmpeg: install pgx_jax[video], or write a "
-                ".gif"
-            ) from None
 
 
 def write_video(

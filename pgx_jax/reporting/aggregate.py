@@ -15,6 +15,7 @@ from pgx_jax.analysis.statistics import (
     t_interval,
 )
 from pgx_jax.appearance import MUTED, figure_style, group_color
+from pgx_jax.extras import needs_extra
 from pgx_jax.pipeline.config import PipelineConfig
 from pgx_jax.pipeline.results import RunResults
 from pgx_jax.reporting.curves import fill_gaps, label_steps, shown_curve, smooth
@@ -195,8 +196,9 @@ def draw_curves(runs: Sequence[RunResults]) -> Figure:
 
     Group training, of the estimated groups, begins at the dashed line.
     """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
+    with needs_extra("experiments"):
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
 
     names, shown = runs[0].task_names, shown_curve(runs[0])
     is_success = shown == "success"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgx_jax.appearance import figure_style
+from pgx_jax.extras import needs_extra
 from pgx_jax.pipeline.results import RunResults
 from pgx_jax.reporting.curves import draw_learning_curves
 from pgx_jax.reporting.matrices import draw_affinity, draw_stability
@@ -26,12 +27,8 @@ def draw_figures(
     Raises:
       ImportError: Matplotlib is not installed.
     """
-    try:
+    with needs_extra("experiments"):
         import matplotlib
-    except ImportError as error:
-        raise ImportError(
-            "drawing the report needs Matplotlib: install pgx_jax[experiments]"
-        ) from error
     with matplotlib.rc_context(figure_style()):
         figures = {
             "methods": draw_methods(methods),

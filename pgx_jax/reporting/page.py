@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pgx_jax.appearance import group_color
+from pgx_jax.extras import needs_extra
 from pgx_jax.pipeline.results import RunResults, StageTiming, order_by_group
 from pgx_jax.reporting.captions import TITLES, write_captions
 from pgx_jax.reporting.figures import draw_figures, save_figure, to_svg
@@ -175,12 +176,8 @@ def _data_url(svg: bytes) -> str:
 
 
 def _load_template() -> Any:
-    try:
+    with needs_extra("experiments"):
         import jinja2
-    except ImportError as error:
-        raise ImportError(
-            "writing the report needs Jinja2: install pgx_jax[experiments]"
-        ) from error
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pgx_jax.reporting"),
         autoescape=True,

@@ -8,11 +8,12 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from pgx_jax.extras import needs_extra
 
 _METRICS_FILE = "metrics.jsonl"
 
@@ -56,12 +57,7 @@ class MetricsWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def write(
@@ -165,13 +161,8 @@ def read_metrics(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 
 def _import_tensorboard() -> Any:
-    try:
+    with needs_extra("experiments", ", or pass tensorboard=False"):
         import tensorboardX
-    except ImportError as error:
-        raise ImportError(
-            "writing TensorBoard events needs tensorboardX: install "
-            "pgx_jax[experiments], or pass tensorboard=False"
-        ) from error
     return tensorboardX
 
 

@@ -7,18 +7,20 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from types import TracebackType
 from typing import Self, TextIO
 
 import numpy as np
-import rich.progress
 from numpy.typing import ArrayLike
-from rich.columns import Columns
-from rich.console import Console, RenderableType
-from rich.table import Column
-from rich.text import Text
 
+from pgx_jax.extras import needs_extra
 from pgx_jax.runs.formats import format_count, format_duration, format_return
+
+with needs_extra("experiments"):
+    import rich.progress
+    from rich.columns import Columns
+    from rich.console import Console, RenderableType
+    from rich.table import Column
+    from rich.text import Text
 
 _MAX_LISTED_TASKS = 12  # with more tasks, the progress shows their spread only
 _RATE_WINDOW = 30.0  # s over which the steps per second are averaged
@@ -61,12 +63,7 @@ class Progress:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._display.stage is not None and not self._is_live:
             self._print_line()
         self._close_stage()

@@ -13,9 +13,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 
+from pgx_jax.extras import needs_extra
 from pgx_jax.types import PyTree
+
+with needs_extra("experiments"):
+    import orbax.checkpoint as ocp
 
 
 class Workdir:
