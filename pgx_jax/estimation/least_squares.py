@@ -99,7 +99,9 @@ def least_squares_scores(
         subsets,
         weights,
         jnp.asarray(ridge, jnp.float32),
-        None if batch_transitions is None else jnp.asarray(batch_transitions, float),
+        None
+        if batch_transitions is None
+        else jnp.asarray(batch_transitions, jnp.float32),
         num_folds,
         normalize_advantages,
     )
@@ -167,7 +169,7 @@ def task_moments(
     scale = jnp.sqrt(jnp.mean(jnp.trace(_gram(every), axis1=1, axis2=2)))
     scale = scale / jnp.sqrt(float(sums.feature.shape[-1]))
     scale = jnp.where(scale > 0, scale, 1.0)
-    spread = jnp.ones(sums.num_tasks)
+    spread = jnp.ones(sums.num_tasks, every.count.dtype)
     if normalize_advantages:
         mean = every.advantage / every.count
         variance = every.squared_advantage / every.count - mean**2
@@ -209,7 +211,8 @@ def _second_moment(total: TaskSums) -> jax.Array:
 def _solve(moments: TaskMoments, weights: jax.Array, ridge: jax.Array):
     """The Cholesky factor and Delta of one row of weights, [n]."""
     dim = moments.target.shape[-1]
-    matrix = jnp.tensordot(weights, moments.gram, axes=1) + ridge * jnp.eye(dim)
+    identity = jnp.eye(dim, dtype=weights.dtype)
+    matrix = jnp.tensordot(weights, moments.gram, axes=1) + ridge * identity
     factor = jax.scipy.linalg.cho_factor(matrix, lower=True)
     return factor, jax.scipy.linalg.cho_solve(factor, weights @ moments.target)
 

@@ -113,9 +113,8 @@ def resample(sample: Sample, length: int, key: jax.Array) -> Sample:
     # Of one dtype under all JAX settings, which would draw others in int64.
     count = count.astype(jnp.int32)
     starts = jax.random.randint(key, (num_tasks, num_runs), 0, count, jnp.int32)
-    runs = (starts[..., None] + jnp.arange(length, dtype=jnp.int32)).reshape(
-        num_tasks, -1
-    )
+    within = jnp.arange(length, dtype=jnp.int32)[None, None]
+    runs = (starts[..., None] + within).reshape(num_tasks, -1)
     index = jnp.take_along_axis(place, runs[:, :num_samples] % count, axis=1)
     rows = jnp.arange(num_tasks)[:, None]
     drawn = jax.tree.map(lambda x: x[rows, index], sample)

@@ -105,8 +105,8 @@ def with_status(
     """
     subsets = estimates.subsets
     # One task that shows something is enough to fit; none may be scored on nothing.
-    without_features = (subsets & faults.zero_scored).any(axis=1) | (
-        ~subsets | faults.zero_fitted
+    without_features = (subsets & faults.zero_scored[None]).any(axis=1) | (
+        ~subsets | faults.zero_fitted[None]
     ).all(axis=1)
     finite_solution = (
         jnp.isfinite(estimates.loss)
@@ -124,7 +124,7 @@ def with_status(
             (EstimateStatus.SETTINGS_OUT_OF_RANGE, ~valid_settings),
             (
                 EstimateStatus.FEATURES_NOT_FINITE,
-                (subsets & faults.not_finite).any(axis=1),
+                (subsets & faults.not_finite[None]).any(axis=1),
             ),
             (EstimateStatus.FEATURES_ZERO, without_features),
             (EstimateStatus.DISTANCE_UNDEFINED, ~valid_distance),

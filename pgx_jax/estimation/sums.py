@@ -174,7 +174,11 @@ def sum_transitions(
         x = jnp.pad(x, ((0, 0), (0, pad), *[(0, 0)] * (x.ndim - 2)))
         return x.reshape(x.shape[0], num_parts, -1, *x.shape[2:]).astype(jnp.float32)
 
-    g, a, one = cut(features), cut(advantage), cut(jnp.ones(advantage.shape))
+    g, a, one = (
+        cut(features),
+        cut(advantage),
+        cut(jnp.ones(advantage.shape, jnp.float32)),
+    )
     with jax.default_matmul_precision("highest"):
 
         def outer(left):
