@@ -21,6 +21,7 @@ their estimates   estimate_subsets(..., Transitions) -> SubsetEstimates; save_es
 affinity          task_affinity -> Affinity; gradient_similarity; plot_affinity
 groups            cluster_tasks, best_partition, random_grouping -> Grouping;
                   grouping_stability -> GroupingStability
+sums of a stream  accumulate -> TaskSums, which estimate_subsets takes for transitions
 steps beneath     task_gradients, project_gradients, back_project, GaussianProjection,
                   RademacherProjection, solve_regressions -> RegressionSolution
 """
@@ -39,6 +40,7 @@ from pgx_jax.estimation.solver import RegressionSolution
 from pgx_jax.estimation.status import check_estimates
 from pgx_jax.estimation.storage import load_estimates, save_estimates
 from pgx_jax.estimation.subsets import pair_counts, sample_subsets
+from pgx_jax.estimation.sums import TaskSums, accumulate
 from pgx_jax.grouping.affinity import task_affinity
 from pgx_jax.grouping.baselines import gradient_similarity, random_grouping
 from pgx_jax.grouping.clustering import cluster_tasks, grouping_stability
@@ -68,7 +70,9 @@ __all__ = [
     "RegressionSolution",
     "SubsetEstimates",
     "TaskGroups",
+    "TaskSums",
     "Transitions",
+    "accumulate",
     "back_project",
     "best_partition",
     "check_estimates",

@@ -46,7 +46,8 @@ class EstimateStatus(enum.IntEnum):
 
     Attributes:
       OK: everything is finite.
-      SETTINGS_OUT_OF_RANGE: a traced `l2`, `tolerance` or `max_relative_distance` is.
+      SETTINGS_OUT_OF_RANGE: a traced `l2`, `tolerance`, `max_relative_distance` or
+        `ridge` is.
       FEATURES_NOT_FINITE: the gradient of a transition of a task of the subset, or its
         square, is not finite.
       FEATURES_ZERO: all features that are fitted are zero, after centering, or all
@@ -82,7 +83,8 @@ class SubsetEstimates(NamedTuple):
       converged: whether the gradient norm reached the tolerance, and `status` is OK;
         bool of shape [m].
       relative_distance: |P Delta_S| / |theta*| at which the scores were taken; float32
-        of shape [m]. Infinite where the parameters are all zero.
+        of shape [m]. Infinite where the parameters are all zero, NaN where they are not
+        known.
       standard_error: of the scores, with the solutions held fixed, over the transitions
         (in runs of `resample_length`) or episodes that were scored; float32 of shape
         [m, n], or None where the evaluator does not report it.
@@ -90,6 +92,11 @@ class SubsetEstimates(NamedTuple):
         each score; float32 of shape [m, n], or None where it is not reported.
       resampled_scores: the scores from transitions resampled with replacement, once
         per resample; float32 of shape [resamples, m, n], or None where not asked for.
+      half_scores: the scores from each half of the transitions alone, for so many ways
+        of splitting them; float32 of shape [splits, 2, m, n], or None where not asked
+        for.
+      part_scores: the scores on each part of a half, at solutions from the other half;
+        float32 of shape [splits, 2, parts, m, n], or None.
       status: an `EstimateStatus`; int32 of shape [m], or None if unknown. Outside
         jit `estimate_subsets` raises an error for all but OK; after jit
         `check_estimates` does.
@@ -106,6 +113,8 @@ class SubsetEstimates(NamedTuple):
     standard_error: jax.Array | None = None  # shape=[m, n], dtype=float32
     effective_sample_size: jax.Array | None = None  # shape=[m, n], dtype=float32
     resampled_scores: jax.Array | None = None  # shape=[resamples, m, n]
+    half_scores: jax.Array | None = None  # shape=[splits, 2, m, n]
+    part_scores: jax.Array | None = None  # shape=[splits, 2, parts, m, n]
     status: jax.Array | None = None  # shape=[m], dtype=int32
 
 

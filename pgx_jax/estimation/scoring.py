@@ -161,12 +161,31 @@ def _solve(
     return solution, scale
 
 
+def relative_distance(
+    delta: jax.Array, gram: jax.Array | None, norm: jax.Array
+) -> jax.Array:
+    """|P delta| over |theta*| of every subset.
+
+    Args:
+      delta: float32 [m, d].
+      gram: P^T P, or None where it is the identity; float32 [d, d].
+      norm: |theta*|; float32 [].
+
+    Returns:
+      float32 [m].
+    """
+    return _divide(_length(delta, gram), norm)
+
+
 def _distance(problem: Problem, delta: jax.Array, scale: jax.Array) -> jax.Array:
     """|P delta / scale| over |theta*| of every subset; float32 [m]."""
-    image = delta if problem.gram is None else delta @ problem.gram
     # Where features are very small or large, the squares of the minimizer do not fit.
-    squares = jnp.maximum(jnp.sum(image * delta, axis=1), 0.0)
-    return _divide(jnp.sqrt(squares) / scale, problem.norm)
+    return _divide(_length(delta, problem.gram) / scale, problem.norm)
+
+
+def _length(delta: jax.Array, gram: jax.Array | None) -> jax.Array:
+    image = delta if gram is None else delta @ gram
+    return jnp.sqrt(jnp.maximum(jnp.sum(image * delta, axis=1), 0.0))
 
 
 def _divide(length: jax.Array, norm: jax.Array) -> jax.Array:

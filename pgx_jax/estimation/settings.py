@@ -104,6 +104,10 @@ def check_settings(
         raise ValueError(
             f"held_out_fraction must be in [0, 1), got {held_out_fraction}"
         )
+    check_precision(feature_precision)
+
+
+def check_precision(feature_precision: str) -> None:
     if not isinstance(feature_precision, str) or feature_precision not in PRECISIONS:
         raise ValueError(
             f"feature_precision must be one of {', '.join(PRECISIONS)}, got "

@@ -6,8 +6,9 @@ their number: n d^2 numbers for each part of them. Sums of further transitions a
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -15,15 +16,31 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from pgx_jax.estimation.checks import (
+    as_integer,
+    as_key,
+    as_params,
+    as_transitions,
+    check_callable,
+    check_values,
+    is_traced,
+    to_device,
+)
 from pgx_jax.estimation.projection import (
+    STORED_ELEMENTS,
     GaussianProjection,
     LogProbFn,
     Projection,
+    count_params,
+    draw_columns,
     project_gradients,
 )
+from pgx_jax.estimation.settings import PRECISIONS, check_precision
 from pgx_jax.types import PyTree, Transitions
 
 FINGERPRINT_COLUMNS = 4
+# Parts that sums are kept in, where their number is left to us.
+NUM_PARTS = 8
 
 
 class TaskSums(NamedTuple):
@@ -96,48 +113,109 @@ class TaskSums(NamedTuple):
 def accumulate(
     log_prob_fn: LogProbFn,
     params: PyTree,
-    batch: Transitions,
+    data: Transitions | Iterable[Transitions],
     key: jax.Array,
     projection: Projection | None = None,
     *,
-    num_parts: int = 8,
+    num_parts: int = NUM_PARTS,
     noise: bool = True,
+    feature_precision: str = "float32",
 ) -> TaskSums:
-    """Projects the policy gradients of a batch, and sums them up.
+    """Projects the policy gradients of transitions, and sums them up.
 
     Args:
       log_prob_fn: `log_prob_fn(params, observation, action) -> log-probability`.
       params: theta*, pytree of float arrays.
-      batch: N transitions of n tasks. Each task's are cut into parts as they stand, so
-        that those of one episode, side by side, stay in one part.
-      key: draws P; the same for sums that are to be added.
+      data: N transitions of n tasks, or a stream of them: an iterator, or a list, of
+        batches, of which one is held at a time; those of one shape share a program.
+        Each task's transitions of a batch are cut into parts as they stand, so that
+        those of one episode, side by side, stay in one part. Where environments go on
+        from one batch to the next, let each batch have them in the same order.
+      key: draws P; the same for sums that are to be added. Of a stream P is drawn once
+        and stored, where it fits in 2 GiB.
       projection: the distribution of P; `GaussianProjection()` if None.
-      num_parts: at most N.
+      num_parts: P, at most N.
       noise: also sum up what the noise of a training batch needs.
+      feature_precision: as for `estimate_subsets`.
 
     Raises:
-      ValueError: `num_parts` is not in 1..N.
+      ValueError: `num_parts` is not in 1..N, an array has another shape or holds
+        numbers that are not finite, batches are of different numbers of tasks, or the
+        stream has none; the message names it, and the batch.
     """
-    batch = Transitions(*batch)
+    check_callable("log_prob_fn", log_prob_fn)
+    params, key = as_params(params), as_key(key)
+    check_precision(feature_precision)
+    num_parts = as_integer("num_parts", num_parts, 1)
     projection = GaussianProjection() if projection is None else projection
+    static = (log_prob_fn, projection, num_parts, noise, feature_precision)
+    if not is_stream(data):
+        batch = _check_batch(params, data, num_parts)
+        return _accumulate(static, params, batch, key, None, None)
+    columns = None
+    if count_params(params) * projection.dim <= STORED_ELEMENTS:
+        columns = _draw_columns(projection, params, key)
+    total = None
+    for index, batch in enumerate(data):
+        try:
+            batch = _check_batch(params, batch, num_parts)
+            if total is not None and len(batch.advantage) != total.num_tasks:
+                raise ValueError(
+                    f"advantage must be of n = {total.num_tasks} tasks, as that of the "
+                    f"first batch, got {len(batch.advantage)}"
+                )
+        except ValueError as error:
+            raise ValueError(f"batch {index} of data: {error}") from error
+        total = _accumulate(static, params, batch, key, columns, total)
+        del batch  # The next one may need its memory.
+    if total is None:
+        raise ValueError("data must have at least one batch, the stream has none")
+    return total
+
+
+def is_stream(data: object) -> bool:
+    """Whether data are several batches: an iterable that is no batch itself."""
+    if isinstance(data, (Transitions, TaskSums, Mapping, str)):
+        return False
+    if isinstance(data, (tuple, list)):
+        return len(data) != 0 and all(isinstance(x, Transitions) for x in data)
+    return isinstance(data, Iterable) and not hasattr(data, "shape")
+
+
+def _check_batch(params: PyTree, batch: object, num_parts: int) -> Transitions:
+    batch = as_transitions(batch)
     num_samples = batch.advantage.shape[1]
-    if not 1 <= num_parts <= num_samples:
+    if num_parts > num_samples:
         raise ValueError(
             f"num_parts must be in 1..N = 1..{num_samples} transitions of a task, got "
             f"{num_parts}"
         )
-    return _accumulate(log_prob_fn, projection, num_parts, noise, params, batch, key)
+    if not is_traced(params, batch):
+        batch = to_device(batch)
+    check_values(params, batch._replace(mask=None)._asdict(), batch.mask)
+    return batch
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _accumulate(log_prob_fn, projection, num_parts, noise, params, batch, key):
+@functools.partial(jax.jit, static_argnums=0)
+def _draw_columns(projection, params, key) -> PyTree:
+    return draw_columns(projection, key, params)
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=5)
+def _accumulate(static, params, batch, key, columns, total) -> TaskSums:
+    """The sums of a batch, added to `total` where there is one."""
+    log_prob_fn, projection, num_parts, noise, feature_precision = static
     observation, action = jax.tree.map(
         lambda x: x.reshape(-1, *x.shape[2:]), (batch.observation, batch.action)
     )
-    features = project_gradients(
-        log_prob_fn, params, observation, action, key=key, projection=projection
-    )
-    return sum_transitions(
+    drawn = projection
+    if columns is not None:
+        drawn = StoredProjection(projection.dim, columns)
+    with jax.default_matmul_precision(PRECISIONS[feature_precision]):
+        features = project_gradients(
+            log_prob_fn, params, observation, action, key=key, projection=drawn
+        )
+    sums = sum_transitions(
         features.reshape(*batch.advantage.shape, -1),
         batch.advantage,
         batch.valid,
@@ -145,6 +223,26 @@ def _accumulate(log_prob_fn, projection, num_parts, noise, params, batch, key):
         noise=noise,
         fingerprint=projection_fingerprint(projection, key, params),
     )
+    if total is None:
+        return sums
+    added = jax.tree.map(jnp.add, total, sums)
+    return added._replace(fingerprint=sums.fingerprint)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StoredProjection:
+    """P as it was drawn, so that no step of a loop draws it again.
+
+    Attributes:
+      dim: d.
+      columns: P, as `draw_columns` returns it.
+    """
+
+    dim: int
+    columns: PyTree
+
+    def column(self, key: jax.Array, params: PyTree, index: jax.Array) -> PyTree:
+        return jax.tree.map(lambda x: x[index], self.columns)
 
 
 def sum_transitions(

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pgx_jax.analysis.scalarization import KINDS
-from pgx_jax.estimation.estimate import PRECISIONS
 from pgx_jax.estimation.evaluators import EVALUATORS
+from pgx_jax.estimation.settings import PRECISIONS
 from pgx_jax.grouping.affinity import SCORES
 from pgx_jax.networks.mlp import ACTIVATIONS
 from pgx_jax.training.ppo import PPOConfig

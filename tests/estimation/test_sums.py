@@ -22,6 +22,7 @@ NUM_TASKS, NUM_SAMPLES, DIM, NUM_PARTS = 3, 240, 6, 4
 PROJECTION = pge.GaussianProjection(DIM)
 KEY = jax.random.key(5)
 SUBSETS = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 1, 1], [1, 1, 1]], bool)
+MEAN = SUBSETS / SUBSETS.sum(axis=1, keepdims=True)  # weights of tasks
 
 
 def log_prob(params, observation, action):
@@ -117,9 +118,7 @@ def reference(features, advantage, weights, ridge, num_folds, batch_transitions=
 @pytest.mark.parametrize("ridge", [0.1, 10.0])
 def test_scores_are_those_of_numpy_in_float64(sums, batch, features, ridge, num_folds):
     found = least_squares_scores(sums, SUBSETS, ridge=ridge, num_folds=num_folds)
-    expected = reference(
-        features, batch.advantage, SUBSETS.astype(float), ridge, num_folds
-    )
+    expected = reference(features, batch.advantage, MEAN, ridge, num_folds)
     expected = np.where(SUBSETS, expected, 0.0)
     np.testing.assert_allclose(found.fold_scores, expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(found.scores, expected.mean(axis=0), atol=1e-5)
@@ -156,7 +155,9 @@ def test_the_noise_takes_off_what_noise_on_the_target_does(sums):
         )
         got = 2 * delta @ target.T - np.einsum("td,nde,te->tn", delta, gram, delta)
         lost = (lost - got.mean(axis=0))[SUBSETS[row]]
-        found = least_squares_scores(sums, SUBSETS, batch_transitions=20)
+        found = least_squares_scores(
+            sums, SUBSETS, weights=SUBSETS, batch_transitions=20
+        )
         np.testing.assert_allclose(
             np.asarray(found.noise)[row][SUBSETS[row]], lost, rtol=0.05
         )
@@ -209,7 +210,7 @@ def test_a_large_ridge_steps_along_the_policy_gradient(policy, batch):
     flat = np.concatenate(
         [np.asarray(x).reshape(DIM, -1) for x in jax.tree.leaves(columns)], axis=1
     )
-    expected = SUBSETS @ (np.asarray(gradients) @ flat.T)
+    expected = MEAN @ (np.asarray(gradients) @ flat.T)
     # Delta = b / (ridge scale^2) in the units of P, features being over scale.
     np.testing.assert_allclose(
         steps * ridge * moments.scale**2, expected, rtol=1e-4, atol=1e-5
