@@ -200,7 +200,7 @@ def mean_partition_value(totals: np.ndarray, num_groups: int) -> float:
       ValueError: k is not an integer in 1..n, or a subset that some partition into k
         groups has is missing.
     """
-    num_tasks = _check_totals(totals, num_groups)
+    num_tasks = check_totals(totals, num_groups)
     size = _sizes(num_tasks)
     others = [
         stirling_number(num_tasks - s, num_groups - 1) for s in range(1 + size[-1])
@@ -232,13 +232,13 @@ def best_partitions(
       ValueError: k is not an integer in 1..n, or a subset that some partition into k
         groups has is missing.
     """
-    num_tasks = _check_totals(totals, 1 if num_groups is None else num_groups)
+    num_tasks = check_totals(totals, 1 if num_groups is None else num_groups)
     wanted = range(1, num_tasks + 1) if num_groups is None else [int(num_groups)]
     most = max(wanted)
     totals = np.where(np.isnan(totals), -np.inf, totals)
     best = np.full((most + 1, 2**num_tasks), -np.inf)
     best[0, 0] = 0.0
-    for size, sets, inner in _layers(num_tasks):
+    for size, sets, inner in subset_layers(num_tasks):
         value, rest = totals[inner], sets[:, None] ^ inner
         for k in range(1, min(most, size) + 1):
             best[k, sets] = np.max(value + best[k - 1][rest], axis=1)
@@ -376,7 +376,7 @@ def _sizes(num_tasks: int) -> np.ndarray:
     return np.bitwise_count(np.arange(2**num_tasks)).astype(np.int64)
 
 
-def _layers(num_tasks: int):
+def subset_layers(num_tasks: int):
     """Yields a size, sets of it and all of their subsets that hold their first task.
 
     The sets are int64 [c], their subsets int64 [c, 2^(size - 1)], the set itself among
@@ -412,7 +412,7 @@ def _trace(totals: np.ndarray, best: np.ndarray, num_groups: int) -> np.ndarray:
     return labels
 
 
-def _check_totals(totals: np.ndarray, num_groups: int) -> int:
+def check_totals(totals: np.ndarray, num_groups: int) -> int:
     num_tasks = len(totals).bit_length() - 1
     if not isinstance(num_groups, Integral) or isinstance(num_groups, bool):
         raise ValueError(f"num_groups must be an integer, got {num_groups!r}")

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pgx_jax.extras import needs_extra
 from pgx_jax.types import Affinity, Grouping
 
 if TYPE_CHECKING:
@@ -42,9 +41,8 @@ def plot_affinity(
       ValueError: the matrix is not square or not finite off the diagonal, or the
         numbers of labels or names differ from n.
     """
-    with needs_extra("experiments"):
-        import matplotlib.pyplot as plt
-        from matplotlib.patches import Rectangle
+    import matplotlib.pyplot as plt
+    from matplotlib.patches import Rectangle
 
     matrix = affinity.matrix if isinstance(affinity, Affinity) else affinity
     matrix = np.array(matrix, np.float64)

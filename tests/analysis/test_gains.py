@@ -1,0 +1,167 @@
+"""Predicted gains: closed forms, planted gains, noise, input that is refused."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from pgx_jax.analysis.gains import draw_partition, predict_gains
+from pgx_jax.analysis.partitions import stirling_number
+
+
+def trained_rows(num_tasks, *labelings):
+    """Groups of one policy, of single tasks and of further partitions."""
+    rows = [np.ones(num_tasks, bool), *np.eye(num_tasks, dtype=bool)]
+    for labels in labelings:
+        rows += [np.asarray(labels) == g for g in np.unique(labels)]
+    return np.unique(np.array(rows), axis=0)
+
+
+def planted_returns(subsets, per_task):
+    """Returns `per_task` for every other member that has its parity, less of others."""
+    parity = np.arange(subsets.shape[1]) % 2
+    same = (parity[:, None] == parity[None]).astype(float)
+    helped = subsets @ (2 * same - 1) - 1
+    return subsets * per_task * helped
+
+
+def test_gain_of_one_task_apart_is_the_closed_form_of_a_gaussian_process():
+    # Two tasks, each trained alone and with the other; partition {0}, {1}. The pooled
+    # standard deviation of each task and the 4 x 4 covariance are written out.
+    subsets = np.array([[1, 0], [0, 1], [1, 1]], bool)
+    returns = np.array([[3.0, 0.0], [0.0, 5.0], [1.0, 1.0]])
+    gain = predict_gains(subsets, returns, [0, 1]).over_one_policy
+    pooled = (2 * 1.0 + 2 * 4.0) / 2
+    scale = np.sqrt([(2 * pooled + 2) / 3, (2 * pooled + 8) / 3])
+    near = np.exp(-0.5)
+    # Order: ({0}, 0), ({0, 1}, 0), ({1}, 1), ({0, 1}, 1); log 2 / log 2 = 1.
+    prior = np.array(
+        [
+            [5.0, 4 + near, 0.0, 0.0],
+            [4 + near, 5.5, 0.0, 0.5],
+            [0.0, 0.0, 5.0, 4 + near],
+            [0.0, 0.5, 4 + near, 5.5],
+        ]
+    )
+    seen = np.array([1.0, -1.0, 2.0, -2.0]) / np.repeat(scale, 2)
+    weight = np.array([1.0, -1.0, 1.0, -1.0]) * np.repeat(scale, 2) / 2
+    noisy = prior + np.eye(4)
+    mean = weight @ prior @ np.linalg.solve(noisy, seen)
+    variance = weight @ (prior - prior @ np.linalg.solve(noisy, prior)) @ weight
+    np.testing.assert_allclose(gain.mean, mean, rtol=1e-9)
+    np.testing.assert_allclose(gain.deviation, np.sqrt(variance), rtol=1e-9)
+    np.testing.assert_allclose(gain.upper - gain.mean, 1.645 * gain.deviation)
+
+
+def test_planted_gains_pay_and_are_shrunk_and_units_do_not_matter():
+    labels = np.arange(6) % 2
+    subsets = trained_rows(6, labels, [0, 0, 0, 1, 1, 1], [0, 1, 1, 0, 2, 2])
+    returns = planted_returns(subsets, 1.0) + 10.0
+    gains = predict_gains(subsets, returns, labels)
+    assert gains.over_one_policy.verdict == "pays"
+    assert (
+        0 < gains.over_one_policy.mean < 3.0
+    )  # 2 more of its parity, 3 less of others
+    assert gains.over_random_groups.mean > 0
+    scaled = predict_gains(subsets, returns * 1e3, labels)
+    np.testing.assert_allclose(
+        scaled.over_one_policy.mean, 1e3 * gains.over_one_policy.mean, rtol=1e-9
+    )
+    reverse = predict_gains(subsets, -returns, labels)
+    assert reverse.over_one_policy.verdict == "costs"
+
+
+def test_the_same_partition_gains_nothing_and_small_gains_do_not_matter():
+    subsets = trained_rows(4, [0, 0, 1, 1])
+    rng = np.random.default_rng(0)
+    returns = 100.0 + 0.1 * rng.normal(size=subsets.shape)
+    gains = predict_gains(subsets, returns, [0, 1, 2, 3])
+    assert gains.over_single_tasks == (0.0, 0.0, 0.0, 0.0, "does not matter")
+    assert gains.over_one_policy.verdict == "does not matter"
+
+
+def test_a_second_training_narrows_the_interval():
+    labels = [0, 0, 1, 1]
+    subsets = trained_rows(4, labels)
+    returns = np.random.default_rng(1).normal(size=subsets.shape)
+    once = predict_gains(subsets, returns, labels).over_one_policy
+    both = np.concatenate([subsets, subsets]), np.concatenate([returns, returns])
+    twice = predict_gains(*both, labels).over_one_policy
+    assert twice.deviation < 0.9 * once.deviation
+
+
+def test_pure_noise_seldom_pays_over_both_baselines():
+    # The best of several trained partitions by noise alone: at most 5% of 60 draws.
+    listed = [[0, 0, 1, 1, 2], [0, 1, 0, 1, 1], [0, 1, 2, 0, 2], [0, 1, 2, 2, 3]]
+    subsets = trained_rows(5, *listed)
+    place = {tuple(row): i for i, row in enumerate(subsets)}
+    said = 0
+    for seed in range(60):
+        returns = np.random.default_rng(seed).normal(size=subsets.shape)
+        value = [
+            sum(
+                returns[place[tuple(np.array(x) == g)]][np.array(x) == g].sum()
+                for g in set(x)
+            )
+            for x in listed
+        ]
+        gains = predict_gains(subsets, returns, listed[int(np.argmax(value))])
+        words = {gains.over_one_policy.verdict, gains.over_single_tasks.verdict}
+        said += words == {"pays"}
+    assert said <= 3
+
+
+def test_an_affinity_of_the_right_sign_moves_expected_gains():
+    labels = np.arange(6) % 2
+    subsets = trained_rows(6, [0, 0, 0, 1, 1, 1])
+    returns = planted_returns(subsets, 1.0)
+    same = np.equal.outer(labels, labels).astype(float)
+    with_it = predict_gains(subsets, returns, labels, affinity=same)
+    against = predict_gains(subsets, returns, labels, affinity=-same)
+    plain = predict_gains(subsets, returns, labels).over_one_policy.mean
+    np.testing.assert_allclose(
+        with_it.over_one_policy.mean, against.over_one_policy.mean, rtol=1e-9
+    )  # the slope's sign is learned
+    assert with_it.over_one_policy.mean != pytest.approx(plain, rel=1e-3)
+
+
+def test_random_partitions_are_uniform():
+    rng = np.random.default_rng(0)
+    counts: dict[tuple[int, ...], int] = {}
+    for _ in range(3000):
+        labels = draw_partition(rng, 4, 2)
+        first = [labels.tolist().index(x) for x in labels]
+        key = tuple(first)
+        counts[key] = counts.get(key, 0) + 1
+    assert len(counts) == stirling_number(4, 2) == 7
+    expected = 3000 / 7
+    assert sum((x - expected) ** 2 / expected for x in counts.values()) < 22.5  # 0.999
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(labels=[0, 1]), r"labels must have shape \[n\] = \[3\]"),
+        (dict(affinity=np.ones((2, 2))), r"affinity must have shape \[n, n\]"),
+        (dict(returns=np.full((2, 3), np.nan)), "row 0, task 0 is nan"),
+        (dict(returns=np.ones((3, 3))), r"one shape \[m, n\]"),
+        (dict(subsets=np.array([[1, 1, 0], [1, 0, 0]])), r"\[2\] are in none"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(change, message):
+    given = dict(
+        subsets=np.array([[1, 1, 1], [1, 0, 0]]),
+        returns=np.ones((2, 3)),
+        labels=[0, 1, 1],
+    )
+    with pytest.raises(ValueError, match=message):
+        predict_gains(**(given | change))
+
+
+def test_partitions_of_every_count_are_drawn_into_that_count():
+    rng = np.random.default_rng(0)
+    for n, k in itertools.product((1, 3, 9), (1, 3, 9)):
+        if k <= n:
+            assert len(np.unique(draw_partition(rng, n, k))) == k
