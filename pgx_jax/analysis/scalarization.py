@@ -79,7 +79,9 @@ class Scalarization:
             above = jnp.log(jnp.maximum(values, SMALLEST))
             below = jnp.minimum(values - SMALLEST, 0.0) / SMALLEST
             return (above + below) @ weights
-        distance = num * weights * (self._of_each("ideal", self.ideal, num) - values)
+        ideal = self._of_each("ideal", self.ideal, num)
+        weights, ideal = (jnp.broadcast_to(x, values.shape) for x in (weights, ideal))
+        distance = num * weights * (ideal - values)
         mu = self.smoothness
         return -mu * (jax.nn.logsumexp(distance / mu, axis=-1) - math.log(num))
 
@@ -109,4 +111,8 @@ def normalize(
     nothing, everything = (jnp.asarray(x, jnp.float32) for x in (low, high))
     if not bool(jnp.all(everything > nothing)):
         raise ValueError(f"high must be above low everywhere, got {high} and {low}")
-    return (jnp.asarray(returns, jnp.float32) - nothing) / (everything - nothing)
+    returns = jnp.asarray(returns, jnp.float32)
+    low, span = (
+        jnp.broadcast_to(x, returns.shape) for x in (nothing, everything - nothing)
+    )
+    return (returns - low) / span

@@ -12,6 +12,7 @@ import numpy as np
 from jax.core import Tracer
 
 from pgx_jax.estimation.checks import as_key
+from pgx_jax.estimation.projection import working_dtype
 from pgx_jax.estimation.sharding import call_with_auto_axes
 from pgx_jax.estimation.subsets import check_coverage, pair_counts
 from pgx_jax.types import Affinity, SubsetEstimates
@@ -96,7 +97,8 @@ def _affinity(
     score, symmetric, num_resamples = static
     # As constants of the program, XLA would count pairs while compiling, for minutes.
     subsets = jax.lax.optimization_barrier(jnp.asarray(estimates.subsets))
-    member = subsets.astype(jnp.float32)
+    dtype = working_dtype(jnp.asarray(estimates.scores))
+    member = subsets.astype(dtype)
     scores = _clean(estimates.scores, member, estimates)
 
     def affinity(scores, times):
@@ -106,8 +108,8 @@ def _affinity(
         return matrix, weight
 
     with jax.default_matmul_precision("highest"):
-        matrix, _ = affinity(scores, jnp.ones(member.shape[0]))
-        alone = jnp.zeros(matrix.shape[:1]) if score == "transfer_gain" else None
+        matrix, _ = affinity(scores, jnp.ones(member.shape[0], dtype))
+        alone = jnp.zeros(matrix.shape[:1], dtype) if score == "transfer_gain" else None
         result = Affinity(matrix, pair_counts=pair_counts(subsets), alone=alone)
         if key is None:
             return result
@@ -117,7 +119,7 @@ def _affinity(
 
         def resample(inputs):
             key, drawn_scores = inputs
-            times = _draw_times(key, member > 0, share)
+            times = _draw_times(key, member > 0, share).astype(dtype)
             new = scores
             if drawn_scores is not None:
                 new = _clean(drawn_scores, member, estimates)
@@ -126,7 +128,8 @@ def _affinity(
 
         resamples = jax.lax.map(resample, (keys, drawn))
     tail = (1.0 - LEVEL) / 2.0
-    lower, upper = jnp.quantile(resamples, jnp.array([tail, 1.0 - tail]), axis=0)
+    ends = jnp.array([tail, 1.0 - tail], dtype)
+    lower, upper = jnp.quantile(resamples, ends, axis=0)
     return result._replace(
         lower=lower,
         upper=upper,
@@ -139,13 +142,16 @@ def _share_of_all(subsets: jax.Array) -> jax.Array:
     """How many of all subsets of its size there are beside each one; [m], in (0, 1]."""
     num_tasks = subsets.shape[1]
     bits = jnp.pad(subsets, ((0, 0), (0, -num_tasks % 32))).astype(jnp.uint32)
-    bits = bits.reshape(len(subsets), -1, 32) << jnp.arange(32, dtype=jnp.uint32)
+    bits = (
+        bits.reshape(len(subsets), -1, 32)
+        << jnp.arange(32, dtype=jnp.uint32)[None, None]
+    )
     words = bits.sum(axis=2, dtype=jnp.uint32)
     order = jnp.lexsort(words.T)
     words, size = words[order], subsets.sum(axis=1)
     new = jnp.any(words[1:] != words[:-1], axis=1)
     new = jnp.concatenate([jnp.ones(1, bool), new]).astype(jnp.float32)
-    different = jnp.zeros(num_tasks + 1).at[size[order]].add(new)
+    different = jnp.zeros(num_tasks + 1, jnp.float32).at[size[order]].add(new)
     there_are = [min(math.comb(num_tasks, k), 1e30) for k in range(num_tasks + 1)]
     return jnp.minimum(1.0, different / jnp.array(there_are, jnp.float32))[size]
 
@@ -159,10 +165,10 @@ def _draw_times(key: jax.Array, subsets: jax.Array, share: jax.Array) -> jax.Arr
     """
     size = subsets.sum(axis=1)
     count = jnp.zeros(subsets.shape[1] + 1, jnp.int32).at[size].add(1)
-    start = jnp.cumsum(count) - count
-    place = start[size] + jax.random.randint(key, size.shape, 0, count[size])
+    start = jnp.cumsum(count, dtype=jnp.int32) - count
+    place = start[size] + jax.random.randint(key, size.shape, 0, count[size], jnp.int32)
     rows = jnp.argsort(size)[place]
-    times = jnp.zeros(len(subsets)).at[rows].add(1.0)
+    times = jnp.zeros(len(subsets), share.dtype).at[rows].add(1.0)
     return 1.0 + jnp.sqrt(1.0 - share) * (times - 1.0)
 
 
@@ -179,20 +185,23 @@ def _average(
     """
     weight = times[:, None] * member
     if score == "standardized":
-        total = jnp.maximum(weight.sum(axis=0), 1.0)
-        centered = member * (scores - (weight * scores).sum(axis=0) / total)
-        std = jnp.sqrt(jnp.sum(weight * centered**2, axis=0) / total)
+        total = jnp.maximum(weight.sum(axis=0, keepdims=True), 1.0)
+        mean = (weight * scores).sum(axis=0, keepdims=True) / total
+        centered = member * (scores - mean)
+        variance = jnp.sum(weight * centered**2, axis=0, keepdims=True) / total
+        std = jnp.sqrt(variance)
         # A task whose scores differ by rounding only has no preference. Asked in this
         # way, since every comparison with NaN is false and NaN must stay.
-        equal = std <= 1e-6 * jnp.max(jnp.abs(scores), axis=0)
+        equal = std <= 1e-6 * jnp.max(jnp.abs(scores), axis=0, keepdims=True)
         per_task = jnp.where(equal, 0.0, centered / jnp.where(equal, 1.0, std))
     elif score == "mean":
         mean = scores.sum(axis=1) / member.sum(axis=1)
         per_task = jnp.where(member > 0, mean[:, None], 0.0)
     else:
         # All of the singletons there are: they are the reference, not a sample.
-        alone = member * (member.sum(axis=1, keepdims=True) == 1)
-        reference = (alone * scores).sum(axis=0) / jnp.maximum(alone.sum(axis=0), 1.0)
+        alone = jnp.where(member.sum(axis=1, keepdims=True) == 1, member, 0.0)
+        times_alone = jnp.maximum(alone.sum(axis=0, keepdims=True), 1.0)
+        reference = (alone * scores).sum(axis=0, keepdims=True) / times_alone
         per_task = member * (scores - reference)
     counts = weight.T @ member
     matrix = (weight * per_task).T @ member / jnp.maximum(counts, 1.0)
@@ -206,6 +215,7 @@ def _clean(
     scores: jax.Array, member: jax.Array, estimates: SubsetEstimates
 ) -> jax.Array:
     """Scores with 0 for tasks that are not members and NaN for what failed."""
+    scores = jnp.asarray(scores).astype(member.dtype)
     scores = jnp.where(jnp.isfinite(scores), scores, jnp.nan)
     status = getattr(estimates, "status", None)
     if status is not None:

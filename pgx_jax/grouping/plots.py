@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pgx_jax.extras import needs_extra
 from pgx_jax.types import Affinity, Grouping
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ def plot_affinity(
       ValueError: the matrix is not square or not finite off the diagonal, or the
         numbers of labels or names differ from n.
     """
-    import matplotlib.pyplot as plt
-    from matplotlib.patches import Rectangle
+    with needs_extra("experiments"):
+        import matplotlib.pyplot as plt
+        from matplotlib.patches import Rectangle
 
     matrix = affinity.matrix if isinstance(affinity, Affinity) else affinity
     matrix = np.array(matrix, np.float64)

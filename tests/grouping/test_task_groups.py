@@ -21,7 +21,7 @@ def problem():
     action = jax.random.bernoulli(keys[2], shape=(6, 200)).astype(jnp.int32)
     reverse = jnp.array([0, 1, 0, 1, 1, 0], bool)[:, None]
     right = (observation[..., 0] > 0) ^ reverse
-    advantage = jnp.where(action == right, 1.0, -1.0)
+    advantage = jnp.where(action == right.astype(jnp.int32), 1.0, -1.0)
     return params, pge.Transitions(observation, action, advantage)
 
 
