@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +33,11 @@ from pgx_jax.runs.provenance import describe, format_provenance
 
 RESULTS = Path(__file__).parent / "results"
 PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32"}
-STYLE = {"axes.grid": True, "lines.linewidth": 1.3, "lines.markersize": 3.5}
+STYLE: dict[Any, Any] = {
+    "axes.grid": True,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 3.5,
+}
 
 
 class Outcome(NamedTuple):
@@ -52,7 +56,7 @@ class Outcome(NamedTuple):
 
 def run(
     name: str,
-    description: str,
+    description: str | None,
     measure: Callable[..., Outcome],
     columns: Mapping[str, str],
     *,
@@ -105,7 +109,10 @@ def run(
 
 
 def _parse_arguments(
-    description: str, seconds: float, repeats: int, add_arguments: Callable | None
+    description: str | None,
+    seconds: float,
+    repeats: int,
+    add_arguments: Callable | None,
 ) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -136,8 +143,8 @@ class Budget:
 
     def __init__(self, seconds: float):
         self._seconds = seconds
-        self._began = self._latest = None
-        self._longest = 0.0
+        self._began: float | None = None
+        self._latest = self._longest = 0.0
         self.left_out: list[str] = []
 
     def allows(self, label: str) -> bool:
@@ -195,8 +202,8 @@ def make_problem(num_tasks=10, num_samples=2048, sizes=(39, 400, 400, 400, 4), s
     advantage = sign * np.tanh(observation[..., 0]) * noise[..., 0]
     advantage = advantage + rng.standard_normal(shape, np.float32)
     action = mean_action(params, observation, np) + noise
-    batch = pge.Transitions(observation, action, advantage)
-    return jax.tree.map(jnp.asarray, (params, batch))
+    batch = pge.Transitions(*map(jnp.asarray, (observation, action, advantage)))
+    return jax.tree.map(jnp.asarray, params), batch
 
 
 def count_params(params) -> int:
@@ -222,7 +229,7 @@ def time_calls(function: Callable, *args: Any, repeats: int = 7) -> list[float]:
     return times
 
 
-def summarize_times(times: list[float]) -> dict[str, Any]:
+def summarize_times(times: Sequence[float]) -> dict[str, Any]:
     """The columns of a row that hold times, in s."""
     return {
         "median_s": statistics.median(times),
@@ -240,16 +247,13 @@ def matrix_peak(precision: str, size: int | None = None) -> float:
     return 2 * size**3 / statistics.median(time_calls(product, a, a))
 
 
-def peak_bytes(compiled) -> int | None:
-    """Memory that a compiled program needs at its peak, arguments included."""
+def peak_memory(compiled) -> float | None:
+    """Memory in GiB that a compiled program needs at its peak, arguments included."""
     analysis = compiled.memory_analysis()
     if analysis is None:
         return None
-    return int(
-        analysis.temp_size_in_bytes
-        + analysis.argument_size_in_bytes
-        + analysis.output_size_in_bytes
-    )
+    size = analysis.temp_size_in_bytes + analysis.argument_size_in_bytes
+    return (size + analysis.output_size_in_bytes) / 2**30
 
 
 def run_child(

@@ -181,7 +181,7 @@ def time_point(point: dict, hidden: int, peak: float, reference, repeats: int):
         **seconds,
         "flop": flop,
         "share_of_peak": flop / seconds["median_s"] / peak,
-        "memory_GiB": common.peak_bytes(compiled) / 2**30,
+        "memory_GiB": common.peak_memory(compiled),
         "relative_error": error,
         "compile_s": compile_s,
     }

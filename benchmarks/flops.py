@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -102,28 +102,33 @@ def _count_equation(eqn: core.JaxprEqn, while_iterations: int | None) -> int:
     if inner and not name.startswith(("reduce", "scatter", "arg", "cum")):
         return sum(inner)
 
-    out = eqn.outvars[0].aval if eqn.outvars else None
+    out, *_ = [*_avals(eqn.outvars), None]
+    given = _avals(eqn.invars)
     if out is None or not jnp.issubdtype(getattr(out, "dtype", int), jnp.inexact):
         return 0
     if name == "dot_general":
         (contracting, _), _ = eqn.params["dimension_numbers"]
-        left = eqn.invars[0].aval.shape
+        left = given[0].shape
         return 2 * out.size * math.prod(left[i] for i in contracting)
     if name == "conv_general_dilated":
-        kernel = eqn.invars[1].aval
+        kernel = given[1]
         channels_out = kernel.shape[eqn.params["dimension_numbers"].rhs_spec[0]]
         return 2 * out.size * kernel.size // channels_out
     if name in ELEMENTWISE:
         return out.size
     if name in REDUCTIONS:
-        return eqn.invars[0].aval.size
+        return given[0].size
     if name in ("scatter-add", "scatter_add", "scatter-mul", "scatter_mul"):
-        return eqn.invars[2].aval.size
-    return _count_decomposition(name, eqn)
+        return given[2].size
+    return _count_decomposition(name, given)
 
 
-def _count_decomposition(name: str, eqn: core.JaxprEqn) -> int:
-    shape = eqn.invars[0].aval.shape
+def _avals(variables: Iterable[Any]) -> list[Any]:
+    return [x.aval for x in variables]
+
+
+def _count_decomposition(name: str, given: list[Any]) -> int:
+    shape = given[0].shape
     if name in ("lu", "cholesky", "geqrf"):
         batch, (rows, columns) = math.prod(shape[:-2]), shape[-2:]
         least, most = min(rows, columns), max(rows, columns)
@@ -131,7 +136,7 @@ def _count_decomposition(name: str, eqn: core.JaxprEqn) -> int:
         # n^2 (3 m - n) thirds: 2/3 n^3, 1/3 n^3 and 4/3 n^3 of square matrices.
         return round(batch * thirds * least**2 * (3 * most - least) / 3)
     if name == "triangular_solve":
-        return shape[-1] * eqn.invars[1].aval.size
+        return shape[-1] * given[1].size
     return 0
 
 

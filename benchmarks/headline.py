@@ -60,7 +60,7 @@ def time_case(params, batch, num_subsets: int, precision: str, repeats: int) -> 
         "features": precision,
         **common.summarize_times(times),
         "compile_s": compile_s,
-        "peak_GiB": common.peak_bytes(compiled) / 2**30,
+        "peak_GiB": common.peak_memory(compiled),
         "converged": float(np.mean(estimates.converged)),
         "max_iterations": int(estimates.num_iterations.max()),
         "groups_found": bool((labels == np.arange(NUM_TASKS) % 2).all()),

@@ -147,7 +147,7 @@ def solve_by_lbfgs(features, advantage, subsets, l2, max_iterations=200):
             return delta, state, value, gradient, iteration + 1
 
         zero = jnp.zeros((), jnp.int32)
-        carry = (start, solver.init(start), value, gradient, zero)
+        carry: tuple[Any, ...] = (start, solver.init(start), value, gradient, zero)
         delta, _, _, gradient, iteration = jax.lax.while_loop(
             unfinished, iterate, carry
         )
@@ -186,7 +186,8 @@ class Problem:
         return delta
 
     def threshold(self) -> float:
-        return TOLERANCE * np.linalg.norm(self.gradient(np.zeros(self.rows.shape[1])))
+        zero = np.zeros(self.rows.shape[1])
+        return float(TOLERANCE * np.linalg.norm(self.gradient(zero)))
 
     def _half(self, delta):
         return 0.5 * (1.0 - np.tanh(0.5 * self._signed @ delta))
@@ -348,7 +349,7 @@ def threads() -> int:
     try:
         from threadpoolctl import threadpool_info
     except ImportError:
-        return os.cpu_count()
+        return os.cpu_count() or 1
     return max((pool["num_threads"] for pool in threadpool_info()), default=1)
 
 

@@ -42,10 +42,14 @@ from pgx_jax.runs.provenance import describe
 from pgx_jax.runs.workdir import Workdir, config_difference
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Settings.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of unfinished cells.")
-_OUTPUT = flags.DEFINE_string("output", None, "Where to write, without an ending.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Directory of unfinished cells.", required=True
+)
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "Where to write, without an ending.", required=True
+)
 _ADD = flags.DEFINE_list("add", [], "JSON files of other runs to take cells from.")
-flags.mark_flags_as_required(["config", "workdir", "output"])
+flags.mark_flag_as_required("config")
 
 
 def main(argv: list[str]) -> None:

@@ -229,7 +229,7 @@ def draw(document: Mapping[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    style = figure_style() | {"text.parse_math": True, "legend.fontsize": 7}
+    style: Any = {**figure_style(), "text.parse_math": True, "legend.fontsize": 7}
     rows = document["rows"]
     shown = {row["suite"]: row for row in reversed(rows)}  # the first of each suite
     with plt.rc_context(style):

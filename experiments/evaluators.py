@@ -44,7 +44,9 @@ from pgx_jax.training.ppo import PPO
 _CONFIG = config_flags.DEFINE_config_file(
     "config", find_config("cartpole_planted"), "Settings of the meta-policy."
 )
-_OUTPUT = flags.DEFINE_string("output", None, "Where to write, without an ending.")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "Where to write, without an ending.", required=True
+)
 _SUITES = flags.DEFINE_list(
     "suites",
     ["cartpole_planted", "cartpole_planted_3", "cartpole_planted_4"],
@@ -54,7 +56,6 @@ _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "Seeds.")
 _EVALUATORS = flags.DEFINE_list(
     "evaluators", ["surrogate", "off_policy", "rollout"], "Evaluators."
 )
-flags.mark_flags_as_required(["output"])
 
 
 def main(argv: list[str]) -> None:
@@ -106,6 +107,7 @@ def run_cell(
     policy = jax.tree.map(lambda x: x[0], meta.params["policy"])
     num_subsets = math.comb(suite.num_tasks, 3)
     subsets = pge.sample_subsets(subset_key, suite.num_tasks, num_subsets, 3)
+    planted = np.asarray(suite.planted_labels)
     for evaluator_name in evaluators:
         evaluator = evaluator_name
         if evaluator == "rollout":
@@ -116,15 +118,20 @@ def run_cell(
         )
         affinity = pge.task_affinity(estimates)
         grouping = pge.cluster_tasks(affinity)
-        scores = np.where(subsets, estimates.scores, np.nan)
-        errors = np.where(subsets, estimates.standard_error, np.nan)
-        sizes = np.where(subsets, estimates.effective_sample_size, np.nan)
+        scores, errors, sizes = (
+            np.where(subsets, np.asarray(values), np.nan)
+            for values in (
+                estimates.scores,
+                estimates.standard_error,
+                estimates.effective_sample_size,
+            )
+        )
         yield {
             "suite": name,
             "seed": seed,
             "evaluator": evaluator_name,
             "num_groups": grouping.num_groups,
-            "nmi": normalized_mutual_information(grouping.labels, suite.planted_labels),
+            "nmi": normalized_mutual_information(grouping.labels, planted),
             "score": float(np.nanmean(scores)),
             "spread": float(np.nanmean(np.nanstd(scores, axis=0))),
             "standard_error": float(np.nanmean(errors)),

@@ -32,9 +32,11 @@ from pgx_jax.training.episodes import evaluate
 from pgx_jax.training.ppo import PPO, PPOConfig
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Settings of every suite.")
-_SUITE = flags.DEFINE_string("suite", None, "A suite of one task.")
-_OUTPUT = flags.DEFINE_string("output", None, "Where to write, without an ending.")
-flags.mark_flags_as_required(["config", "suite", "output"])
+_SUITE = flags.DEFINE_string("suite", None, "A suite of one task.", required=True)
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "Where to write, without an ending.", required=True
+)
+flags.mark_flag_as_required("config")
 
 
 def main(argv: list[str]) -> None:
@@ -95,7 +97,7 @@ def solve(
             networks,
             state.params["policy"],
             state.observation_statistics,
-            policy_ids,
+            state.policy_ids,
             evaluate_key,
             num_episodes,
             deterministic=kind == "deterministic",

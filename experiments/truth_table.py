@@ -50,8 +50,8 @@ from pgx_jax.training.episodes import evaluate
 from pgx_jax.training.ppo import PPO, TrainingState
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Settings of every table.")
-_TABLE = flags.DEFINE_string("table", None, "Name of the table.")
-_OUTPUT = flags.DEFINE_string("output", None, "Directory of the files.")
+_TABLE = flags.DEFINE_string("table", None, "Name of the table.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "Directory of the files.", required=True)
 _STAGES = flags.DEFINE_list("stages", ["meta", "sums", "truth"], "Stages to run.")
 _BLOCK = flags.DEFINE_integer(
     "block", None, "Replicates in one program; by default all.", lower_bound=1
@@ -59,7 +59,7 @@ _BLOCK = flags.DEFINE_integer(
 _SECONDS = flags.DEFINE_float(
     "seconds", None, "When to stop training; by default never."
 )
-flags.mark_flags_as_required(["config", "table", "output"])
+flags.mark_flag_as_required("config")
 
 NUM_PIECES = 10  # of a training, after each of which the time is checked
 
@@ -177,7 +177,7 @@ def sum_transitions(setup: Setup, meta: Mapping[str, Any]) -> dict[str, Any]:
         projection=pge.GaussianProjection(settings["dim"]),
     )
     result: dict[str, Any] = {"subsets": all_subsets(setup.suite.num_tasks)}
-    total = None
+    total: TaskSums | None = None
     for chunk in range(settings["num_chunks"]):
         key = jax.random.fold_in(setup.key(3), chunk)
         suite_state, batch = collect(setup.suite, state, key)
@@ -189,6 +189,7 @@ def sum_transitions(setup: Setup, meta: Mapping[str, Any]) -> dict[str, Any]:
             result |= _estimate(setup, policy, batch, add_up)
             report(setup, "first chunk", sums.count.sum(axis=0))
         total = sums if total is None else total + sums
+    assert total is not None, "num_chunks is 0"
     report(setup, "sums", total.count.sum(axis=0))
     return result | _pack(total, "all")
 
@@ -293,16 +294,22 @@ def train_subsets(
         observation_statistics,
         jax.tree.map(lambda x: x[rows.task], value_statistics),
     )
-    policy_ids = np.asarray(state.policy_ids)  # training donates the state's buffers
-    start = jax.tree.map(
-        jnp.copy, (state.params["policy"], state.observation_statistics)
+    # Copies, since training donates the state's buffers.
+    policy, statistics, policy_ids = jax.tree.map(
+        jnp.copy,
+        (state.params["policy"], state.observation_statistics, state.policy_ids),
     )
     play = functools.partial(evaluate, suite, setup.actor_critic)
     rest = (policy_ids, jax.random.fold_in(key, 1), setup.num_episodes)
     threads = ThreadPoolExecutor(1)
     # The evaluation is traced while the first updates run; both take about as long.
     state, curve, unadapted = _train(
-        setup, ppo, suite, state, seconds, lambda: threads.submit(play, *start, *rest)
+        setup,
+        ppo,
+        suite,
+        state,
+        seconds,
+        lambda: threads.submit(play, policy, statistics, *rest),
     )
     done = len(curve["return"])
     finished = done == num_updates

@@ -3,6 +3,8 @@
 They were found on seeds of 100 and above.
 """
 
+import copy
+
 from ml_collections import config_dict
 
 
@@ -10,7 +12,7 @@ def get_config() -> config_dict.ConfigDict:
     config = config_dict.ConfigDict()
     config.seeds = (0, 1, 2)
     config.num_episodes = 256
-    config.suites = {
+    suites = {
         "cartpole_v1": {
             "num_steps": 200_000,
             "network": {"hidden_sizes": (64, 64), "activation": "tanh"},
@@ -44,5 +46,6 @@ def get_config() -> config_dict.ConfigDict:
             },
         },
     }
-    config.suites.ant = config.suites.half_cheetah.copy_and_resolve_references()
+    suites["ant"] = copy.deepcopy(suites["half_cheetah"])
+    config.suites = suites
     return config

@@ -5,24 +5,39 @@ from __future__ import annotations
 import functools
 import math
 from numbers import Integral
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.typing import ArrayLike
 
 from pgx_jax.estimation.checks import as_key
 from pgx_jax.estimation.projection import working_dtype
 from pgx_jax.estimation.sharding import call_with_auto_axes
 from pgx_jax.estimation.subsets import check_coverage, pair_counts
-from pgx_jax.types import Affinity, SubsetEstimates
+from pgx_jax.types import Affinity
 
 SCORES = ("standardized", "mean", "transfer_gain")
 LEVEL = 0.95
 
 
+class ScoredSubsets(Protocol):
+    """The scores f_i(S) of m subsets of n tasks: an estimate, or the truth.
+
+    `subsets` is a 0/1 matrix [m, n], `scores` float [m, n], looked at for members only.
+    """
+
+    @property
+    def subsets(self) -> jax.Array | np.ndarray: ...
+
+    @property
+    def scores(self) -> jax.Array | np.ndarray: ...
+
+
 def task_affinity(
-    estimates: SubsetEstimates,
+    estimates: ScoredSubsets,
     *,
     score: str = "standardized",
     symmetric: bool = True,
@@ -91,7 +106,7 @@ def task_affinity(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _affinity(
-    static: tuple[str, bool, int], estimates: SubsetEstimates, key: jax.Array | None
+    static: tuple[str, bool, int], estimates: ScoredSubsets, key: jax.Array | None
 ) -> Affinity:
     """`task_affinity` with its static arguments in a tuple."""
     score, symmetric, num_resamples = static
@@ -211,9 +226,7 @@ def _average(
     return matrix, counts
 
 
-def _clean(
-    scores: jax.Array, member: jax.Array, estimates: SubsetEstimates
-) -> jax.Array:
+def _clean(scores: ArrayLike, member: jax.Array, estimates: ScoredSubsets) -> jax.Array:
     """Scores with 0 for tasks that are not members and NaN for what failed."""
     scores = jnp.asarray(scores).astype(member.dtype)
     scores = jnp.where(jnp.isfinite(scores), scores, jnp.nan)
@@ -223,7 +236,7 @@ def _clean(
     return jnp.where(member > 0, scores, 0.0)
 
 
-def _check_bootstrap(estimates: SubsetEstimates) -> None:
+def _check_bootstrap(estimates: ScoredSubsets) -> None:
     """Refuses to resample subsets that are all there are."""
     if getattr(estimates, "resampled_scores", None) is not None:
         return
@@ -238,7 +251,7 @@ def _check_bootstrap(estimates: SubsetEstimates) -> None:
         )
 
 
-def _check_scores(estimates: SubsetEstimates) -> None:
+def _check_scores(estimates: ScoredSubsets) -> None:
     """Refuses what no affinity can be made of, where values are known."""
     estimates = jax.tree.map(
         lambda x: x if isinstance(x, Tracer) else jax.device_get(x), estimates

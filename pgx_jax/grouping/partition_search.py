@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from numbers import Integral
-from typing import Protocol
 
-import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -21,6 +19,7 @@ from pgx_jax.analysis.partitions import (
     best_partitions,
     encode_subsets,
 )
+from pgx_jax.grouping.affinity import ScoredSubsets
 from pgx_jax.grouping.clustering import number_labels
 from pgx_jax.types import Grouping
 
@@ -28,16 +27,6 @@ SubsetScorer = Callable[[np.ndarray], ArrayLike]
 # What a change must add, relative to the value, to be more than rounding.
 TOLERANCE = 1e-9
 SMALLEST_BATCH = 64
-
-
-class ScoredSubsets(Protocol):
-    """The scores f_i(S) of m subsets of n tasks: an estimate, or the truth.
-
-    `subsets` is a 0/1 matrix [m, n], `scores` float [m, n], looked at for members only.
-    """
-
-    subsets: jax.Array | np.ndarray
-    scores: jax.Array | np.ndarray
 
 
 def best_partition(
