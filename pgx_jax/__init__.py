@@ -21,6 +21,7 @@ their estimates   estimate_subsets(..., Transitions) -> SubsetEstimates; save_es
 affinity          task_affinity -> Affinity; gradient_similarity; plot_affinity
 groups            cluster_tasks, best_partition, random_grouping -> Grouping;
                   grouping_stability -> GroupingStability
+does it pay?      grouping_gain -> GroupingGain, with a GainCurve for each comparison
 sums of a stream  accumulate -> TaskSums, which estimate_subsets takes for transitions
 steps beneath     task_gradients, project_gradients, back_project, GaussianProjection,
                   RademacherProjection, solve_regressions -> RegressionSolution
@@ -44,6 +45,7 @@ from pgx_jax.estimation.sums import TaskSums, accumulate
 from pgx_jax.grouping.affinity import task_affinity
 from pgx_jax.grouping.baselines import gradient_similarity, random_grouping
 from pgx_jax.grouping.clustering import cluster_tasks, grouping_stability
+from pgx_jax.grouping.expected_gain import GainCurve, GroupingGain, grouping_gain
 from pgx_jax.grouping.partition_search import best_partition
 from pgx_jax.grouping.plots import plot_affinity
 from pgx_jax.grouping.task_groups import TaskGroups, group_tasks
@@ -63,8 +65,10 @@ __all__ = [
     "Affinity",
     "EstimateStatus",
     "Evaluation",
+    "GainCurve",
     "GaussianProjection",
     "Grouping",
+    "GroupingGain",
     "GroupingStability",
     "RademacherProjection",
     "RegressionSolution",
@@ -80,6 +84,7 @@ __all__ = [
     "estimate_subsets",
     "gradient_similarity",
     "group_tasks",
+    "grouping_gain",
     "grouping_stability",
     "load_estimates",
     "pair_counts",
