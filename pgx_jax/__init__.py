@@ -18,6 +18,7 @@ subsets           sample_subsets, pair_counts
 their estimates   estimate_subsets(..., Transitions) -> SubsetEstimates; save_estimates,
                   load_estimates; EstimateStatus and check_estimates after jit;
                   Adapted and Evaluation for evaluators of your own
+a table of scores ScoredSubsets, which task_affinity and best_partition take
 affinity          task_affinity -> Affinity; gradient_similarity; plot_affinity
 groups            cluster_tasks, best_partition, random_grouping -> Grouping;
                   grouping_stability -> GroupingStability
@@ -54,6 +55,7 @@ from pgx_jax.types import (
     EstimateStatus,
     Grouping,
     GroupingStability,
+    ScoredSubsets,
     SubsetEstimates,
     Transitions,
 )
@@ -72,6 +74,7 @@ __all__ = [
     "GroupingStability",
     "RademacherProjection",
     "RegressionSolution",
+    "ScoredSubsets",
     "SubsetEstimates",
     "TaskGroups",
     "TaskSums",

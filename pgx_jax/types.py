@@ -8,10 +8,11 @@ dimensions.
 from __future__ import annotations
 
 import enum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 PyTree = Any
 
@@ -116,6 +117,21 @@ class SubsetEstimates(NamedTuple):
     half_scores: jax.Array | None = None  # shape=[splits, 2, m, n]
     part_scores: jax.Array | None = None  # shape=[splits, 2, parts, m, n]
     status: jax.Array | None = None  # shape=[m], dtype=int32
+
+
+class ScoredSubsets(Protocol):
+    """The scores f_i(S) of m subsets of n tasks: an estimate, or the truth.
+
+    Attributes:
+      subsets: 0/1 matrix [m, n].
+      scores: f_i(S), higher is better, looked at for members only; float [m, n].
+    """
+
+    @property
+    def subsets(self) -> jax.Array | np.ndarray: ...
+
+    @property
+    def scores(self) -> jax.Array | np.ndarray: ...
 
 
 class Affinity(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from numbers import Integral
-from typing import Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,24 +16,27 @@ from jax.typing import ArrayLike
 from pgx_jax.estimation.checks import as_key
 from pgx_jax.estimation.projection import working_dtype
 from pgx_jax.estimation.sharding import call_with_auto_axes
-from pgx_jax.estimation.subsets import check_coverage, pair_counts
-from pgx_jax.types import Affinity
+from pgx_jax.estimation.subsets import check_coverage, check_subsets, pair_counts
+from pgx_jax.types import Affinity, ScoredSubsets
 
 SCORES = ("standardized", "mean", "transfer_gain")
 LEVEL = 0.95
 
 
-class ScoredSubsets(Protocol):
-    """The scores f_i(S) of m subsets of n tasks: an estimate, or the truth.
+class _Table(NamedTuple):
+    """What an affinity is made of.
 
-    `subsets` is a 0/1 matrix [m, n], `scores` float [m, n], looked at for members only.
+    Attributes:
+      subsets: [m, n].
+      scores: [m, n].
+      resampled_scores: [resamples, m, n], or None.
+      status: [m], or None.
     """
 
-    @property
-    def subsets(self) -> jax.Array | np.ndarray: ...
-
-    @property
-    def scores(self) -> jax.Array | np.ndarray: ...
+    subsets: Any
+    scores: Any
+    resampled_scores: Any | None
+    status: Any | None
 
 
 def task_affinity(
@@ -59,7 +62,9 @@ def task_affinity(
       `sample_subsets(..., singletons=True)` adds those.
 
     Args:
-      estimates: of m subsets of n tasks.
+      estimates: of m subsets of n tasks: `subsets`, a 0/1 matrix [m, n], and `scores`
+        [m, n], looked at for members only; also `resampled_scores` and `status` where
+        there are any. A `SubsetEstimates`, the oracle's table or any named tuple.
       score: "standardized", "mean" or "transfer_gain".
       symmetric: return (U + U^T) / 2. Otherwise row i says what task i gains from each
         other one; "mean" is symmetric by itself.
@@ -76,7 +81,8 @@ def task_affinity(
       that is not finite, or whose subset has a `status` other than 0.
 
     Raises:
-      ValueError: `score` is none of the three, or, outside jit, there is nothing to
+      ValueError: `score` is none of the three, `estimates` lack subsets or scores or
+        their shapes differ, or, outside jit, there is nothing to
         bootstrap since the estimates have no resamples and hold all subsets of their
         sizes, a pair of tasks is in no subset, a task never alone for "transfer_gain",
         a score is not finite or a subset's `status` is not 0; the message names them.
@@ -91,22 +97,50 @@ def task_affinity(
         raise ValueError(
             f"num_resamples must be an integer of at least 1, got {num_resamples!r}"
         )
-    if not isinstance(estimates.subsets, Tracer):
-        check_coverage(estimates.subsets)
+    table = _read_table(estimates)
+    if not isinstance(table.subsets, Tracer):
+        check_coverage(table.subsets)
         if score == "transfer_gain":
-            _check_singletons(estimates.subsets)
-        _check_scores(estimates)
+            _check_singletons(table.subsets)
+        _check_scores(table)
         if key is not None:
-            _check_bootstrap(estimates)
+            _check_bootstrap(table)
     if key is not None:
         key = as_key(key)
     static = (score, symmetric, num_resamples)
-    return call_with_auto_axes(functools.partial(_affinity, static), (estimates, key))
+    return call_with_auto_axes(functools.partial(_affinity, static), (table, key))
+
+
+def _read_table(estimates: ScoredSubsets) -> _Table:
+    """The fields that an affinity needs.
+
+    Raises:
+      ValueError: one is missing, or has another shape; the message names it.
+    """
+    fields = {name: getattr(estimates, name, None) for name in _Table._fields}
+    for name in ("subsets", "scores"):
+        value = fields[name]
+        if value is None:
+            raise ValueError(
+                "estimates must have subsets and scores, both [m, n], got "
+                f"{type(estimates).__name__} without {name}"
+            )
+        fields[name] = value if isinstance(value, jax.Array) else np.asarray(value)
+    shape = fields["subsets"].shape
+    check_subsets(fields["subsets"], shape[-1] if len(shape) == 2 else 0)
+    for name in ("scores", "resampled_scores"):
+        given = None if fields[name] is None else np.shape(fields[name])
+        if given is not None and given[name == "resampled_scores" :] != shape:
+            raise ValueError(
+                f"estimates.{name} must be of the shape of subsets, {shape}, got "
+                f"{given}"
+            )
+    return _Table(**fields)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _affinity(
-    static: tuple[str, bool, int], estimates: ScoredSubsets, key: jax.Array | None
+    static: tuple[str, bool, int], estimates: _Table, key: jax.Array | None
 ) -> Affinity:
     """`task_affinity` with its static arguments in a tuple."""
     score, symmetric, num_resamples = static
@@ -128,7 +162,7 @@ def _affinity(
         result = Affinity(matrix, pair_counts=pair_counts(subsets), alone=alone)
         if key is None:
             return result
-        drawn = getattr(estimates, "resampled_scores", None)
+        drawn = estimates.resampled_scores
         share = _share_of_all(member > 0)
         keys = jax.random.split(key, num_resamples if drawn is None else len(drawn))
 
@@ -226,19 +260,19 @@ def _average(
     return matrix, counts
 
 
-def _clean(scores: ArrayLike, member: jax.Array, estimates: ScoredSubsets) -> jax.Array:
+def _clean(scores: ArrayLike, member: jax.Array, estimates: _Table) -> jax.Array:
     """Scores with 0 for tasks that are not members and NaN for what failed."""
     scores = jnp.asarray(scores).astype(member.dtype)
     scores = jnp.where(jnp.isfinite(scores), scores, jnp.nan)
-    status = getattr(estimates, "status", None)
+    status = estimates.status
     if status is not None:
         scores = jnp.where((jnp.asarray(status) != 0)[:, None], jnp.nan, scores)
     return jnp.where(member > 0, scores, 0.0)
 
 
-def _check_bootstrap(estimates: ScoredSubsets) -> None:
+def _check_bootstrap(estimates: _Table) -> None:
     """Refuses to resample subsets that are all there are."""
-    if getattr(estimates, "resampled_scores", None) is not None:
+    if estimates.resampled_scores is not None:
         return
     subsets = np.asarray(jax.device_get(estimates.subsets)).astype(bool)
     sizes = np.unique(subsets.sum(axis=1)).tolist()
@@ -251,13 +285,13 @@ def _check_bootstrap(estimates: ScoredSubsets) -> None:
         )
 
 
-def _check_scores(estimates: ScoredSubsets) -> None:
+def _check_scores(estimates: _Table) -> None:
     """Refuses what no affinity can be made of, where values are known."""
     estimates = jax.tree.map(
         lambda x: x if isinstance(x, Tracer) else jax.device_get(x), estimates
     )
     subsets = np.asarray(estimates.subsets).astype(bool)
-    status = getattr(estimates, "status", None)
+    status = estimates.status
     if status is not None and not isinstance(status, Tracer):
         failed = np.flatnonzero(np.asarray(status))
         if failed.size:

@@ -19,9 +19,8 @@ from pgx_jax.analysis.partitions import (
     best_partitions,
     encode_subsets,
 )
-from pgx_jax.grouping.affinity import ScoredSubsets
 from pgx_jax.grouping.clustering import number_labels
-from pgx_jax.types import Grouping
+from pgx_jax.types import Grouping, ScoredSubsets
 
 SubsetScorer = Callable[[np.ndarray], ArrayLike]
 # What a change must add, relative to the value, to be more than rounding.

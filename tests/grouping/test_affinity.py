@@ -293,3 +293,41 @@ def test_numbers_of_resamples_that_cannot_be_are_refused(num_resamples):
     subsets, scores = draw(0)
     with pytest.raises(ValueError, match="num_resamples must be an integer"):
         pge.task_affinity(make_estimates(subsets, scores), num_resamples=num_resamples)
+
+
+class TwoFields(NamedTuple):
+    subsets: np.ndarray
+    scores: np.ndarray
+
+
+class Plain:
+    """No pytree, no named tuple."""
+
+    def __init__(self, subsets, scores):
+        self.subsets, self.scores = subsets, scores
+
+
+@pytest.mark.parametrize("kind", [TwoFields, Plain])
+def test_any_table_of_subsets_and_scores_has_an_affinity(kind):
+    subsets = np.array([[1, 1, 0], [1, 0, 1], [0, 1, 1], [1, 1, 1]])
+    scores = np.arange(12.0).reshape(4, 3) ** 2
+    outside = np.where(subsets == 1, scores, np.nan)
+    found = pge.task_affinity(kind(subsets, outside), score="mean", symmetric=False)
+    mean = np.where(subsets == 1, scores, 0).sum(axis=1) / subsets.sum(axis=1)
+    np.testing.assert_allclose(found.matrix[0, 1], (mean[0] + mean[3]) / 2, rtol=1e-6)
+    # As lists, too.
+    listed = kind(subsets.tolist(), outside.tolist())
+    again = pge.task_affinity(listed, score="mean", symmetric=False)
+    np.testing.assert_array_equal(again.matrix, found.matrix)
+
+
+def test_tables_that_lack_something_are_refused_by_name():
+    subsets = np.ones((1, 3), bool)
+    with pytest.raises(ValueError, match="got Plain without scores"):
+        pge.task_affinity(Plain(subsets, None))
+    with pytest.raises(ValueError, match=r"scores must be of the shape of subsets"):
+        pge.task_affinity(Plain(subsets, np.ones((1, 2))))
+    with pytest.raises(ValueError, match=r"subsets must be a 0/1 matrix"):
+        pge.task_affinity(Plain(np.ones(3, bool), np.ones(3)))
+    with pytest.raises(ValueError, match=r"estimates.scores must be finite.*task 1"):
+        pge.task_affinity(Plain(subsets, np.array([[1.0, np.inf, 0.0]])))
