@@ -234,7 +234,8 @@ def _average(
     """
     weight = times[:, None] * member
     if score == "standardized":
-        total = jnp.maximum(weight.sum(axis=0, keepdims=True), 1.0)
+        total = weight.sum(axis=0, keepdims=True)
+        total = jnp.where(total > 0, total, 1.0)
         mean = (weight * scores).sum(axis=0, keepdims=True) / total
         centered = member * (scores - mean)
         variance = jnp.sum(weight * centered**2, axis=0, keepdims=True) / total
@@ -253,7 +254,8 @@ def _average(
         reference = (alone * scores).sum(axis=0, keepdims=True) / times_alone
         per_task = member * (scores - reference)
     counts = weight.T @ member
-    matrix = (weight * per_task).T @ member / jnp.maximum(counts, 1.0)
+    # A subset may count less than once.
+    matrix = (weight * per_task).T @ member / jnp.where(counts > 0, counts, 1.0)
     if score == "transfer_gain":
         # The diagonal would hold the mean over all partners; a task alone has none.
         matrix = jnp.where(jnp.eye(len(matrix), dtype=bool), 0.0 * matrix, matrix)

@@ -331,3 +331,34 @@ def test_tables_that_lack_something_are_refused_by_name():
         pge.task_affinity(Plain(np.ones(3, bool), np.ones(3)))
     with pytest.raises(ValueError, match=r"estimates.scores must be finite.*task 1"):
         pge.task_affinity(Plain(subsets, np.array([[1.0, np.inf, 0.0]])))
+
+
+def test_resamples_vary_as_weighted_draws_of_numpy_do():
+    every = list(itertools.combinations(range(6), 3))
+    rng = np.random.default_rng(2)
+    # 14 of all 20, so that draws with replacement vary too much.
+    chosen = [every[i] for i in rng.permutation(20)[:14]]
+    subsets = np.zeros((14, 6), bool)
+    np.put_along_axis(subsets, np.array(chosen), True, axis=1)
+    scores = np.where(subsets, rng.normal(size=subsets.shape), 0.0)
+    affinity = pge.task_affinity(
+        make_estimates(subsets, scores),
+        score="mean",
+        key=jax.random.key(0),
+        num_resamples=2000,
+    )
+    times = rng.multinomial(14, np.full(14, 1 / 14), size=2000)
+    weights = 1 + np.sqrt(1 - 14 / 20) * (times - 1)
+    both = subsets[:, :, None] & subsets[:, None, :]
+    mean = scores.sum(axis=1) / 3
+    drawn = np.einsum("rs,s,sij->rij", weights, mean, both.astype(float))
+    drawn /= np.einsum("rs,sij->rij", weights, both.astype(float))
+    resamples = np.asarray(affinity.resamples)
+    deviation = drawn.std(axis=0)
+    np.testing.assert_allclose(resamples.std(axis=0), deviation, rtol=0.15, atol=1e-4)
+    error = np.abs(resamples.mean(axis=0) - drawn.mean(axis=0))
+    assert np.all(error < 5 * deviation * np.sqrt(2 / 2000) + 1e-4)
+    for bound, share in ((affinity.lower, 0.025), (affinity.upper, 0.975)):
+        np.testing.assert_allclose(
+            bound, np.quantile(resamples, share, axis=0), rtol=1e-4, atol=1e-6
+        )

@@ -177,3 +177,29 @@ def test_bad_input_is_refused_by_name():
         )
     with pytest.raises(ValueError, match="batch_size must be a power of 2"):
         best_partition(estimates, batch_size=100)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("num_groups", [None, 4])
+def test_no_move_or_swap_of_what_local_search_finds_is_better(num_groups, seed):
+    pair = np.random.default_rng(seed).normal(size=(17, 17))
+
+    def score(subsets):
+        return subsets * (subsets @ pair.T) / np.maximum(1, subsets.sum(1))[:, None]
+
+    def value(labels):
+        return score(labels == np.unique(labels)[:, None]).sum()
+
+    found = best_partition(score, num_groups, num_tasks=17, num_starts=1, num_kicks=0)
+    labels, best = found.labels, value(found.labels)
+    np.testing.assert_allclose(found.objective, best)
+    for task in range(17):
+        for group in range(labels.max() + (2 if num_groups is None else 1)):
+            moved = labels.copy()
+            moved[task] = group
+            if num_groups is None or len(set(moved)) == num_groups:
+                assert value(moved) <= best + 1e-9
+        for other in range(task):
+            swapped = labels.copy()
+            swapped[[task, other]] = labels[[other, task]]
+            assert value(swapped) <= best + 1e-9

@@ -129,3 +129,14 @@ def test_the_same_affinity_has_the_same_p_value():
     assert gain_p_value(matrix, 0.1) == gain_p_value(matrix, 0.1)
     assert pge.cluster_tasks(matrix, 3).p_value is None
     assert pge.cluster_tasks(matrix, penalty=0.1).p_value is None
+
+
+@pytest.mark.parametrize("num_tasks", [5, 9])
+def test_effects_of_tasks_do_not_change_the_p_value(num_tasks):
+    rng = np.random.default_rng(num_tasks)
+    matrix = noise_affinity(rng, num_tasks)
+    penalty = 0.7 * default_penalty(matrix)
+    effects = rng.normal(size=num_tasks)
+    expected = gain_p_value(matrix, penalty)
+    assert 0.01 < expected < 1.0
+    assert gain_p_value(matrix + effects[:, None] + effects, penalty) == expected
