@@ -248,17 +248,12 @@ def draw(document: Mapping[str, Any], path: Path) -> None:
 
 
 def _draw_costs(axes, rows) -> None:
-    for place, (kind, color, label) in enumerate(
-        (("wall", _BLUE, "wall time"), ("flops", _ORANGE, "FLOPs"))
+    for kind, color, label, shift in (
+        ("wall", _BLUE, "wall time", -0.24),
+        ("flops", _ORANGE, "FLOPs", 0.24),
     ):
-        _draw_seeds(
-            axes,
-            rows,
-            lambda r, kind=kind: r["speedup"][kind]["without_meta_training"],
-            shift=0.24 * (2 * place - 1),
-            color=color,
-            label=label,
-        )
+        costs = [r["speedup"][kind]["without_meta_training"] for r in rows]
+        _draw_seeds(axes, rows, costs, shift=shift, color=color, label=label)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("cost of oracle / of estimate")
     axes.set_title("Speedup")
@@ -266,29 +261,26 @@ def _draw_costs(axes, rows) -> None:
 
 
 def _draw_agreement(axes, rows) -> None:
-    for place, (name, color, label) in enumerate(
-        (("estimate", _BLUE, "estimate"), ("oracle_again", _GRAY, "oracle, other seed"))
+    for name, color, label, shift in (
+        ("estimate", _BLUE, "estimate", -0.24),
+        ("oracle_again", _GRAY, "oracle, other seed", 0.24),
     ):
-        _draw_seeds(
-            axes,
-            rows,
-            lambda r, name=name: r["agreement"][name]["affinity_rank_correlation"],
-            shift=0.24 * (2 * place - 1),
-            color=color,
-            label=label,
-        )
+        found = [r["agreement"][name]["affinity_rank_correlation"] for r in rows]
+        _draw_seeds(axes, rows, found, shift=shift, color=color, label=label)
     axes.set_ylim(0, 1.05)
     axes.set_ylabel("rank correlation of $U$")
     axes.set_title("Agreement with the oracle")
     axes.legend(loc="lower left")
 
 
-def _draw_seeds(axes, rows, read, *, shift: float, color: str, label: str) -> None:
+def _draw_seeds(axes, rows, found, *, shift: float, color: str, label: str) -> None:
     """A line for the mean and a point for every seed, by suite and depth."""
-    cells = list(dict.fromkeys((r["suite"], r["layers"]) for r in rows))
+    of = [(r["suite"], r["layers"]) for r in rows]
+    cells = list(dict.fromkeys(of))
     for x, cell in enumerate(cells):
-        values = [read(r) for r in rows if (r["suite"], r["layers"]) == cell]
-        values = [v for v in values if v is not None]
+        values = [
+            v for v, c in zip(found, of, strict=True) if c == cell and v is not None
+        ]
         if values:
             x = x + shift
             axes.hlines(np.mean(values), x - 0.18, x + 0.18, color=color, lw=2)

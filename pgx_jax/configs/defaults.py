@@ -46,6 +46,20 @@ def robot_defaults(suite: str) -> Any:
     return to_config_dict(config)
 
 
+def metaworld_defaults(suite: str) -> Any:
+    """What the tasks of `pgx_jax.envs.metaworld` learn with."""
+    config = suite_defaults(suite)
+    config.suite.task_id = True
+    config.network.bounded_mean = True
+    config.ppo.num_epochs = 5
+    config.ppo.num_minibatches = 8
+    config.ppo.gae_lambda = 0.97
+    config.ppo.entropy_cost = 1e-2
+    config.ppo.stagger_resets = True
+    config.grouping.num_random_draws = 1
+    return config
+
+
 def to_config_dict(settings: Any) -> config_dict.ConfigDict:
     """The settings as a `ConfigDict`, in which a field that is None keeps its type."""
     fields = {}

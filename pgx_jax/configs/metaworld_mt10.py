@@ -6,30 +6,22 @@ Results: experiments/results/metaworld_mt10.md.
 
 from ml_collections import config_dict
 
-from pgx_jax.configs.defaults import suite_defaults
+from pgx_jax.configs.defaults import metaworld_defaults
 
 
 def get_config() -> config_dict.ConfigDict:
-    config = suite_defaults("metaworld_mt10")
+    config = metaworld_defaults("metaworld_mt10")
     config.checkpoint_every = 20
-    config.suite.task_id = True
     config.network.hidden_sizes = (400, 400, 400)
     config.network.activation = "swish"
-    config.network.bounded_mean = True
     config.ppo.num_envs = 128
     config.ppo.unroll_length = 32
-    config.ppo.num_epochs = 5
-    config.ppo.num_minibatches = 8
-    config.ppo.gae_lambda = 0.97
-    config.ppo.entropy_cost = 1e-2
-    config.ppo.stagger_resets = True
     config.meta_training.num_updates = 60
     config.estimation.num_transitions = 65_536
     config.estimation.num_subsets = 120  # every three tasks
     config.group_training.num_updates = 400
     config.grouping.num_groups = 3
     config.grouping.other_num_groups = (2, 4)
-    config.grouping.num_random_draws = 1
     config.evaluation.num_episodes = 50
     config.evaluation.sampled_too = True
     return config

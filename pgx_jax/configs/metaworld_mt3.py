@@ -5,27 +5,19 @@ About seven minutes on two cores. 20,000 steps a task before grouping, 31,000 af
 
 from ml_collections import config_dict
 
-from pgx_jax.configs.defaults import suite_defaults
+from pgx_jax.configs.defaults import metaworld_defaults
 
 
 def get_config() -> config_dict.ConfigDict:
-    config = suite_defaults("metaworld_mt3")
-    config.suite.task_id = True
-    config.network.bounded_mean = True
+    config = metaworld_defaults("metaworld_mt3")
     config.ppo.num_envs = 16
     config.ppo.unroll_length = 64
-    config.ppo.num_epochs = 5
-    config.ppo.num_minibatches = 8
-    config.ppo.gae_lambda = 0.97
-    config.ppo.entropy_cost = 1e-2
-    config.ppo.stagger_resets = True
     config.meta_training.num_updates = 20
     config.estimation.num_transitions = 2048
     config.estimation.num_subsets = 3  # every two tasks
     config.estimation.subset_size = 2
     config.estimation.dim = 100
     config.grouping.num_groups = 2
-    config.grouping.num_random_draws = 1
     config.group_training.num_updates = 30
     config.evaluation.num_episodes = 8
     return config

@@ -6,14 +6,10 @@ Results: experiments/results/walker2d_body.md.
 
 from ml_collections import config_dict
 
-from pgx_jax.configs.defaults import robot_defaults
+from pgx_jax.configs import hopper_body
 
 
 def get_config() -> config_dict.ConfigDict:
-    config = robot_defaults("walker2d_body")
-    config.ppo.num_envs = 64
-    config.meta_training.num_updates = 100
-    config.group_training.num_updates = 200
-    config.adaptation.num_updates = 20
-    config.grouping.num_random_draws = 1
+    config = hopper_body.get_config()
+    config.suite.name = "walker2d_body"
     return config

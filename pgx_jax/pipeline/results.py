@@ -167,6 +167,11 @@ class RunResults:
         """The number of source tasks, n."""
         return len(self.task_names)
 
+    @property
+    def found_groups(self) -> list[list[int]]:
+        """The tasks of every estimated group, groups in the order of first tasks."""
+        return order_by_group(self.groups["estimated"])
+
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Writes everything to a JSON file, NaN as null."""
         text = json.dumps(_without_nan(dataclasses.asdict(self)), allow_nan=False)

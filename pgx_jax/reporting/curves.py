@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pgx_jax.appearance import group_color
-from pgx_jax.pipeline.results import RunResults, order_by_group
+from pgx_jax.pipeline.results import RunResults
 from pgx_jax.reporting.labels import new_figure, short_count
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def draw_learning_curves(results: RunResults) -> Figure:
     """A panel a stage, a curve a task, in the color of its group."""
     from matplotlib.lines import Line2D
 
-    groups = order_by_group(results.groups["estimated"])
+    groups = results.found_groups
     stages, shown = results.learning_curves, shown_curve(results)
     figure = new_figure(6.75, 2.7)
     panels = np.atleast_1d(figure.subplots(1, len(stages), sharey=True))

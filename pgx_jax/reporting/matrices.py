@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pgx_jax.appearance import APART, TOGETHER, group_color
-from pgx_jax.pipeline.results import RunResults, order_by_group
+from pgx_jax.pipeline.results import RunResults
 from pgx_jax.reporting.labels import (
     MAX_LABELED_TASKS,
     annotate_cells,
@@ -32,7 +32,7 @@ def draw_affinity(results: RunResults) -> Figure:
 
     Zero is white where it has a meaning; the diagonal has none, and is gray.
     """
-    groups = order_by_group(results.groups["estimated"])
+    groups = results.found_groups
     order = np.concatenate(groups)
     matrix = np.array(results.affinity, dtype=np.float64)[np.ix_(order, order)]
     np.fill_diagonal(matrix, np.nan)  # a task is always in a subset with itself
@@ -59,7 +59,7 @@ def draw_stability(results: RunResults) -> Figure:
     """
     assert results.uncertainty is not None
     labels = np.asarray(results.groups["estimated"])
-    groups = order_by_group(labels.tolist())
+    groups = results.found_groups
     order = np.concatenate(groups)
     names = [shorten(results.task_names[task]) for task in order]
     figure = new_figure(_WIDTH, 3.2 + 0.5 * _room_for_labels(names))

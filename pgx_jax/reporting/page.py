@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pgx_jax.appearance import group_color
 from pgx_jax.extras import needs_extra
-from pgx_jax.pipeline.results import RunResults, StageTiming, order_by_group
+from pgx_jax.pipeline.results import RunResults, StageTiming
 from pgx_jax.reporting.captions import TITLES, write_captions
 from pgx_jax.reporting.figures import draw_figures, save_figure, to_svg
 from pgx_jax.reporting.summary import (
@@ -85,7 +85,7 @@ def render_page(
         tiles=_make_tiles(results, methods),
         groups=[
             (group_color(group), [results.task_names[task] for task in members])
-            for group, members in enumerate(order_by_group(results.groups["estimated"]))
+            for group, members in enumerate(results.found_groups)
         ],
         illustrations=[
             Illustration(
@@ -132,7 +132,7 @@ def _make_tiles(results: RunResults, methods: Sequence[MethodSummary]) -> list[T
         return Tile(label, cell.value, f"return, 95% {cell.interval}")
 
     single = single_policy(methods)
-    num_groups = len(order_by_group(results.groups["estimated"]))
+    num_groups = len(results.found_groups)
     tiles = [
         Tile("groups found", str(num_groups), f"among {results.num_tasks} tasks"),
         returned("one policy per group", methods[0].source.cell),

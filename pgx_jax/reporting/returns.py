@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pgx_jax.appearance import ACCENT, BASELINE, INK, MUTED, PAPER, group_color
-from pgx_jax.pipeline.results import RunResults, order_by_group
+from pgx_jax.pipeline.results import RunResults
 from pgx_jax.reporting.labels import (
     MAX_LABELED_TASKS,
     annotate_cells,
@@ -59,7 +59,7 @@ def draw_methods(methods: Sequence[MethodSummary]) -> Figure:
 
 def draw_tasks(results: RunResults, methods: Sequence[MethodSummary]) -> Figure:
     """Mean return of every method on every task, tasks in the order of groups."""
-    groups = order_by_group(results.groups["estimated"])
+    groups = results.found_groups
     order = np.concatenate(groups)
     values = np.stack([method.source.by_task[order] for method in methods])
     low, high = values.min(), values.max()

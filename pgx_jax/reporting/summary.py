@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pgx_jax.analysis import statistics
-from pgx_jax.pipeline.results import MethodResult, RunResults, order_by_group
+from pgx_jax.pipeline.results import MethodResult, RunResults
 from pgx_jax.reporting.tables import Cell, Table
 
 # Means that some runs have besides returns, and what columns call them.
@@ -147,7 +147,7 @@ def single_policy(methods: Sequence[MethodSummary]) -> MethodSummary | None:
 
 def headline(results: RunResults, methods: Sequence[MethodSummary]) -> str:
     """What was found, in one or two sentences."""
-    num_groups = len(order_by_group(results.groups["estimated"]))
+    num_groups = len(results.found_groups)
     ours, single = methods[0].source, single_policy(methods)
     found = f"{num_groups} group{'s' if num_groups != 1 else ''}"
     text = (

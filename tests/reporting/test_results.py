@@ -29,8 +29,11 @@ def test_files_of_earlier_versions_are_read(make_results, tmp_path):
     assert RunResults.from_json(path).methods == results.methods
 
 
-def test_groups_are_in_the_order_of_their_first_task():
+def test_groups_are_in_the_order_of_their_first_task(make_results):
     assert order_by_group([1, 0, 1, 2, 0]) == [[0, 2], [1, 4], [3]]
+    results = make_results()
+    results.groups["estimated"] = [2, 0, 2, 1, 0, 0, 0, 0, 0, 0]
+    assert results.found_groups == [[0, 2], [1, 4, 5, 6, 7, 8, 9], [3]]
 
 
 @pytest.mark.parametrize(
