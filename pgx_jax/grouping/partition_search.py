@@ -19,7 +19,7 @@ from pgx_jax.analysis.partitions import (
     best_partitions,
     encode_subsets,
 )
-from pgx_jax.grouping.clustering import number_labels
+from pgx_jax.grouping.clustering import cluster_tasks, number_labels
 from pgx_jax.types import Grouping, ScoredSubsets
 
 SubsetScorer = Callable[[np.ndarray], ArrayLike]
@@ -44,7 +44,8 @@ def best_partition(
     Up to 16 tasks the result is the best one. Beyond, it is the best that local search
     finds: single tasks move to other groups, then two tasks swap, and groups merge
     and split, for as long as the sum grows; at a local optimum a merge and a split at
-    random kick it out. It starts from single tasks that are agglomerated,
+    random kick it out. It starts from single tasks that are agglomerated, from
+    the groups that `cluster_tasks` finds by the scores of pairs and of single tasks,
     from random partitions, and from those given.
 
     Args:
@@ -54,8 +55,8 @@ def best_partition(
       num_groups: k in 1..n; None for the number with the largest sum, the smaller one
         of equals.
       num_tasks: n, where `estimates` is a function.
-      starts: further partitions that local search starts from, such as the groups of
-        `cluster_tasks`; labels [n] of each, of k groups where k is given.
+      starts: further partitions that local search starts from; labels [n] of each, of
+        k groups where k is given.
       num_starts: random partitions that local search starts from.
       num_kicks: kicks from each local optimum.
       batch_size: most subsets that a function is given at once; a power of 2.
@@ -187,8 +188,8 @@ class _Search:
         self.rng: np.random.Generator = rng
 
     def starts(self, given: Sequence[ArrayLike], num_random: int) -> list[np.ndarray]:
-        """The agglomerated, the given and the random partitions."""
-        starts = [self._agglomerate()]
+        """The agglomerated, the relaxed, the given and the random partitions."""
+        starts = [self._agglomerate(), *self._relax()]
         for labels in given:
             labels = np.asarray(labels)
             if labels.shape != (self.num_tasks,):
@@ -327,6 +328,22 @@ class _Search:
             if value >= best_value or k == self.num_groups:
                 best, best_value = labels, value
         return best
+
+    def _relax(self) -> list[np.ndarray]:
+        """The groups of the semidefinite program whose <U, X> is right up to pairs."""
+        task = np.eye(self.num_tasks, dtype=bool)
+        alone = self.totals(task)
+        first, second = np.triu_indices(self.num_tasks, 1)
+        pairs = self.totals(task[first] | task[second])
+        matrix = np.diag(alone)
+        matrix[first, second] = pairs - 0.5 * (alone[first] + alone[second])
+        matrix[second, first] = matrix[first, second]
+        penalty = 0.0 if self.num_groups is None else None
+        try:
+            found = cluster_tasks(matrix, self.num_groups, penalty=penalty)
+        except RuntimeError:  # The solver failed: there are other starts.
+            return []
+        return [found.labels]
 
     def _apply(self, labels, gain, groups_of, change) -> np.ndarray | None:
         """Makes all changes that gain, best first, whose groups no other has touched.

@@ -149,6 +149,23 @@ def test_a_start_that_is_given_is_kept_where_nothing_is_better():
     assert found.objective == 20
 
 
+def test_groups_of_the_semidefinite_program_are_among_the_starts():
+    # Pairs say which tasks belong together; a group is worth something when complete.
+    labels = number_labels(np.random.default_rng(4).permutation(np.arange(20) % 4))
+    member = labels == np.arange(4)[:, None]
+    alike = np.where(labels[:, None] == labels, 0.1, -0.1)
+
+    def score(subsets):
+        size = subsets.sum(axis=1)[:, None]
+        pair = subsets * (subsets @ alike.T) * (size == 2)
+        hit = (subsets[:, None] == member).all(axis=2).any(axis=1)
+        return pair + subsets * hit[:, None]
+
+    found = best_partition(score, 4, num_tasks=20, num_starts=0, num_kicks=0)
+    np.testing.assert_array_equal(found.labels, labels)
+    assert found.objective == 20
+
+
 def test_bad_input_is_refused_by_name():
     estimates = draw(4)
     for k, message in (
