@@ -10,8 +10,10 @@ import numpy as np
 from pgx_jax.analysis.scalarization import Scalarization
 from pgx_jax.analysis.statistics import normalized_mutual_information
 from pgx_jax.pipeline.config import PipelineConfig
+from pgx_jax.pipeline.grouping import predict_values
 from pgx_jax.pipeline.methods import Groupings, Method
 from pgx_jax.pipeline.results import (
+    Collection,
     LearningCurve,
     MethodResult,
     RunResults,
@@ -40,6 +42,7 @@ def assemble_results(
     """The results of a run whose stages are all finished."""
     suite = runner.problem.suite
     distance = estimates["relative_distance"]
+    num_transitions = int(estimates["num_transitions"])
     known = dict(evaluation)
     if not runner.reports_success:
         known = {k: v for k, v in known.items() if not k.endswith("success")}
@@ -51,8 +54,12 @@ def assemble_results(
         affinity=estimates["affinity"].tolist(),
         affinity_method=config.estimation.score,
         pair_counts=estimates["pair_counts"].tolist(),
-        num_subsets=config.estimation.num_subsets,
-        subset_size=config.estimation.subset_size,
+        num_subsets=len(estimates["subsets"]),
+        subset_size=(
+            config.estimation.subset_size
+            if config.grouping.method == "clustering"
+            else None
+        ),
         relative_distance={
             "median": float(np.median(distance)),
             "max": float(np.max(distance)),
@@ -67,7 +74,10 @@ def assemble_results(
                 known,
                 suite.episode_length,
                 adaptation,
-                count_env_steps(config, runner, method, groupings, i, adaptation),
+                count_env_steps(
+                    config, runner, method, groupings, i, num_transitions, adaptation
+                ),
+                predict_values(estimates, method.draws),
             )
             for i, method in enumerate(methods)
         ],
@@ -79,6 +89,7 @@ def assemble_results(
         timings=_timings(runner),
         nmi={} if planted is None else _agreement(planted, methods),
         uncertainty=_uncertainty(estimates, labels),
+        collection=_collection(config, estimates),
         config=config.to_dict(),
         command=command,
         resumed=runner.directory.resumed,
@@ -92,6 +103,7 @@ def count_env_steps(
     method: Method,
     groupings: Groupings,
     index: int,
+    num_transitions: int,
     adaptation: Adaptation | None,
 ) -> dict[str, int]:
     """Environment steps behind the policies of one draw of a method, by stage.
@@ -104,6 +116,7 @@ def count_env_steps(
       method: number `index` of those that the groupings are made of.
       groupings: all of them.
       index: of the method.
+      num_transitions: that the estimate took, per task.
       adaptation: to target tasks, or None.
     """
     per_update = config.ppo.steps_per_update * runner.problem.suite.num_tasks
@@ -113,7 +126,7 @@ def count_env_steps(
         steps["meta_training"] = config.meta_training.num_updates * per_update
     if method.uses_estimate:
         steps["estimation"] = int(runner.directory.info("estimation")["env_steps"])
-    updates = count_group_updates(config, groupings)[which[0]]
+    updates = count_group_updates(config, groupings, num_transitions)[which[0]]
     steps["group_training"] = int(updates) * per_update
     if adaptation is not None:
         steps["adaptation"] = int(adaptation.env_steps[which].mean())
@@ -129,6 +142,19 @@ def _uncertainty(estimates: Arrays, labels: Arrays) -> Uncertainty | None:
         "upper": estimates["upper"].tolist(),
         "co_assignment": labels["co_assignment"].tolist(),
         "nmi": labels["nmi"].tolist(),
+    }
+
+
+def _collection(config: PipelineConfig, estimates: Arrays) -> Collection | None:
+    """How the transitions were collected; None where their number was given."""
+    if "round_agreement" not in estimates:
+        return None
+    agreement, level = estimates["round_agreement"], config.estimation.stable_agreement
+    return {
+        "num_transitions": estimates["round_transitions"].tolist(),
+        "agreement": agreement.tolist(),
+        "stable_agreement": level,
+        "is_stable": bool(agreement[-1] >= level),
     }
 
 
@@ -153,6 +179,7 @@ def _method_result(
     episode_length: int,
     adaptation: Adaptation | None,
     env_steps: dict[str, int],
+    predicted: list[float] | None,
 ) -> MethodResult:
     """Of one method, whose draws are the groupings `which`."""
 
@@ -179,6 +206,7 @@ def _method_result(
         "success": task_means("success"),
         "sampled_return": task_means("sampled_source"),
         "sampled_success": task_means("sampled_success"),
+        "predicted": predicted,
     }
 
 

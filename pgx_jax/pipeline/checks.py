@@ -6,10 +6,13 @@ import jax
 import numpy as np
 
 import pgx_jax as pge
+from pgx_jax.analysis.partitions import all_subsets
 from pgx_jax.envs import SUITES, TaskIdSuite, TaskSuite, make_suite
 from pgx_jax.estimation.projection import count_params
 from pgx_jax.networks.mlp import ActorCritic, make_actor_critic
-from pgx_jax.pipeline.config import EstimationConfig, PipelineConfig
+from pgx_jax.pipeline.config import PipelineConfig
+
+MOST_TASKS = 12  # of which all subsets are scored
 
 STAGES = (
     "meta_training",
@@ -39,7 +42,7 @@ def make_checked_suite(config: PipelineConfig) -> TaskSuite:
     _check_groups(config, suite)
     _check_adaptation(config, suite)
     # Drawn here once, so that what cannot be sampled is refused before training.
-    sample_subsets(config.estimation, config.seed, suite.num_tasks)
+    sample_subsets(config, suite.num_tasks)
     _check_dim(config, suite)
     return suite
 
@@ -64,6 +67,12 @@ def _check_groups(config: PipelineConfig, suite: TaskSuite) -> None:
         raise ValueError(
             f"config field 'grouping.num_groups' must be at most the {num_tasks} tasks "
             f"of {suite.name!r}, or None to choose it, got {num_groups}"
+        )
+    if config.grouping.method == "partition" and num_tasks > MOST_TASKS:
+        raise ValueError(
+            "config field 'grouping.method' must be 'clustering' for more than "
+            f"{MOST_TASKS} tasks, of which not all subsets are scored; {suite.name!r} "
+            f"has {num_tasks}"
         )
     others = config.grouping.other_num_groups
     if not all(1 <= k <= num_tasks for k in others) or len({*others}) < len(others):
@@ -109,10 +118,13 @@ def make_networks(config: PipelineConfig, suite: TaskSuite) -> ActorCritic:
     )
 
 
-def sample_subsets(settings: EstimationConfig, seed: int, num_tasks: int) -> np.ndarray:
-    """The subsets that a run estimates; bool [m, n]."""
+def sample_subsets(config: PipelineConfig, num_tasks: int) -> np.ndarray:
+    """The subsets that a run estimates: all, or a sample of one size; bool [m, n]."""
+    if config.grouping.method == "partition":
+        return all_subsets(num_tasks)
+    settings = config.estimation
     return pge.sample_subsets(
-        stage_key(seed, "subsets"),
+        stage_key(config.seed, "subsets"),
         num_tasks,
         settings.num_subsets,
         settings.subset_size,

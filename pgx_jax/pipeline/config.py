@@ -16,6 +16,10 @@ from pgx_jax.grouping.affinity import SCORES
 from pgx_jax.networks.mlp import ACTIVATIONS
 from pgx_jax.training.ppo import PPOConfig
 
+REGRESSIONS = ("logistic", "least_squares")
+METHODS = ("clustering", "partition")
+ROUNDS_FACTOR = 16  # of the transitions of the first round, collected at most
+
 
 def _check_choice(name: str, value: str, allowed: Iterable[str]) -> None:
     if value not in allowed:
@@ -89,28 +93,49 @@ class EstimationConfig:
     """The estimate; see `pgx_jax.estimate_subsets` and `pgx_jax.task_affinity`.
 
     Attributes:
-      num_transitions: per task, under the meta-policy.
-      num_subsets: m.
-      subset_size: tasks in a subset.
+      regression: "logistic", the paper's, or "least_squares", from sums over
+        transitions, which are collected until the groups are stable.
+      num_transitions: per task, under the meta-policy; of "least_squares" those of the
+        first round, in whole unrolls.
+      max_transitions: most that are collected per task, which the rounds double them
+        to; None for 16 times `num_transitions`. Of "least_squares" only.
+      stable_agreement: mean NMI of the groups with those of bootstrap samples, in
+        (0, 1], from which on no more transitions are collected. Of "least_squares"
+        only.
+      num_envs: environments of each task that collect; None for those of
+        meta-training, which go on from where they stand. Others start anew, and should
+        each be played for several episodes.
+      num_subsets: m, where tasks are clustered.
+      subset_size: tasks in a subset, where tasks are clustered.
       dim: d, of the projection; None for no projection.
-      l2: ridge penalty.
+      l2: ridge penalty of "logistic".
+      ridge: of "least_squares".
+      batch_transitions: transitions per task in one batch of training, whose noise is
+        taken off the scores of "least_squares"; None leaves it out.
       max_relative_distance: of the adapted from the meta-policy's parameters; None for
-        the evaluator's own default.
-      held_out_fraction: of the transitions, to score on.
-      evaluator: "surrogate", "off_policy" or "rollout".
+        the evaluator's own default. Of "logistic" only.
+      held_out_fraction: of the transitions, to score on. Of "logistic" only.
+      evaluator: "surrogate", "off_policy" or "rollout". Of "logistic" only.
       num_rollouts: episodes per subset and task of the evaluator "rollout".
-      score: "standardized", "mean" or "transfer_gain".
+      score: of the affinity; "standardized", "mean" or "transfer_gain".
       feature_precision: "float32" or "tf32".
       num_resamples: bootstrap samples of transitions and subsets, behind the report's
         intervals; 0 leaves them out.
-      resample_length: consecutive transitions that are resampled together.
+      resample_length: consecutive transitions that are resampled together. Of
+        "logistic" only.
     """
 
+    regression: str = "logistic"
     num_transitions: int = 8192
+    max_transitions: int | None = None
+    stable_agreement: float = 0.9
+    num_envs: int | None = None
     num_subsets: int = 1000
     subset_size: int = 3
     dim: int | None = 400
     l2: float = 0.1
+    ridge: float = 1.0
+    batch_transitions: int | None = None
     max_relative_distance: float | None = None
     held_out_fraction: float = 0.0
     evaluator: str = "surrogate"
@@ -121,6 +146,7 @@ class EstimationConfig:
     resample_length: int = 32
 
     def __post_init__(self):
+        _check_choice("regression", self.regression, REGRESSIONS)
         _check_choice("evaluator", self.evaluator, (*EVALUATORS, "rollout"))
         _check_choice("score", self.score, SCORES)
         _check_choice("feature_precision", self.feature_precision, PRECISIONS)
@@ -133,15 +159,60 @@ class EstimationConfig:
             num_resamples=0,
             resample_length=1,
         )
-        if self.dim is not None:
-            _check_least(self, dim=1)
+        for name, bound in (
+            ("max_transitions", self.num_transitions),
+            ("num_envs", 1),
+            ("dim", 1),
+            ("batch_transitions", 1),
+        ):
+            if getattr(self, name) is not None:
+                _check_least(self, **{name: bound})
         _check_positive("l2", self.l2)
+        _check_positive("ridge", self.ridge)
         if self.max_relative_distance is not None:
             _check_positive("max_relative_distance", self.max_relative_distance)
         if not 0 <= self.held_out_fraction < 1:
             raise ValueError(
                 f"held_out_fraction must be in [0, 1), got {self.held_out_fraction}"
             )
+        if not 0 < self.stable_agreement <= 1:
+            raise ValueError(
+                f"stable_agreement must be in (0, 1], got {self.stable_agreement}"
+            )
+        self._check_regression()
+
+    def _check_regression(self) -> None:
+        """Refuses settings that say nothing of the regression chosen."""
+        if not self.uses_sums:
+            return
+        of_logistic = {
+            "max_relative_distance": None,
+            "held_out_fraction": 0.0,
+            "evaluator": "surrogate",
+        }
+        for name, value in of_logistic.items():
+            if getattr(self, name) != value:
+                raise ValueError(
+                    f"{name} must be {value!r} where regression is "
+                    f"{self.regression!r}, got {getattr(self, name)!r}"
+                )
+        if self.dim is None:
+            raise ValueError(
+                f"dim must be a number where regression is {self.regression!r}, got "
+                "None"
+            )
+
+    @property
+    def uses_sums(self) -> bool:
+        """Whether transitions are summed up as they come, until groups are stable."""
+        return self.regression == "least_squares"
+
+    @property
+    def most_transitions(self) -> int:
+        """The most that are collected per task."""
+        if self.max_transitions is None:
+            return ROUNDS_FACTOR * self.num_transitions
+        return self.max_transitions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,20 +220,24 @@ class GroupingConfig:
     """The groups, and those to compare with.
 
     Attributes:
-      num_groups: k, or None to choose it: from the affinity, and for the groups by
-        gradient similarity from that.
+      method: "clustering" of the affinity, the paper's, over subsets of one size; or
+        "partition", the best one by the scores of all subsets.
+      num_groups: k, or None to choose it: from the affinity or the scores, and for the
+        groups by gradient similarity from that.
       other_num_groups: further k, for which the estimated groups are trained too.
       num_random_draws: random groupings to train and average over; their groups have
         the sizes of the estimated ones.
       single_tasks: also train one policy per task.
     """
 
+    method: str = "clustering"
     num_groups: int | None = None
     other_num_groups: tuple[int, ...] = ()
     num_random_draws: int = 5
     single_tasks: bool = False
 
     def __post_init__(self):
+        _check_choice("method", self.method, METHODS)
         _check_least(self, num_random_draws=0)
         if self.num_groups is not None:
             _check_least(self, num_groups=1)
@@ -257,11 +332,31 @@ class PipelineConfig:
 
     def __post_init__(self):
         _check_least(self, checkpoint_every=1)
-        if self.estimation.num_transitions % self.ppo.num_envs:
+        estimation = self.estimation
+        if estimation.uses_sums:
+            if self.num_estimation_envs % 4:
+                raise ValueError(
+                    f"{self._envs_field} must be a multiple of 4, for parts of the "
+                    f"transitions that are kept apart, got {self.num_estimation_envs}"
+                )
+        elif estimation.num_transitions % self.num_estimation_envs:
             raise ValueError(
-                "estimation.num_transitions must be a multiple of ppo.num_envs = "
-                f"{self.ppo.num_envs}, got {self.estimation.num_transitions}"
+                f"estimation.num_transitions must be a multiple of {self._envs_field} "
+                f"= {self.num_estimation_envs}, got {estimation.num_transitions}"
             )
+
+    @property
+    def num_estimation_envs(self) -> int:
+        """Environments of each task that collect the transitions of the estimate."""
+        return self.estimation.num_envs or self.ppo.num_envs
+
+    @property
+    def _envs_field(self) -> str:
+        return (
+            "ppo.num_envs"
+            if self.estimation.num_envs is None
+            else ("estimation.num_envs")
+        )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PipelineConfig:

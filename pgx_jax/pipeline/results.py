@@ -45,6 +45,8 @@ class MethodResult(TypedDict):
       sampled_return: mean return where actions are sampled, `source` being that of the
         most likely ones; [draws][n], or None where it was not asked for.
       sampled_success: `success`, the same way.
+      predicted: what its groups are worth by the estimate, the mean over tasks of their
+        scores; [draws], or None where not all subsets were scored.
       env_steps: environment steps behind the policies of one draw, over all tasks, by
         stage; evaluation is no part of it.
     """
@@ -60,6 +62,23 @@ class MethodResult(TypedDict):
     success: NotRequired[list[list[float]] | None]
     sampled_return: NotRequired[list[list[float]] | None]
     sampled_success: NotRequired[list[list[float]] | None]
+    predicted: NotRequired[list[float] | None]
+
+
+class Collection(TypedDict):
+    """How transitions were collected until the groups were stable, or to the limit.
+
+    Attributes:
+      num_transitions: per task, by the end of every round; [rounds].
+      agreement: mean NMI of the groups with those of bootstrap samples then; [rounds].
+      stable_agreement: the agreement from which on groups count as stable.
+      is_stable: whether they were in the end; else the limit ended it.
+    """
+
+    num_transitions: list[int]
+    agreement: list[float]
+    stable_agreement: float
+    is_stable: bool
 
 
 class Uncertainty(TypedDict):
@@ -107,7 +126,7 @@ class RunResults:
       affinity_method: the score that was averaged, as `task_affinity` names it.
       pair_counts: number of subsets that hold both tasks; [n][n].
       num_subsets: m.
-      subset_size: tasks in a subset.
+      subset_size: tasks in a subset, or None where all subsets are estimated.
       relative_distance: of the adapted from the meta-policy's parameters,
         |theta_S - theta*| / |theta*| over subsets; with keys "median" and "max".
       converged_share: of the regressions that reached their tolerance, in [0, 1].
@@ -140,7 +159,7 @@ class RunResults:
     affinity_method: str
     pair_counts: list[list[int]]
     num_subsets: int
-    subset_size: int
+    subset_size: int | None
     relative_distance: dict[str, float]
     converged_share: float
     groups: dict[str, list[int]]
@@ -149,6 +168,7 @@ class RunResults:
     timings: list[StageTiming]
     nmi: dict[str, float] = dataclasses.field(default_factory=dict)
     uncertainty: Uncertainty | None = None
+    collection: Collection | None = None
     scalarization: str | None = None
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
     device: str = ""

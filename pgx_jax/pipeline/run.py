@@ -18,6 +18,8 @@ from pgx_jax.pipeline.checks import (
     stage_key,
 )
 from pgx_jax.pipeline.config import PipelineConfig
+from pgx_jax.pipeline.estimation import estimate
+from pgx_jax.pipeline.grouping import choose_groups
 from pgx_jax.pipeline.methods import Groupings, list_methods, locate_policies
 from pgx_jax.pipeline.results import RunResults
 from pgx_jax.pipeline.runner import Runner
@@ -76,12 +78,13 @@ def run_stages(config: PipelineConfig, runner: Runner, command: str) -> RunResul
     """Runs what is left to run, and gathers what the report shows."""
     suite = runner.problem.suite
     meta = train_meta_policy(config, runner)
-    subsets = sample_subsets(config.estimation, config.seed, suite.num_tasks)
+    subsets = sample_subsets(config, suite.num_tasks)
     estimates = runner.once(
         "estimation",
-        lambda: stages.estimate(
+        lambda: estimate(
             runner.problem,
             config.estimation,
+            config.grouping,
             meta,
             subsets,
             stage_key(config.seed, "estimation"),
@@ -90,7 +93,7 @@ def run_stages(config: PipelineConfig, runner: Runner, command: str) -> RunResul
     labels = runner.once(
         "grouping",
         lambda: (
-            stages.choose_groups(
+            choose_groups(
                 config.grouping,
                 config.estimation.score,
                 estimates,
@@ -104,9 +107,10 @@ def run_stages(config: PipelineConfig, runner: Runner, command: str) -> RunResul
         planted = number_labels(np.asarray(planted))
     methods = list_methods(config.grouping, labels, planted)
     groupings = Groupings.create(methods)
-    updates = stages.count_group_updates(config, groupings)
+    num_transitions = int(estimates["num_transitions"])
+    updates = stages.count_group_updates(config, groupings, num_transitions)
     runner.directory.write_policies(locate_policies(methods, groupings, updates))
-    trained = train_groups(config, runner, meta, groupings)
+    trained = train_groups(config, runner, meta, groupings, num_transitions)
     evaluation = runner.once(
         "evaluation",
         lambda: stages.evaluate_groupings(
@@ -143,15 +147,27 @@ def train_meta_policy(config: PipelineConfig, runner: Runner) -> TrainingState:
 
 
 def train_groups(
-    config: PipelineConfig, runner: Runner, meta: TrainingState, groupings: Groupings
+    config: PipelineConfig,
+    runner: Runner,
+    meta: TrainingState,
+    groupings: Groupings,
+    num_transitions: int,
 ) -> Policies:
-    """Trains one policy per group of every grouping."""
+    """Trains one policy per group of every grouping.
+
+    Args:
+      config: of the run.
+      runner: of its stages.
+      meta: the meta-policy.
+      groupings: of all methods.
+      num_transitions: that the estimate took, per task.
+    """
     key = stage_key(config.seed, "group_training")
     return runner.train_groupings(
         "group_training",
         runner.problem.suite,
         groupings,
-        stages.count_group_updates(config, groupings),
+        stages.count_group_updates(config, groupings, num_transitions),
         lambda ppo, suite, chosen: stages.start_groups(
             config.group_training, meta, groupings.subset(chosen), ppo, suite, key
         ),

@@ -6,22 +6,17 @@ what it starts from is here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-import pgx_jax as pge
 from pgx_jax.envs import TaskSuite
-from pgx_jax.evaluation.rollouts import RolloutEvaluator
 from pgx_jax.networks.mlp import ActorCritic
 from pgx_jax.pipeline.config import (
     AdaptationConfig,
-    EstimationConfig,
     EvaluationConfig,
-    GroupingConfig,
     GroupTrainingConfig,
     PipelineConfig,
 )
@@ -75,146 +70,23 @@ class Adaptation(NamedTuple):
     env_steps: np.ndarray
 
 
-def estimate(
-    problem: Problem,
-    settings: EstimationConfig,
-    meta: TrainingState,
-    subsets: np.ndarray,
-    key: jax.Array,
-) -> tuple[Arrays, int]:
-    """Estimates all subsets, and the affinities that follow.
-
-    Args:
-      problem: the tasks and networks.
-      settings: of the estimate.
-      meta: the meta-policy.
-      subsets: bool [m, n].
-      key: of the transitions, the estimate and the bootstrap.
-
-    Returns:
-      Arrays by name, and the environment steps taken.
-    """
-    suite, actor_critic, ppo = problem
-    collect_key, estimate_key, affinity_key = jax.random.split(key, 3)
-    batch = PPO(ppo, actor_critic, 1).collect_transitions(
-        suite, meta, collect_key, settings.num_transitions
-    )
-    policy = jax.tree.map(lambda x: x[0], meta.params["policy"])
-    estimates = pge.estimate_subsets(
-        actor_critic.log_prob,
-        policy,
-        batch,
-        subsets,
-        key=estimate_key,
-        dim=settings.dim,
-        l2=settings.l2,
-        max_relative_distance=(
-            "auto"
-            if settings.max_relative_distance is None
-            else settings.max_relative_distance
-        ),
-        held_out_fraction=settings.held_out_fraction,
-        evaluator=_evaluator(problem, settings, meta),
-        feature_precision=settings.feature_precision,
-        num_resamples=settings.num_resamples,
-        resample_length=settings.resample_length,
-    )
-    affinity = pge.task_affinity(
-        estimates,
-        score=settings.score,
-        key=affinity_key if settings.num_resamples else None,
-    )
-    similarity = pge.gradient_similarity(
-        actor_critic.log_prob, policy, batch, center_features=None
-    )
-    result = {
-        "subsets": estimates.subsets,
-        "scores": estimates.scores,
-        "converged": estimates.converged,
-        "relative_distance": estimates.relative_distance,
-        "affinity": affinity.matrix,
-        "pair_counts": affinity.pair_counts,
-        "gradient_similarity": similarity.matrix,
-    }
-    if settings.num_resamples:
-        result |= {
-            "lower": affinity.lower,
-            "upper": affinity.upper,
-            "resamples": affinity.resamples,
-        }
-    steps = settings.num_transitions * suite.num_tasks
-    if settings.evaluator == "rollout":  # at most: episodes may end sooner
-        episodes = int(subsets.sum()) * settings.num_rollouts
-        steps += episodes * suite.episode_length
-    return jax.device_get(result), steps
-
-
-def _evaluator(
-    problem: Problem, settings: EstimationConfig, meta: TrainingState
-) -> str | RolloutEvaluator:
-    """What scores the adapted policies."""
-    if settings.evaluator != "rollout":
-        return settings.evaluator
-    return RolloutEvaluator(
-        problem.suite,
-        problem.actor_critic,
-        meta.observation_statistics,
-        num_episodes=settings.num_rollouts,
-    )
-
-
-def choose_groups(
-    settings: GroupingConfig,
-    score: str,
-    estimates: Mapping[str, np.ndarray],
-    key: jax.Array,
-) -> Arrays:
-    """Labels by every way of grouping; "random" has one row per draw.
-
-    Args:
-      settings: of the groups.
-      score: the one that the affinity is of.
-      estimates: what `estimate` returned.
-      key: of the random groups.
-    """
-    resamples = estimates.get("resamples")
-    affinity = pge.Affinity(
-        jnp.asarray(estimates["affinity"]),
-        jnp.asarray(estimates["pair_counts"]),
-        resamples=None if resamples is None else jnp.asarray(resamples),
-    )
-    num_tasks = len(affinity.matrix)
-    if score == "transfer_gain":
-        affinity = affinity._replace(alone=jnp.zeros(num_tasks))
-    num_groups = settings.num_groups
-    estimated = pge.cluster_tasks(affinity, num_groups)
-    similar = pge.cluster_tasks(estimates["gradient_similarity"], num_groups)
-    result = {"estimated": estimated.labels, "similarity": similar.labels}
-    for k in settings.other_num_groups:
-        result[f"estimated_{k}"] = pge.cluster_tasks(affinity, k).labels
-    if affinity.resamples is not None:
-        stability = pge.grouping_stability(affinity, estimated, num_groups)
-        result |= stability._asdict()
-    if settings.num_random_draws:
-        sizes = np.bincount(estimated.labels)
-        draws = [
-            pge.random_grouping(draw_key, num_tasks, sizes=sizes)
-            for draw_key in jax.random.split(key, settings.num_random_draws)
-        ]
-        result["random"] = np.stack([draw.labels for draw in draws])
-    return result
-
-
-def count_group_updates(config: PipelineConfig, groupings: Groupings) -> np.ndarray:
+def count_group_updates(
+    config: PipelineConfig, groupings: Groupings, num_transitions: int
+) -> np.ndarray:
     """PPO updates of every grouping, so that all take as many environment steps.
 
     Methods that do without the estimate train for as long as its transitions take, and
     for as long as the meta-policy took where they do not start from it.
 
+    Args:
+      config: of the run.
+      groupings: of all methods.
+      num_transitions: that the estimate took, per task.
+
     Returns:
       int [groupings].
     """
-    extra = -(-config.estimation.num_transitions // config.ppo.steps_per_update)
+    extra = -(-num_transitions // config.ppo.steps_per_update)
     if config.group_training.start != "meta":
         extra += config.meta_training.num_updates
     spared = np.where(groupings.uses_estimate, 0, extra)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from pgx_jax.analysis import statistics
 from pgx_jax.pipeline.results import MethodResult, RunResults
 from pgx_jax.reporting.tables import Cell, Table
+from pgx_jax.runs.formats import format_count
 
 # Means that some runs have besides returns, and what columns call them.
 MEANS = {
@@ -69,6 +70,7 @@ class MethodSummary:
       nmi: with the planted groups, or None.
       means: those of `MEANS` that were measured.
       scalarized: the tasks' returns as one number, or None.
+      predicted: what the estimate says of its groups, or None.
     """
 
     name: str
@@ -79,6 +81,7 @@ class MethodSummary:
     nmi: float | None
     means: dict[str, float]
     scalarized: float | None
+    predicted: float | None = None
 
 
 def estimate_return(returns: ArrayLike) -> Estimate:
@@ -121,6 +124,10 @@ def methods_table(results: RunResults, methods: Sequence[MethodSummary]) -> Tabl
         "policies": [Cell(str(m.num_policies)) for m in methods],
         "return [95% interval]": [m.source.cell for m in methods],
     }
+    if any(m.predicted is not None for m in methods):
+        columns["predicted"] = [
+            Cell(_format_or_absent(m.predicted, ".3g")) for m in methods
+        ]
     for name, title in MEANS.items():
         if all(name in m.means for m in methods):
             columns[title] = [_mean_cell(name, m.means[name]) for m in methods]
@@ -160,6 +167,22 @@ def headline(results: RunResults, methods: Sequence[MethodSummary]) -> str:
     return text + ("; the intervals overlap." if ours.overlaps(single.source) else ".")
 
 
+def describe_collection(results: RunResults) -> str:
+    """How many transitions the estimate took and why no more; empty if not known."""
+    collection = results.collection
+    if collection is None:
+        return ""
+    count = format_count(collection["num_transitions"][-1])
+    agreement = f"{collection['agreement'][-1]:.2f}"
+    why = (
+        f"the groups were stable (NMI {agreement} with those of bootstrap samples)"
+        if collection["is_stable"]
+        else f"the limit was reached (NMI {agreement} with the groups of bootstrap "
+        f"samples, {collection['stable_agreement']:g} counts as stable)"
+    )
+    return f"{count} transitions per task were collected until {why}."
+
+
 def format_number(value: float, scale: float | None = None) -> str:
     """A number with as many decimals as one of size `scale` (its own size) deserves."""
     size = abs(value if scale is None else scale)
@@ -172,6 +195,7 @@ def _summarize_method(
 ) -> MethodSummary:
     grouping = method.get("grouping", "estimated" if is_first else method["name"])
     target, scalarized = method["target"], method.get("scalarized")
+    predicted = method.get("predicted")
     return MethodSummary(
         name=method["name"],
         description=method["description"],
@@ -185,6 +209,7 @@ def _summarize_method(
             if method.get(name) is not None
         },
         scalarized=None if scalarized is None else float(np.mean(scalarized)),
+        predicted=None if predicted is None else float(np.mean(predicted)),
     )
 
 

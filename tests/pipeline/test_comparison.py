@@ -14,6 +14,7 @@ from pgx_jax.envs import SUITES, ActionSpace, from_functions
 from pgx_jax.pipeline.assembly import count_env_steps
 from pgx_jax.pipeline.checks import make_networks, stage_key
 from pgx_jax.pipeline.config import PipelineConfig
+from pgx_jax.pipeline.grouping import choose_groups
 from pgx_jax.pipeline.methods import Groupings, Method, list_methods
 from pgx_jax.pipeline.run import adapt, run_pipeline, train_groups
 from pgx_jax.pipeline.runner import Runner
@@ -21,7 +22,6 @@ from pgx_jax.pipeline.stages import (
     Adaptation,
     Policies,
     Problem,
-    choose_groups,
     count_group_updates,
     evaluate_groupings,
 )
@@ -216,7 +216,7 @@ def test_partitions_are_trained_once_for_each_number_of_updates(make_run):
     assert [x.tolist() for x in groupings.of_method] == [[0], [1], [2, 3, 2], [0]]
     # 40 transitions are two and a half updates, which others take three for.
     np.testing.assert_array_equal(
-        count_group_updates(run.config, groupings), [2, 5, 5, 5]
+        count_group_updates(run.config, groupings, 40), [2, 5, 5, 5]
     )
 
 
@@ -226,7 +226,7 @@ def test_every_row_starts_with_the_value_statistics_of_its_task(make_run):
         [method("ours", HALVES, uses_estimate=True), method("random", PAIRS, [0] * 6)]
     )
     meta = meta_policy(run)
-    trained = train_groups(run.config, run.runner, meta, groupings)
+    trained = train_groups(run.config, run.runner, meta, groupings, 40)
     # Returns are 5 at most: an update moves the mean by 1% of what differs at most.
     expected = np.tile(1000.0 * np.arange(NUM_TASKS), 3)
     np.testing.assert_allclose(trained.value_statistics.mean, expected, atol=300.0)
@@ -283,7 +283,7 @@ def test_steps_of_a_method_are_all_that_it_took(make_run):
     )
     adaptation = Adaptation(np.zeros((2, 3, 1)), np.array([108, 144]))
     ours, one = (
-        count_env_steps(run.config, run.runner, method, groupings, i, adaptation)
+        count_env_steps(run.config, run.runner, method, groupings, i, 40, adaptation)
         for i, method in enumerate(methods)
     )
     assert ours == {
