@@ -18,6 +18,7 @@ def test_missing_libraries_name_the_extra():
     code = """
 import importlib, sys
 for library, module in (
+    ("brax", "pgx_jax.pipeline.results"),
     ("rich", "pgx_jax.runs.progress"),
     ("orbax", "pgx_jax.runs.workdir"),
     ("ml_collections", "pgx_jax.configs.cartpole"),
@@ -34,6 +35,7 @@ for library, module in (
     out = subprocess.run(command, capture_output=True, text=True, check=True)
     missing = "{} is not installed: install pgx_jax[{}]"
     assert out.stdout.splitlines() == [
+        missing.format("brax", "experiments"),
         missing.format("rich", "experiments"),
         missing.format("orbax", "experiments"),
         missing.format("ml_collections", "experiments"),

@@ -11,6 +11,14 @@ that do without the estimate's transitions train for longer, and so do groupings
 spend less on choosing the policy to adapt.
 """
 
-from pgx_jax.pipeline.policies import Route, TrainedPolicies, load_policies, route
+from pgx_jax.extras import needs_extra
+
+with needs_extra("experiments"):
+    from pgx_jax.pipeline.policies import (
+        Route,
+        TrainedPolicies,
+        load_policies,
+        route,
+    )
 
 __all__ = ["Route", "TrainedPolicies", "load_policies", "route"]
