@@ -16,8 +16,11 @@ again; trainings run in blocks of `--block` replicates, with a file for each blo
 
 The script `partition_methods.py` reads the last file and that of the sums.
 
-With `--seconds`, training stops when that time has passed since the start, and the
-block is stored as unfinished: its values are those of the last episodes in training.
+With `--seconds`, training stops when that time has passed since the start; the policies
+are evaluated as they are then, and the block is stored as unfinished.
+
+Values are those of the mode of each policy, as the pipeline evaluates policies; those
+of sampled actions are stored beside them, and the standard errors over episodes of both.
 """
 
 from __future__ import annotations
@@ -61,7 +64,9 @@ _SECONDS = flags.DEFINE_float(
 )
 flags.mark_flag_as_required("config")
 
-NUM_PIECES = 10  # of a training, after each of which the time is checked
+NUM_PIECES = 20  # of a training, after each of which the time is checked
+SHARED = ("subsets", "curve_steps", "about_truth")  # by all blocks of a table
+EPISODES_AT_ONCE = 32  # of a row; the memory of an evaluation grows with them
 
 
 def main(argv: list[str]) -> None:
@@ -114,16 +119,10 @@ def run(
         blocks.append(_load(path))
     joined = {
         key: np.concatenate([x[key] for x in blocks])
-        for key in (
-            "returns",
-            "success",
-            "curve",
-            "curve_success",
-            "finished",
-            "meta_returns",
-        )
+        for key in blocks[0]
+        if key not in (*SHARED, "seconds")
     }
-    joined |= {key: blocks[0][key] for key in ("subsets", "curve_steps")}
+    joined |= {key: blocks[0][key] for key in SHARED}
     joined["truth_seconds"] = np.sum([x["seconds"] for x in blocks])
     _save(output / f"{name}.npz", meta | joined)
 
@@ -135,12 +134,6 @@ def train_meta(setup: Setup) -> dict[str, Any]:
     began = time.monotonic()
     state = ppo.init(setup.suite, setup.key(0))
     state, metrics = ppo.run(setup.suite, state, num_updates)
-    about = {
-        "table": setup.name,
-        "config": setup.config.to_dict(),
-        "task_names": list(setup.suite.task_names),
-        **describe(),
-    }
     leaves = jax.tree.leaves(state.params)
     result = {f"params_{i}": x for i, x in enumerate(leaves)}
     for name, statistics in (
@@ -149,10 +142,21 @@ def train_meta(setup: Setup) -> dict[str, Any]:
     ):
         result |= {f"{name}_{i}": x for i, x in enumerate(statistics)}
     result["meta_curve"] = metrics["return"]
-    result["about"] = json.dumps(about)
+    result["about"] = _describe(setup)
     result["meta_seconds"] = time.monotonic() - began
     report(setup, "meta", jnp.nanmean(metrics["return"][-5:], axis=0))
     return result
+
+
+def _describe(setup: Setup) -> str:
+    """The settings of a stage, and what it ran on, as JSON."""
+    about = {
+        "table": setup.name,
+        "config": setup.config.to_dict(),
+        "task_names": list(setup.suite.task_names),
+        **describe(),
+    }
+    return json.dumps(about)
 
 
 def sum_transitions(setup: Setup, meta: Mapping[str, Any]) -> dict[str, Any]:
@@ -264,7 +268,7 @@ class Rows(NamedTuple):
         return placed
 
     def mean_by_task(self, values: Any) -> np.ndarray:
-        """Means over all episodes of the rows of each task; [r, episodes] to [n]."""
+        """Means over the rows of each task; [r] to [n]."""
         values = np.asarray(values)
         return np.array(
             [values[self.task == i].mean() for i in range(self.subsets.shape[1])]
@@ -299,8 +303,9 @@ def train_subsets(
         jnp.copy,
         (state.params["policy"], state.observation_statistics, state.policy_ids),
     )
-    play = functools.partial(evaluate, suite, setup.actor_critic)
-    rest = (policy_ids, jax.random.fold_in(key, 1), setup.num_episodes)
+    play = functools.partial(
+        _play, setup, suite, policy_ids, jax.random.fold_in(key, 1)
+    )
     threads = ThreadPoolExecutor(1)
     # The evaluation is traced while the first updates run; both take about as long.
     state, curve, unadapted = _train(
@@ -309,34 +314,70 @@ def train_subsets(
         suite,
         state,
         seconds,
-        lambda: threads.submit(play, policy, statistics, *rest),
+        lambda: threads.submit(play, policy, statistics, num_episodes=EPISODES_AT_ONCE),
     )
     done = len(curve["return"])
     finished = done == num_updates
-    meta_returns = np.full(setup.suite.num_tasks, np.nan)
-    if finished:
-        found = play(state.params["policy"], state.observation_statistics, *rest)
-        returns = np.asarray(found.episode_return).mean(axis=1)
-        success = np.asarray(found.episode_success).mean(axis=1)
-        meta_returns = rows.mean_by_task(unadapted.result().episode_return)
-    else:
-        returns, success = (
-            thin(curve[x], curve["episodes"], 10)[-1] for x in ("return", "success")
-        )
-    threads.shutdown(wait=finished)
+    trained = (state.params["policy"], state.observation_statistics)
+    num_sampled = max(EPISODES_AT_ONCE, setup.num_episodes // 4)
+    sampled = play(*trained, num_episodes=num_sampled, deterministic=False)
+    values = play(*trained, num_episodes=setup.num_episodes)
+    values |= {f"{x}_sampled": y for x, y in sampled.items()}
+    meta_returns = rows.mean_by_task(unadapted.result()["returns"])
+    returns = values["returns"]
+    threads.shutdown()
     report(setup, "truth", np.nanmean(returns))
-    points = setup.settings["num_points"]
+    points = min(setup.settings["num_points"], done)
     steps = np.linspace(0, done, points + 1)[1:] * setup.config.ppo.steps_per_update
     return {
         "subsets": rows.subsets,
-        "returns": rows.place(returns),
-        "success": rows.place(success),
+        **{x: rows.place(y) for x, y in values.items()},
         "curve": rows.place(thin(curve["return"], curve["episodes"], points)),
         "curve_success": rows.place(thin(curve["success"], curve["episodes"], points)),
         "curve_steps": steps,
+        "about_truth": _describe(setup),
         "meta_returns": meta_returns[None],
         "finished": np.full(num_replicates, finished),
         "seconds": time.monotonic() - began,
+    }
+
+
+def _play(
+    setup: Setup,
+    suite: TaskSuite,
+    policy_ids: np.ndarray,
+    key: jax.Array,
+    policy_params: Any,
+    observation_statistics: Any,
+    *,
+    num_episodes: int,
+    deterministic: bool = True,
+) -> dict[str, np.ndarray]:
+    """Means over episodes, and the standard error of that of returns; [r] each."""
+    found = []
+    for part in range(-(-num_episodes // EPISODES_AT_ONCE)):
+        found.append(
+            jax.device_get(
+                evaluate(
+                    suite,
+                    setup.actor_critic,
+                    policy_params,
+                    observation_statistics,
+                    policy_ids,
+                    jax.random.fold_in(key, part),
+                    EPISODES_AT_ONCE,
+                    deterministic=deterministic,
+                )
+            )
+        )
+    returns, success = (
+        np.concatenate([getattr(x, f"episode_{y}") for x in found], axis=1)
+        for y in ("return", "success")
+    )
+    return {
+        "returns": returns.mean(axis=1),
+        "success": success.mean(axis=1),
+        "returns_error": returns.std(axis=1, ddof=1) / np.sqrt(returns.shape[1]),
     }
 
 

@@ -21,7 +21,7 @@ MT10_FIVE = (
 def get_config() -> config_dict.ConfigDict:
     config = config_dict.ConfigDict()
     config.num_replicates = 4
-    config.num_episodes = 64
+    config.num_episodes = 128
     config.num_points = 20  # of a learning curve
     config.dim = 160
     config.num_parts = 4
@@ -32,8 +32,18 @@ def get_config() -> config_dict.ConfigDict:
     config.collection_envs = 256
     first_six = (0, 1, 2, 3, 4, 5)
     config.tables = {
-        "cartpole_0": {"config": "cartpole", "seed": 0, "tasks": tuple(range(8))},
-        "cartpole_1": {"config": "cartpole", "seed": 1, "tasks": tuple(range(8))},
+        "cartpole_0": {
+            "config": "cartpole",
+            "seed": 0,
+            "tasks": tuple(range(8)),
+            "num_episodes": 512,
+        },
+        "cartpole_1": {
+            "config": "cartpole",
+            "seed": 1,
+            "tasks": tuple(range(8)),
+            "num_episodes": 512,
+        },
         "combination_locks": {
             "config": "cartpole",
             "suite": "combination_locks",
@@ -41,8 +51,18 @@ def get_config() -> config_dict.ConfigDict:
             "meta_updates": 8,
             "updates": 15,
         },
-        "lunar_lander": {"config": "lunar_lander", "tasks": first_six},
-        "highway": {"config": "highway", "tasks": first_six},
+        "lunar_lander": {
+            "config": "lunar_lander",
+            "tasks": first_six,
+            "updates": 100,
+            "num_episodes": 64,
+        },
+        "highway": {
+            "config": "highway",
+            "tasks": first_six,
+            "updates": 240,
+            "num_episodes": 4096,
+        },
         "half_cheetah_velocity": {
             "config": "half_cheetah_velocity",
             "tasks": (0, 2, 4, 7, 9),
@@ -56,13 +76,13 @@ def get_config() -> config_dict.ConfigDict:
         "ant_direction": {
             "config": "ant_direction",
             "tasks": (0, 1, 3, 5, 6),
-            "updates": 200,
+            "updates": 600,
         },
         "hopper_body": {
             "config": "hopper_body",
             "tasks": (0, 1, 2, 3, 4),
             "num_envs": 32,
-            "updates": 60,
+            "updates": 240,
         },
         "metaworld_five": {
             "config": "metaworld_mt10",
@@ -71,7 +91,7 @@ def get_config() -> config_dict.ConfigDict:
             "num_envs": 32,
             "meta_updates": 150,
             "updates": 150,
-            "num_episodes": 16,
+            "num_episodes": 64,
         },
     }
     return config

@@ -60,10 +60,31 @@ def test_a_table_has_every_subset_and_training(made):
     assert not np.allclose(table["returns"][0], table["returns"][1], equal_nan=True)
     assert 0 <= np.nanmin(table["returns"]) <= np.nanmax(table["returns"]) <= 5
     assert json.loads(str(table["about"]))["task_names"][0] == "A first half"
+    assert json.loads(str(table["about_truth"]))["table"] == "locks"
     assert sorted(x.name for x in made.glob("*truth*")) == [
         "locks_truth_0.npz",
         "locks_truth_1.npz",
     ]
+
+
+def test_values_are_of_modes_and_of_samples_with_their_errors(made, script):
+    table = load(made / "locks.npz")
+    for name in ("returns_sampled", "returns_error", "success_sampled"):
+        np.testing.assert_array_equal(
+            np.isfinite(table[name]), np.isfinite(table["returns"])
+        )
+    # Locks start anew alike and pay no more than 5: the error of a mean of 32 episodes.
+    assert 0 < np.nanmax(table["returns_error_sampled"]) <= 2.5 / np.sqrt(31) + 1e-6
+    assert np.nanmax(np.abs(table["returns"] - table["returns_sampled"])) > 0
+
+
+def test_a_training_out_of_time_is_evaluated(script, made, tmp_path):
+    (tmp_path / "locks_meta.npz").write_bytes((made / "locks_meta.npz").read_bytes())
+    script.run(SETTINGS, "locks", tmp_path, stages=["truth"], seconds=0.0, block=2)
+    table = load(tmp_path / "locks.npz")
+    assert not table["finished"].any()
+    np.testing.assert_allclose(table["curve_steps"], [2048])
+    assert np.isfinite(table["returns"][:, table["subsets"]]).all()
 
 
 def test_sums_are_over_all_chunks(made):
