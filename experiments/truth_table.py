@@ -20,7 +20,7 @@ With `--seconds`, training stops when that time has passed since the start; the 
 are evaluated as they are then, and the block is stored as unfinished.
 
 Values are those of the mode of each policy, as the pipeline evaluates policies; those
-of sampled actions are stored beside them, and the standard errors over episodes of both.
+of sampled actions are stored beside them, with the standard errors of both.
 """
 
 from __future__ import annotations
