@@ -87,7 +87,7 @@ def solve(
     policy_ids = np.arange(len(seeds))
     began = time.perf_counter()
     start = ppo.init(suite, train_key, policy_ids)
-    state, metrics = ppo.run(suite, start, ppo.num_updates)
+    state, metrics = ppo.run(suite, start, ppo.total_updates)
     jax.block_until_ready(state)
     seconds = time.perf_counter() - began
     evaluations = {}
@@ -106,7 +106,7 @@ def solve(
     return {
         "suite": name,
         "seeds": list(seeds),
-        "num_steps": ppo.num_updates * config.steps_per_update,
+        "num_steps": ppo.total_updates * config.steps_per_update,
         "num_episodes": num_episodes,
         "seconds": seconds,
         "divergences": float(np.sum(metrics["divergences"])),

@@ -207,7 +207,7 @@ class Oracle:
     @property
     def env_steps_per_task(self) -> int:
         """Environment steps of fine-tuning for one task of one subset."""
-        return self.ppo.num_updates * self.ppo.config.steps_per_update
+        return self.ppo.total_updates * self.ppo.config.steps_per_update
 
     def blocks(self, suite: TaskSuite, subsets: np.ndarray) -> list[Block]:
         """The subsets in blocks of one shape for each size of subset.
@@ -276,7 +276,7 @@ class Oracle:
                 meta.observation_statistics,
                 jax.tree.map(lambda x: x[tasks], meta.value_statistics),
             )
-            state, _ = self.ppo.run(suite, state, self.ppo.num_updates)
+            state, _ = self.ppo.run(suite, state, self.ppo.total_updates)
             result = evaluate(
                 suite,
                 self.ppo.actor_critic,

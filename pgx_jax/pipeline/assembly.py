@@ -221,7 +221,12 @@ def _agreement(planted: np.ndarray, methods: Sequence[Method]) -> dict[str, floa
 
 
 def _curve(runner: Runner, stage: str) -> LearningCurve:
-    lines = [x for x in read_metrics(runner.directory.path) if x["stage"] == stage]
+    """Of the policies whose returns are logged, up to the end of their training."""
+    lines = [
+        line
+        for line in read_metrics(runner.directory.path)
+        if line["stage"] == stage and "return" in line
+    ]
 
     def values(name: str) -> list[list[float]]:
         return [[np.nan if y is None else y for y in x[name]] for x in lines]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -136,19 +136,20 @@ class Groupings:
         labels = np.tile(np.arange(num_tasks), (num_groupings, 1))
         return cls(labels, np.zeros(num_groupings, bool), [])
 
-    def subset(self, chosen: np.ndarray) -> Groupings:
-        """The partitions of some indices, of no method."""
-        return Groupings(self.labels[chosen], self.uses_estimate[chosen], [])
-
     @property
     def policy_ranges(self) -> list[tuple[int, int]]:
         """First and one past the last policy of every partition."""
-        ends = np.cumsum(self.labels.max(axis=1) + 1).tolist()
+        ends = np.cumsum(self.group_counts).tolist()
         return list(zip([0, *ends[:-1]], ends, strict=True))
 
     @property
     def num_policies(self) -> int:
         return self.policy_ranges[-1][1]
+
+    @property
+    def group_counts(self) -> np.ndarray:
+        """Policies of every partition; int [groupings]."""
+        return self.labels.max(axis=1) + 1
 
     @property
     def tasks(self) -> np.ndarray:
@@ -167,37 +168,19 @@ class Groupings:
         return grouping * num_tasks + np.arange(num_tasks)
 
 
-def training_parts(
-    stage: str, num_updates: np.ndarray
-) -> Iterator[tuple[str, int, np.ndarray]]:
-    """Name, number of updates and groupings of what is trained in one program."""
-    for count in dict.fromkeys(num_updates.tolist()):
-        chosen = np.flatnonzero(num_updates == count)
-        yield stage if chosen[0] == 0 else f"{stage}_{count}_updates", count, chosen
-
-
-def locate_policies(
-    methods: Sequence[Method], groupings: Groupings, num_updates: np.ndarray
-) -> dict[str, dict]:
+def locate_policies(methods: Sequence[Method], groupings: Groupings) -> dict[str, dict]:
     """Where group training leaves the policies of every method.
 
     Args:
       methods: of which the groupings are made.
       groupings: all of them.
-      num_updates: of every grouping; int [groupings].
 
     Returns:
       By method, in order: "stage", whose training state holds them, and "policy_ids",
       the policy of each task there, [draws][n].
     """
-    places = {}
-    for stage, _, chosen in training_parts("group_training", num_updates):
-        ids = groupings.subset(chosen).policy_ids.reshape(len(chosen), -1)
-        for method, draws in zip(methods, groupings.of_method, strict=True):
-            if draws[0] in chosen:
-                ids_of_draws = ids[np.searchsorted(chosen, draws)]
-                places[method.name] = {
-                    "stage": stage,
-                    "policy_ids": ids_of_draws.tolist(),
-                }
-    return {method.name: places[method.name] for method in methods}
+    ids = groupings.policy_ids.reshape(groupings.labels.shape)
+    return {
+        method.name: {"stage": "group_training", "policy_ids": ids[draws].tolist()}
+        for method, draws in zip(methods, groupings.of_method, strict=True)
+    }

@@ -108,8 +108,7 @@ def run_stages(config: PipelineConfig, runner: Runner, command: str) -> RunResul
     methods = list_methods(config.grouping, labels, planted)
     groupings = Groupings.create(methods)
     num_transitions = int(estimates["num_transitions"])
-    updates = stages.count_group_updates(config, groupings, num_transitions)
-    runner.directory.write_policies(locate_policies(methods, groupings, updates))
+    runner.directory.write_policies(locate_policies(methods, groupings))
     trained = train_groups(config, runner, meta, groupings, num_transitions)
     evaluation = runner.once(
         "evaluation",
@@ -168,8 +167,8 @@ def train_groups(
         runner.problem.suite,
         groupings,
         stages.count_group_updates(config, groupings, num_transitions),
-        lambda ppo, suite, chosen: stages.start_groups(
-            config.group_training, meta, groupings.subset(chosen), ppo, suite, key
+        lambda ppo, suite: stages.start_groups(
+            config.group_training, meta, groupings, ppo, suite, key
         ),
     )
 
@@ -215,8 +214,8 @@ def adapt(
         targets,
         each,
         updates,
-        lambda ppo, suite, chosen: stages.start_adaptation(
-            trained, groupings, best[chosen].ravel(), ppo, suite, train_key
+        lambda ppo, suite: stages.start_adaptation(
+            trained, groupings, best.ravel(), ppo, suite, train_key
         ),
     )
     result = runner.once(

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from pgx_jax.envs import TaskSuite
-from pgx_jax.pipeline.methods import Groupings, training_parts
+from pgx_jax.pipeline.methods import Groupings
 from pgx_jax.pipeline.stages import Arrays, Policies, Problem
 from pgx_jax.runs.metrics import MetricsWriter
 from pgx_jax.runs.progress import Progress
@@ -89,49 +87,30 @@ class Runner:
         suite: TaskSuite,
         groupings: Groupings,
         num_updates: np.ndarray,
-        start: Callable[[PPO, TaskSuite, np.ndarray], TrainingState],
+        start: Callable[[PPO, TaskSuite], TrainingState],
     ) -> Policies:
-        """Trains groupings of one number of updates in one program.
+        """Trains all groupings in one program, each for its own number of updates.
 
         Args:
-          stage: of the first grouping; of others, their number of updates follows it.
+          stage: its name.
           suite: n tasks.
           groupings: of those tasks.
           num_updates: of every grouping; int [groupings].
-          start: makes the state to start from, of the groupings of some indices.
+          start: makes the state to start from.
         """
-        parts, policies, rows = [], [], []
-        for name, count, chosen in training_parts(stage, num_updates):
-            part = groupings.subset(chosen)
-            ppo = PPO(self.problem.ppo, self.problem.actor_critic, count)
-            tasks = suite.select(part.tasks.tolist())
-            state = self.train(
-                name,
-                ppo,
-                tasks,
-                start(ppo, tasks, chosen),
-                suite.task_names,
-                part.rows(0),
-            )
-            parts.append(
-                Policies(
-                    state.params, state.observation_statistics, state.value_statistics
-                )
-            )
-            ranges = [groupings.policy_ranges[i] for i in chosen]
-            policies += [np.arange(*ends) for ends in ranges]
-            rows += [groupings.rows(i) for i in chosen]
-        of_policy = np.argsort(np.concatenate(policies))
-        of_row = np.argsort(np.concatenate(rows))
-
-        def join(order):
-            return lambda *leaves: jnp.concatenate(leaves)[order]
-
-        params, observation, value = zip(*parts, strict=True)
+        of_policy = np.repeat(num_updates, groupings.group_counts)
+        ppo = PPO(self.problem.ppo, self.problem.actor_critic, of_policy)
+        tasks = suite.select(groupings.tasks.tolist())
+        state = self.train(
+            stage,
+            ppo,
+            tasks,
+            start(ppo, tasks),
+            suite.task_names,
+            groupings.rows(0),
+        )
         return Policies(
-            jax.tree.map(join(of_policy), *params),
-            jax.tree.map(join(of_policy), *observation),
-            jax.tree.map(join(of_row), *value),
+            state.params, state.observation_statistics, state.value_statistics
         )
 
     def train(
@@ -151,7 +130,7 @@ class Runner:
           suite: r tasks.
           state: to start from.
           task_names: of the rows whose returns are logged and shown.
-          rows: those rows.
+          rows: those rows, all of one number of updates.
 
         Raises:
           TrainingDiverged: a number is not finite, or many steps diverged.
@@ -160,7 +139,7 @@ class Runner:
         if self.directory.is_finished(stage):
             return self.directory.result(stage, state)
         per_update = ppo.config.steps_per_update
-        all_steps = per_update * suite.num_tasks
+        lengths = _Lengths.create(ppo, state)
         began = time.perf_counter()
         with self.directory.training_checkpoints(stage) as checkpoints:
             done, seconds_before = 0, 0.0
@@ -172,25 +151,29 @@ class Runner:
             self.writer.rewind(stage, done * per_update)
             self.progress.start(
                 stage.replace("_", " "),
-                ppo.num_updates * all_steps,
-                done * all_steps,
+                lengths.count(ppo.total_updates) * per_update,
+                lengths.count(done) * per_update,
                 tuple(task_names),
             )
-            while done < ppo.num_updates:
-                chunk = min(self.checkpoint_every, ppo.num_updates - done)
+            while done < ppo.total_updates:
+                chunk = min(self.checkpoint_every, ppo.total_updates - done)
                 state, metrics = ppo.run(suite, state, chunk)
                 self._check_finite(stage, state, metrics, done)
                 values = on_host(metrics)
-                self._check_divergences(
-                    stage, values["divergences"], suite, chunk * per_update
-                )
+                steps = per_update * lengths.in_chunk(done, chunk)
+                self._check_divergences(stage, values["divergences"], suite, steps)
+                values = lengths.hide_finished(values, done)
                 self._log(stage, values, rows, done, per_update)
                 done += chunk
                 seconds = seconds_before + time.perf_counter() - began
                 checkpoints.save(done, state, {"seconds": seconds})
                 shown = _latest_returns(values["return"][:, rows])
-                self.progress.update(done * all_steps, shown)
-        info = {"seconds": seconds, "env_steps": ppo.num_updates * all_steps}
+                self.progress.update(
+                    lengths.count(done) * per_update,
+                    shown if steps[rows].any() else None,
+                )
+        env_steps = lengths.count(ppo.total_updates) * per_update
+        info = {"seconds": seconds, "env_steps": env_steps}
         self.directory.finish(stage, state, info)
         self.progress.finish()
         return state
@@ -203,10 +186,16 @@ class Runner:
         done: int,
         per_update: int,
     ) -> None:
-        """One line an update: returns of the rows shown, else means over all rows."""
+        """One line an update: returns of the rows shown, else means over all rows.
+
+        Returns are left out once the rows shown have finished, and finished rows of the
+        means.
+        """
         per_task = ["return", *(["success"] if self.reports_success else [])]
         for i in range(len(metrics["return"])):
-            line: dict[str, Any] = {name: metrics[name][i, rows] for name in per_task}
+            line: dict[str, Any] = {}
+            if np.isfinite(metrics["episodes"][i, rows]).any():
+                line = {name: metrics[name][i, rows] for name in per_task}
             for name, values in metrics.items():
                 if name not in per_task:
                     finite = values[i][np.isfinite(values[i])]
@@ -225,23 +214,60 @@ class Runner:
             )
 
     def _check_divergences(
-        self, stage: str, divergences: np.ndarray, suite: TaskSuite, steps: int
+        self,
+        stage: str,
+        divergences: np.ndarray,
+        suite: TaskSuite,
+        steps: np.ndarray,
     ) -> None:
         """Reports environments whose physics diverged; refuses to train on many."""
         counts = divergences.sum(axis=0)
-        worst = int(counts.argmax())
-        if counts[worst] > MOST_DIVERGENCES * steps:
+        shares = counts / np.maximum(steps, 1)
+        worst = int(shares.argmax())
+        if shares[worst] > MOST_DIVERGENCES:
             raise TrainingDiverged(
-                f"{stage}: {counts[worst] / steps:.0%} of the steps of task "
+                f"{stage}: {shares[worst]:.0%} of the steps of task "
                 f"{suite.task_names[worst]!r} gave an observation or a reward that is "
                 "not finite; its environment seems to be broken"
             )
         if counts[worst]:
             self.progress.note(
-                f"{stage}: {int(counts.sum()):,} of {steps * len(counts):,} steps "
+                f"{stage}: {int(counts.sum()):,} of {int(steps.sum()):,} steps "
                 "diverged, their environments were reset; most of them of "
                 f"{suite.task_names[worst]!r}"
             )
+
+
+class _Lengths(NamedTuple):
+    """PPO updates of every row, int [r], and of every policy, int [k]."""
+
+    rows: np.ndarray
+    policies: np.ndarray
+
+    @classmethod
+    def create(cls, ppo: PPO, state: TrainingState) -> _Lengths:
+        policy_ids = np.asarray(state.policy_ids)
+        policies = np.broadcast_to(ppo.num_updates, policy_ids.max() + 1)
+        return cls(policies[policy_ids], policies)
+
+    def count(self, done: int) -> int:
+        """Updates of all rows by then."""
+        return int(np.minimum(self.rows, done).sum())
+
+    def in_chunk(self, done: int, chunk: int) -> np.ndarray:
+        """Updates of every row among the next ones; int [r]."""
+        return np.clip(self.rows - done, 0, chunk)
+
+    def hide_finished(
+        self, metrics: Mapping[str, np.ndarray], done: int
+    ) -> dict[str, np.ndarray]:
+        """NaN where a row's or a policy's updates were over."""
+        hidden = {}
+        for name, values in metrics.items():
+            lengths = self.policies if name == "gradient_norm" else self.rows
+            update = done + np.arange(len(values))[:, None]
+            hidden[name] = np.where(update < lengths, values, np.float32(np.nan))
+        return hidden
 
 
 def _latest_returns(returns: np.ndarray) -> np.ndarray:

@@ -96,30 +96,30 @@ def count_group_updates(
 def start_groups(
     settings: GroupTrainingConfig,
     meta: TrainingState,
-    part: Groupings,
+    groupings: Groupings,
     ppo: PPO,
     suite: TaskSuite,
     key: jax.Array,
 ) -> TrainingState:
-    """What group training starts from: one policy for each group of some groupings.
+    """What group training starts from: one policy for each group of every grouping.
 
     Args:
       settings: of group training.
       meta: the meta-policy.
-      part: groupings that train in one program.
+      groupings: all that train.
       ppo: the training step.
       suite: the task of every row.
       key: of the environments and, from scratch, the parameters.
     """
     if settings.start != "meta":
-        return ppo.init(suite, key, part.policy_ids)
+        return ppo.init(suite, key, groupings.policy_ids)
     return ppo.init_from(
         suite,
         key,
-        part.policy_ids,
+        groupings.policy_ids,
         meta.params,
         meta.observation_statistics,
-        jax.tree.map(lambda x: x[part.tasks], meta.value_statistics),
+        jax.tree.map(lambda x: x[groupings.tasks], meta.value_statistics),
     )
 
 
@@ -182,7 +182,7 @@ def select_policies(
     """
     num_targets = problem.suite.num_tasks
     first = np.array([first for first, _ in groupings.policy_ranges])
-    num_policies = groupings.labels.max(axis=1) + 1
+    num_policies = groupings.group_counts
     best = np.tile(first[:, None], num_targets).astype(np.int32)
     steps = np.zeros(len(first), int)
     choosing = np.flatnonzero(num_policies > 1)

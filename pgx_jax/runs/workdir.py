@@ -113,12 +113,23 @@ class Workdir:
           stage: its name.
           template: a pytree of the same structure, shapes and dtypes; if None, dicts of
             arrays come back.
+
+        Raises:
+          ValueError: the result is of other shapes than the template.
         """
         directory = self.path / "stages" / stage / "result"
         with ocp.StandardCheckpointer() as checkpointer:
             if template is None:
                 return jax.tree.map(np.asarray, checkpointer.restore(directory))
-            return _unpack(checkpointer.restore(directory, _pack(template)), template)
+            try:
+                restored = checkpointer.restore(directory, _pack(template))
+            except ValueError as error:
+                raise ValueError(
+                    f"the result of stage {stage!r} in workdir {str(self.path)!r} has "
+                    "other shapes, as that of an earlier version may; give another "
+                    f"workdir: {error}"
+                ) from error
+            return _unpack(restored, template)
 
     def info(self, stage: str) -> dict[str, Any]:
         """The JSON values that `finish` stored of a stage."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from pgx_jax.networks.mlp import ActorCritic
@@ -36,16 +38,43 @@ class Batch(NamedTuple):
     value_target: jax.Array
 
 
-def make_optimizer(config: PPOConfig, num_updates: int) -> optax.GradientTransformation:
-    """Adam on clipped gradients, annealed over `num_updates` if the config says so."""
-    learning_rate = config.learning_rate
-    if config.anneal_learning_rate:
+def make_optimizer(
+    config: PPOConfig, num_updates: int | Sequence[int] | np.ndarray
+) -> optax.GradientTransformation:
+    """Adam on clipped gradients, for all policies at once.
+
+    Args:
+      config: settings.
+      num_updates: what the learning rate is annealed over if the config says so; of all
+        policies, or of every one, k integers.
+
+    Returns:
+      A transformation of leaves of shape [k, ...], of every policy by itself.
+    """
+
+    def of_policy(num_updates):
         steps = num_updates * config.num_epochs * config.num_minibatches
-        learning_rate = optax.linear_schedule(learning_rate, 0.0, steps)
-    return optax.chain(
-        optax.clip_by_global_norm(config.max_gradient_norm),
-        optax.adam(learning_rate, eps=1e-5),
-    )
+
+        def anneal(count):
+            return config.learning_rate * (1 - jnp.minimum(count, steps) / steps)
+
+        return optax.chain(
+            optax.clip_by_global_norm(config.max_gradient_norm),
+            optax.adam(
+                anneal if config.anneal_learning_rate else config.learning_rate,
+                eps=1e-5,
+            ),
+        )
+
+    def update(updates, state, params=None):
+        if isinstance(num_updates, int):
+            return jax.vmap(of_policy(num_updates).update)(updates, state, params)
+        return jax.vmap(lambda number, *policy: of_policy(number).update(*policy))(
+            jnp.asarray(num_updates), updates, state, params
+        )
+
+    # The state that one starts from does not depend on the length.
+    return optax.GradientTransformation(jax.vmap(of_policy(1).init), update)
 
 
 def total_loss(
@@ -113,7 +142,7 @@ def learn(
     Args:
       config: settings.
       actor_critic: the networks.
-      optimizer: of one policy.
+      optimizer: of all policies.
       params: leaves of shape [k, ...].
       optimizer_state: leaves of shape [k, ...].
       policy_ids: the policy of each row; int32 [r].
@@ -134,9 +163,7 @@ def learn(
             return total_loss(config, actor_critic, params, policy_ids, minibatch)
 
         gradients, metrics = jax.grad(loss, has_aux=True)(params)
-        updates, optimizer_state = jax.vmap(optimizer.update)(
-            gradients, optimizer_state, params
-        )
+        updates, optimizer_state = optimizer.update(gradients, optimizer_state, params)
         metrics["gradient_norm"] = jax.vmap(optax.tree.norm)(gradients)
         return (optax.apply_updates(params, updates), optimizer_state), metrics
 

@@ -19,10 +19,17 @@ import numpy as np
 from pgx_jax.envs.core import StepSuite, SuiteState
 from pgx_jax.envs.dtypes import strengthen
 from pgx_jax.networks.mlp import ActorCritic
+from pgx_jax.training.assignment import check_num_updates, check_policy_ids, choose
 from pgx_jax.training.learning import Batch, Metrics, learn, make_optimizer
 from pgx_jax.training.losses import generalized_advantages
 from pgx_jax.training.ppo_config import PPOConfig, check_count
-from pgx_jax.training.rollouts import Rollout, map_rows, normalize_observation, unroll
+from pgx_jax.training.rollouts import (
+    Rollout,
+    episode_metrics,
+    map_rows,
+    normalize_observation,
+    unroll,
+)
 from pgx_jax.training.running_statistics import (
     RunningStatistics,
     update_observation_statistics,
@@ -64,18 +71,28 @@ class PPO:
     Attributes:
       config: settings.
       actor_critic: the networks.
-      num_updates: length of the run, which the learning rate is annealed over.
+      num_updates: length of the run, which the learning rate is annealed over; or of
+        the run of every policy, k integers. These end each at its own time: a policy
+        whose updates are over stays as it is, statistics and optimizer included, while
+        its environments go on with the others'.
 
     Raises:
-      ValueError: `num_updates` is not a positive integer.
+      ValueError: `num_updates` is not a positive integer, nor a sequence of them.
     """
 
     config: PPOConfig
     actor_critic: ActorCritic
-    num_updates: int
+    num_updates: int | Sequence[int] | np.ndarray
 
     def __post_init__(self):
-        check_count("num_updates", self.num_updates)
+        # Hashable, since jitted methods are compiled once for each trainer.
+        num_updates = check_num_updates(self.num_updates)
+        object.__setattr__(self, "num_updates", num_updates)
+
+    @property
+    def total_updates(self) -> int:
+        """Updates until the run of every policy is over."""
+        return int(np.max(self.num_updates))
 
     def init(
         self,
@@ -92,12 +109,13 @@ class PPO:
             one policy learns every task.
 
         Raises:
-          ValueError: `policy_ids` has another length, leaves a policy without a row, or
-            the networks do not fit the suite.
+          ValueError: `policy_ids` has another length, leaves a policy without a row,
+            there are not as many `num_updates` as policies, or the networks do not fit
+            the suite.
         """
         if policy_ids is None:
             policy_ids = np.zeros((suite.num_tasks,), np.int32)
-        ids = _check_policy_ids(policy_ids, suite.num_tasks)
+        ids = check_policy_ids(policy_ids, suite.num_tasks, self.num_updates)
         self._check_networks(suite)
         return self._init(suite, key, ids, int(ids.max()) + 1)
 
@@ -122,12 +140,13 @@ class PPO:
           value_statistics: of the task of each row, [r].
 
         Raises:
-          ValueError: one of the arguments has another length, `policy_ids` leaves a
-            policy without a row, or the networks do not fit the suite.
+          ValueError: one of the arguments or `num_updates` has another length,
+            `policy_ids` leaves a policy without a row, or the networks do not fit the
+            suite.
         """
-        ids = _check_policy_ids(policy_ids, suite.num_tasks)
-        self._check_networks(suite)
+        ids = check_policy_ids(policy_ids, suite.num_tasks, self.num_updates)
         num_policies = int(ids.max()) + 1
+        self._check_networks(suite)
         for name, tree, lengths in (
             ("params", params, {1, num_policies}),
             ("observation_statistics", observation_statistics, {1, num_policies}),
@@ -162,7 +181,7 @@ class PPO:
         `episodes` counts the episodes that ended and `return`, `length` and `success`
         are their means, which mean nothing, and are 0, where none did (`on_host` of
         `pgx_jax.training.diagnostics` makes them NaN); `divergences` counts the steps
-        that were not finite.
+        that were not finite. All are 0 of policies whose updates are over.
         """
         act_key, learn_key = jax.random.split(key)
         suite_state, rollout = self._unroll(
@@ -179,7 +198,7 @@ class PPO:
             batch,
             learn_key,
         )
-        state = state._replace(
+        updated = state._replace(
             params=params,
             optimizer_state=optimizer_state,
             # Only now, so that the data of this update was normalized as the policy
@@ -193,7 +212,7 @@ class PPO:
             suite_state=suite_state,
             num_updates=state.num_updates + 1,
         )
-        return state, metrics | _episode_metrics(rollout)
+        return self._keep_finished(state, updated, metrics | episode_metrics(rollout))
 
     def run(
         self, suite: StepSuite, state: TrainingState, num_updates: int
@@ -288,7 +307,7 @@ class PPO:
         optimizer = make_optimizer(self.config, self.num_updates)
         state = TrainingState(
             params=params,
-            optimizer_state=jax.vmap(optimizer.init)(params),
+            optimizer_state=optimizer.init(params),
             observation_statistics=observation_statistics,
             value_statistics=value_statistics,
             policy_ids=policy_ids,
@@ -311,6 +330,25 @@ class PPO:
     def _collect(self, suite, state, key, num_steps) -> Transitions:
         _, rollout = self._unroll(suite, state, key, num_steps // self.config.num_envs)
         return self.to_transitions(state, rollout)
+
+    def _keep_finished(
+        self, state: TrainingState, updated: TrainingState, metrics: Metrics
+    ) -> tuple[TrainingState, Metrics]:
+        """Puts policies whose updates were over back to what they were."""
+        if isinstance(self.num_updates, int):
+            return updated, metrics
+        policies = state.num_updates < jnp.asarray(self.num_updates)
+        rows = policies[state.policy_ids]
+        fields = ("params", "optimizer_state", "observation_statistics")
+        masks = dict.fromkeys(fields, policies) | {"value_statistics": rows}
+        kept = {
+            name: choose(mask, getattr(updated, name), getattr(state, name))
+            for name, mask in masks.items()
+        }
+        return updated._replace(**kept), {
+            name: jnp.where(policies if name == "gradient_norm" else rows, x, 0.0)
+            for name, x in metrics.items()
+        }
 
     def _check_networks(self, suite: StepSuite) -> None:
         networks, space = self.actor_critic, suite.action_space
@@ -408,42 +446,3 @@ class PPO:
 def _flatten(x: jax.Array) -> jax.Array:
     """[r, time, num_envs, ...] to [r, time * num_envs, ...]."""
     return x.reshape(x.shape[0], x.shape[1] * x.shape[2], *x.shape[3:])
-
-
-def _episode_metrics(rollout: Rollout) -> Metrics:
-    done = rollout.done
-    episodes = done.sum(axis=(1, 2)).astype(jnp.float32)
-
-    def mean(x):
-        total = jnp.sum(jnp.where(done, x, 0), axis=(1, 2))
-        # No NaN where no episode ended: a run must pass under `jax_debug_nans`.
-        return total / jnp.maximum(episodes, 1)
-
-    return {
-        "episodes": episodes,
-        "return": mean(rollout.episode_return),
-        "length": mean(rollout.episode_length),
-        "success": mean(rollout.episode_success),
-        "divergences": rollout.divergence.sum(axis=(1, 2)).astype(jnp.float32),
-    }
-
-
-def _check_policy_ids(
-    policy_ids: Sequence[int] | np.ndarray, num_rows: int
-) -> np.ndarray:
-    """The ids as int32 [r], having refused what could not train."""
-    ids = np.asarray(policy_ids)
-    if ids.shape != (num_rows,) or not np.issubdtype(ids.dtype, np.integer):
-        raise ValueError(
-            f"policy_ids must be {num_rows} integers, one for each row of suite, got "
-            f"{ids.dtype} of shape {ids.shape}"
-        )
-    if ids.min() < 0:
-        raise ValueError(f"policy_ids must not be negative, got {ids.tolist()}")
-    idle = np.setdiff1d(np.arange(ids.max()), ids)
-    if idle.size:
-        raise ValueError(
-            f"policy_ids must give every policy 0..{ids.max()} a row, "
-            f"{idle.tolist()} have none"
-        )
-    return ids.astype(np.int32)

@@ -183,3 +183,26 @@ def unroll(
     state = suite.refresh(state)
     state, steps = jax.lax.scan(take_step, state, jax.random.split(key, length))
     return state, jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), steps)
+
+
+def episode_metrics(rollout: Rollout) -> dict[str, jax.Array]:
+    """Of the episodes that ended in a rollout; float32 [r] each.
+
+    `episodes` is their number, and `return`, `length` and `success` their means, 0
+    where there are none; `divergences` counts the steps that were not finite.
+    """
+    done = rollout.done
+    episodes = done.sum(axis=(1, 2)).astype(jnp.float32)
+
+    def mean(x):
+        total = jnp.sum(jnp.where(done, x, 0), axis=(1, 2))
+        # No NaN where no episode ended: a run must pass under `jax_debug_nans`.
+        return total / jnp.maximum(episodes, 1)
+
+    return {
+        "episodes": episodes,
+        "return": mean(rollout.episode_return),
+        "length": mean(rollout.episode_length),
+        "success": mean(rollout.episode_success),
+        "divergences": rollout.divergence.sum(axis=(1, 2)).astype(jnp.float32),
+    }

@@ -17,7 +17,7 @@ from pgx_jax.pipeline.config import PipelineConfig
 from pgx_jax.pipeline.grouping import choose_groups
 from pgx_jax.pipeline.methods import Groupings, Method, list_methods
 from pgx_jax.pipeline.run import adapt, run_pipeline, train_groups
-from pgx_jax.pipeline.runner import Runner
+from pgx_jax.pipeline.runner import Runner, TrainingDiverged
 from pgx_jax.pipeline.stages import (
     Adaptation,
     Policies,
@@ -25,7 +25,7 @@ from pgx_jax.pipeline.stages import (
     count_group_updates,
     evaluate_groupings,
 )
-from pgx_jax.runs.metrics import MetricsWriter
+from pgx_jax.runs.metrics import MetricsWriter, read_metrics
 from pgx_jax.runs.progress import Progress
 from pgx_jax.runs.workdir import Workdir
 from pgx_jax.training.ppo import PPO
@@ -236,9 +236,52 @@ def test_every_row_starts_with_the_value_statistics_of_its_task(make_run):
     )
     for new, old in leaves:
         np.testing.assert_allclose(new, np.broadcast_to(old, new.shape), atol=1e-6)
-    steps = [run.runner.directory.info(x)["env_steps"] for x in run.runner.stages]
-    assert run.runner.stages == ["group_training", "group_training_5_updates"]
-    assert steps == [2 * 16 * 6, 5 * 16 * 6 * 2]
+
+
+def test_groupings_train_each_for_its_own_number_of_updates(make_run):
+    """In one stage; returns are logged of the first grouping while it trains."""
+    run = make_run()
+    groupings = Groupings.create(
+        [method("ours", HALVES, uses_estimate=True), method("random", PAIRS, [0] * 6)]
+    )
+    train_groups(run.config, run.runner, meta_policy(run), groupings, 40)
+    assert run.runner.stages == ["group_training"]
+    directory = run.runner.directory
+    env_steps = 2 * 16 * 6 + 5 * 16 * 6 * 2
+    assert directory.info("group_training")["env_steps"] == env_steps
+    stored = directory.result("group_training")
+    # Updates of one epoch and one minibatch: gradient steps of every policy.
+    counts = [x for x in jax.tree.leaves(stored["optimizer_state"]) if x.dtype == int]
+    np.testing.assert_array_equal(counts, [[2] * 2 + [5] * 3 + [5]] * len(counts))
+    lines = read_metrics(directory.path)
+    assert [line["step"] for line in lines] == [16, 32, 48, 64, 80]
+    assert [len(line.get("return", [])) for line in lines] == [6, 6, 0, 0, 0]
+    # Of two environments whose episodes take 5 steps, in updates of 8 steps each.
+    assert [line["episodes"] for line in lines] == [2, 4, 2, 4, 4]
+    assert all(line["entropy"] == pytest.approx(np.log(2), abs=0.2) for line in lines)
+
+
+def test_divergences_are_shares_of_the_steps_that_a_policy_trains(make_run):
+    """Every fifth step of a task that trains for one update of five."""
+    run = make_run()
+
+    def step(broken, time, action, key):
+        failing = broken & (time % 5 == 4)
+        return time + 1, jnp.where(failing, jnp.nan, 1.0)[None], 1.0, False
+
+    suite = from_functions(
+        lambda broken, key: (jnp.zeros((), jnp.int32), jnp.zeros(1)),
+        step,
+        jnp.array([False, True]),
+        action_space=ActionSpace(2, discrete=True),
+        episode_length=100,
+        task_names=["sound", "broken"],
+    )
+    ppo = PPO(run.config.ppo, run.runner.problem.actor_critic, [5, 1])
+    start = ppo.init(suite, jax.random.key(0), [0, 1])
+    # In two environments of 8 steps each, one of them fails.
+    with pytest.raises(TrainingDiverged, match="12% of the steps of task 'broken'"):
+        run.runner.train("broken", ppo, suite, start, suite.task_names, np.arange(2))
 
 
 def trained_policies(run, groupings):

@@ -66,7 +66,7 @@ def test_run_leaves_results_metrics_and_report(finished):
 
 @pytest.mark.parametrize("index", [0, 1, 2, 3])
 def test_restored_policies_get_the_returns_that_are_reported(finished, index):
-    """Methods with and without the estimate are trained in stages of their own."""
+    """Methods with and without the estimate train for different numbers of updates."""
     workdir, results, _ = finished
     method = results.methods[index]
     suite, policies = restore_policies(workdir, method=method["name"])
@@ -127,10 +127,14 @@ def test_a_killed_run_ends_with_the_same_numbers(finished, tmp_path):
     assert without_clock(resumed) == without_clock(results)
     lines = [(x["stage"], x["step"]) for x in read_metrics(workdir)]
     # Methods without the estimate take one update more, for its transitions.
-    assert len(lines) == len(set(lines)) == 4 + 2 + 3
+    assert len(lines) == len(set(lines)) == 4 + 3
 
 
-@pytest.mark.parametrize("chunks", [1, 2], ids=["half-way", "before the result"])
+@pytest.mark.parametrize(
+    "chunks",
+    [1, 2, 3],
+    ids=["half-way", "before the result", "when some groups are over"],
+)
 def test_interrupt_between_chunks_is_resumed(finished, tmp_path, chunks):
     class Interrupting(Progress):
         calls = 0
@@ -256,7 +260,9 @@ def test_success_is_logged_by_task_and_reported_for_both_kinds_of_actions(
         assert np.isin(np.mean(method["source"], axis=2), [0.0, 3.0]).all()
         assert not np.isin(method["sampled_return"], [0.0, 3.0]).any()
     lines = read_metrics(tmp_path)
-    assert all(line["success"] == [0.0, 1.0, 1.0] for line in lines)
+    logged = [line["success"] for line in lines if "success" in line]
+    # Of the estimated groups, whose training ends an update before that of others.
+    assert logged == [[0.0, 1.0, 1.0]] * (len(lines) - 1)
     curve = results.learning_curves["group training"]
     assert curve["success"] == [[0.0, 1.0, 1.0]] * 2
     assert "success, sampled" in summary_table(results).splitlines()[0]

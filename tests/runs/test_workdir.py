@@ -52,6 +52,13 @@ def test_checkpoint_of_other_shapes_is_refused(tmp_path):
             checkpoints.restore(make_state(4))
 
 
+def test_result_of_other_shapes_is_refused(tmp_path):
+    workdir = Workdir(tmp_path, {})
+    workdir.finish("group_training", make_state(3), {})
+    with pytest.raises(ValueError, match="of stage 'group_training' .* earlier"):
+        workdir.result("group_training", make_state(4))
+
+
 def test_stage_result_counts_once_it_is_whole(tmp_path):
     workdir = Workdir(tmp_path, {"seed": 0})
     assert not workdir.resumed
