@@ -11,5 +11,5 @@ from pgx_jax.configs import hopper_body
 
 def get_config() -> config_dict.ConfigDict:
     config = hopper_body.get_config()
-    config.suite.name = "walker2d_body"
+    config.update({"suite": {"name": "walker2d_body"}})
     return config
