@@ -8,7 +8,7 @@ times
 
 * projection: the projected policy gradients of every batch alone. It is the floor,
   since nothing else of the sums takes as many operations;
-* sums: `accumulate` of every batch, added up, with and without the noise of a batch;
+* sums: `accumulate` of a stream of the batches, with and without the noise of a batch;
 * scores: all 2^n - 1 subsets, cross-fitted over two folds;
 * search: the best partition of those scores, k free;
 * many scores: subsets of 2 to 20 out of 100 tasks, from sums drawn at random.
@@ -20,6 +20,8 @@ are in use.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import time
 
 import common
@@ -47,6 +49,9 @@ FULL |= {"num_tasks": 10, "many_tasks": 100, "many_subsets": 100_000}
 SMALL = {"batches": 3, "samples": 128, "layers": (4, 64, 64, 2), "dim": 40}
 SMALL |= {"num_tasks": 6, "many_tasks": 20, "many_subsets": 300}
 NUM_PARTS = 2
+RIDGE = 1.0
+SAMPLED = 5  # subsets whose scores are compared
+FIELDS = ("count", "feature", "outer", "advantage", "product")
 COLUMNS = {
     "what": "what",
     "features": "features",
@@ -54,23 +59,9 @@ COLUMNS = {
     "min s": "min_s",
     "max s": "max_s",
     "over projection": "ratio",
+    "error": "error",
     "peak GiB": "peak_GiB",
 }
-
-
-def time_batches(step, batch, num_batches: int, repeats: int) -> list[float]:
-    """Times of `num_batches` calls whose results are added up, after one to warm up."""
-
-    jax.block_until_ready(step(batch) + step(batch))
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        total = step(batch)
-        for _ in range(num_batches - 1):
-            total = total + step(batch)
-        jax.block_until_ready(total)
-        times.append(time.perf_counter() - began)
-    return times
 
 
 def time_sums(sizes: dict, precision: str, arguments, budget) -> list[dict]:
@@ -86,33 +77,54 @@ def time_sums(sizes: dict, precision: str, arguments, budget) -> list[dict]:
         observation, action = jax.tree.map(
             lambda x: x.reshape(-1, *x.shape[2:]), (batch.observation, batch.action)
         )
-        features = project_gradients(
-            common.log_prob, params, observation, action, key=key, projection=projection
-        )
+        with jax.default_matmul_precision(common.PRECISIONS[precision]):
+            features = project_gradients(
+                common.log_prob,
+                params,
+                observation,
+                action,
+                key=key,
+                projection=projection,
+            )
         return features.sum(axis=0)
 
-    def sum_up(noise):
-        return lambda batch: accumulate(
+    def project_all(num_batches):
+        total = project(batch)
+        for _ in range(num_batches - 1):
+            total = total + project(batch)
+        return total
+
+    def sum_up(num_batches, noise):
+        return accumulate(
             common.log_prob,
             params,
-            batch,
+            itertools.repeat(batch, num_batches),
             key,
             projection,
             num_parts=NUM_PARTS,
             noise=noise,
+            feature_precision=precision,
         )
 
-    steps = {"projection": project, "sums": sum_up(False)}
-    steps |= {"sums, with noise": sum_up(True)}
+    calls = {
+        "projection": project_all,
+        "sums": functools.partial(sum_up, noise=False),
+        "sums, with noise": functools.partial(sum_up, noise=True),
+    }
     rows = []
-    with jax.default_matmul_precision(common.PRECISIONS[precision]):
-        for what, step in steps.items():
-            if not budget.allows(f"{what}, {precision}"):
-                continue
-            times = time_batches(step, batch, sizes["batches"], arguments.repeats)
-            row = {"what": what, "features": precision, "peak_GiB": peak_memory()}
-            rows.append(row | common.summarize_times(times))
-            rows[-1]["ratio"] = rows[-1]["median_s"] / rows[0]["median_s"]
+    for what, call in calls.items():
+        if not budget.allows(f"{what}, {precision}"):
+            continue
+        # Two batches compile all that the rest of them need.
+        jax.block_until_ready(call(2))
+        times = []
+        for _ in range(arguments.repeats):
+            began = time.perf_counter()
+            jax.block_until_ready(call(sizes["batches"]))
+            times.append(time.perf_counter() - began)
+        row = {"what": what, "features": precision, "peak_GiB": peak_memory()}
+        rows.append(row | common.summarize_times(times))
+        rows[-1]["ratio"] = rows[-1]["median_s"] / rows[0]["median_s"]
     return rows
 
 
@@ -167,12 +179,50 @@ def time_many(sizes: dict, arguments, budget) -> list[dict]:
     order = rng.random((count, num_tasks)).argsort(axis=1).argsort(axis=1)
     subsets = order < rng.integers(2, num_tasks // 5 + 1, size=(count, 1))
     sums = draw_sums(num_tasks, sizes["dim"])
-    times = common.time_calls(
-        lambda: least_squares_scores(sums, subsets).scores,
-        repeats=min(3, arguments.repeats),
-    )
+
+    def score():
+        return least_squares_scores(sums, subsets, ridge=RIDGE, num_folds=2).scores
+
+    times = common.time_calls(score, repeats=arguments.repeats)
     row = {"what": f"scores of {count:,} subsets of {num_tasks} tasks", "features": "-"}
-    return [row | {"peak_GiB": peak_memory()} | common.summarize_times(times)]
+    row |= {"peak_GiB": peak_memory()} | common.summarize_times(times)
+    sampled = np.linspace(0, count - 1, SAMPLED).astype(int)
+    found = np.asarray(score())[sampled]
+    expected = score_directly(sums, subsets[sampled])
+    row["error"] = np.max(np.abs(found - expected)) / np.max(np.abs(expected))
+    return [row]
+
+
+def score_directly(sums: TaskSums, subsets: np.ndarray) -> np.ndarray:
+    """The scores of a few subsets over two folds of a part each; float64 [m, n]."""
+    numbers = sums._replace(squared_product=None, noise_outer=None)
+    parts = jax.tree.map(lambda x: np.asarray(x, np.float64), numbers._asdict())
+    total = {name: x.sum(axis=0) for name, x in parts.items() if x is not None}
+
+    def gram(x):
+        mean = x["feature"] / x["count"][:, None]
+        outer = x["outer"] / x["count"][:, None, None]
+        return outer - mean[:, :, None] * mean[:, None, :]
+
+    scale = np.sqrt(np.mean(np.einsum("ndd->nd", gram(total))))
+    mean = total["advantage"] / total["count"]
+    spread = np.sqrt(total["squared_advantage"] / total["count"] - mean**2)
+
+    def moments(fold):
+        x = {name: leaf[fold] for name, leaf in parts.items() if name in FIELDS}
+        count = x["count"][:, None]
+        product = x["product"] - x["advantage"][:, None] * x["feature"] / count
+        return gram(x) / scale**2, product / count / spread[:, None] / scale
+
+    scores = np.zeros(subsets.shape)
+    for fold in range(2):
+        (fit_gram, fit_target), (gram_, target) = moments(1 - fold), moments(fold)
+        for row, subset in enumerate(subsets):
+            matrix = fit_gram[subset].mean(axis=0) + RIDGE * np.eye(fit_gram.shape[-1])
+            delta = np.linalg.solve(matrix, fit_target[subset].mean(axis=0))
+            taken = 2 * target @ delta - gram_ @ delta @ delta
+            scores[row] += np.where(subset, taken, 0.0) / 2
+    return scores
 
 
 def peak_memory() -> float | None:
@@ -190,6 +240,7 @@ def measure(arguments, sizes: dict, budget: common.Budget) -> common.Outcome:
     total = sizes["batches"] * sizes["samples"] * sizes["num_tasks"]
     notes = (
         f"{total:,} transitions in batches of {sizes['samples']:,} a task.",
+        "error: of scores of a few subsets, largest over largest, against float64.",
         "peak GiB: the most in use since the start of the process, arguments included.",
     )
     return common.Outcome(rows, notes)

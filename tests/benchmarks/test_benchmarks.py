@@ -36,7 +36,7 @@ def run(monkeypatch, tmp_path):
         module.main()
         table = (tmp_path / f"{name}_small.md").read_text()
         assert table.count("\n| ") >= 3
-        if name != "headline":
+        if name not in ("headline", "transition_sums"):
             assert (tmp_path / f"{name}_small.png").read_bytes()[:4] == b"\x89PNG"
         document = json.loads((tmp_path / f"{name}_small.json").read_text())
         assert document["command"].startswith(f"python benchmarks/{name}.py --small")
@@ -115,6 +115,16 @@ def test_headline(run):
     (row,) = run("headline", sizes, "--repeats=3")["rows"]
     assert row["m"] == 30 and row["converged"] == 1
     assert row["min_s"] <= sorted(row["times_s"])[1] == row["median_s"] <= row["max_s"]
+
+
+def test_transition_sums(run):
+    sizes = {"batches": 2, "samples": 8, "layers": (4, 8, 2), "dim": 6, "num_tasks": 3}
+    sizes |= {"many_tasks": 10, "many_subsets": 20}
+    rows = run("transition_sums", sizes, "--repeats=2")["rows"]
+    assert len(rows) == 3 + 2 * 3 + 1
+    assert rows[-1]["what"] == "scores of 20 subsets of 10 tasks"
+    assert rows[-1]["error"] < 1e-5
+    assert [row["ratio"] for row in rows if row["what"] == "projection"] == [1, 1]
 
 
 def test_jax_can_still_be_configured_after_the_imports():
