@@ -1,13 +1,13 @@
-"""Ways of choosing a partition, scored on truth tables.
+"""Ways of choosing a partition without training any, scored on truth tables.
 
     python experiments/partition_methods.py --tables=runs/truth \
         --output=experiments/results/truth/methods
 
-Reads NAME.npz and NAME_sums.npz of `experiments/truth_table.py`. Every way chooses a
-partition into k groups, for k from 2 to 5 and below n, and is scored among all
-partitions into k: 0 is one at random, 100 the best one. Ways that rest on trainings
-choose by one training and are judged by the others; the rest choose by what was known
-at the meta-policy and are judged by all trainings.
+Reads NAME.npz and NAME_sums.npz of `experiments/truth_table.py`. Every way scores
+subsets by what was known at the meta-policy, and the best partition by these scores is
+judged by all trainings of the table: among partitions into k groups with k given, from
+2 to 5 and below n, and among all partitions with k free. 0 is a partition at random,
+100 the best one. `experiments/partition_races.py` has the ways that train.
 
 Writes OUTPUT.json and OUTPUT.md.
 """
@@ -18,50 +18,29 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
+import truth_files
 from absl import app, flags
+from truth_files import KEPT_ASIDE, Loaded, Scored
 
 import pgx_jax as pge
 from pgx_jax import runtime
 from pgx_jax.analysis import partitions
+from pgx_jax.analysis.partition_judges import PartitionJudge
 from pgx_jax.analysis.partitions import TruthTable
-from pgx_jax.analysis.statistics import bootstrap_interval, rank_correlation
+from pgx_jax.analysis.statistics import rank_correlation
 from pgx_jax.estimation.least_squares import least_squares_scores, task_moments
 from pgx_jax.estimation.sums import TaskSums
+from pgx_jax.grouping.candidates import affinity_scores
 
 _TABLES = flags.DEFINE_string("tables", None, "Directory of the tables.")
 _OUTPUT = flags.DEFINE_string("output", None, "Where to write, without an ending.")
 
-KEPT_ASIDE = ("lunar_lander", "half_cheetah_objectives", "hopper_body")
-SMALLEST_K, LARGEST_K = 2, 5
 RIDGES = (0.1, 1.0, 10.0, 100.0)
-BATCHES = (100, 1000, 10_000)
-
-
-class Scored(NamedTuple):
-    """Scores f_i(S) of subsets of tasks; [m, n] both."""
-
-    subsets: np.ndarray
-    scores: np.ndarray
-
-
-class Loaded(NamedTuple):
-    """One table, and what was known at its meta-policy.
-
-    Attributes:
-      name: of the table.
-      truth: returns of the trained policies.
-      known: all arrays of both files.
-      sums: by the number of transitions of a task.
-    """
-
-    name: str
-    truth: TruthTable
-    known: Mapping[str, np.ndarray]
-    sums: Mapping[str, TaskSums]
+BATCHES = (1000, 10_000, 16_384, 100_000)
+SELECTED = "the way that is best on the other tables for development"
 
 
 def main(argv: list[str]) -> None:
@@ -73,9 +52,10 @@ def main(argv: list[str]) -> None:
         sys.exit(f"error: {_TABLES.value} has no tables")
     results = {}
     for path in paths:
-        table = load(path.parent, path.stem.removesuffix("_sums"))
-        results[table.name] = score_methods(table)
-        print(f"{table.name} is done", flush=True)
+        name = path.stem.removesuffix("_sums")
+        table = truth_files.load(path.with_name(f"{name}.npz"), sums=True)
+        results[name] = score_methods(table)
+        print(f"{name} is done", flush=True)
     output = Path(_OUTPUT.value)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.with_suffix(".json").write_text(json.dumps(results) + "\n")
@@ -83,79 +63,38 @@ def main(argv: list[str]) -> None:
     print(to_markdown(results))
 
 
-def load(directory: Path, name: str) -> Loaded:
-    """Reads a table and the sums beside it."""
-    known: dict[str, np.ndarray] = {}
-    for path in (directory / f"{name}_sums.npz", directory / f"{name}.npz"):
-        with np.load(path) as stored:
-            known |= {key: stored[key] for key in stored.files}
-    levels = sorted({key.rpartition("_")[2] for key in known if "outer_" in key})
-    sums = {level: unpack_sums(known, level) for level in levels}
-    truth = TruthTable.create(known["subsets"], known["returns"])
-    return Loaded(name, truth, known, sums)
-
-
-def unpack_sums(known: Mapping[str, np.ndarray], level: str) -> TaskSums:
-    """The sums at one number of transitions; matrices from their upper triangles."""
-
-    def leaf(name):
-        x = known.get(f"{name}_{level}")
-        if x is None or not name.endswith("outer"):
-            return None if x is None else jnp.asarray(x)
-        dim = int((np.sqrt(8 * x.shape[-1] + 1) - 1) / 2)
-        rows, columns = np.triu_indices(dim)
-        full = np.zeros((*x.shape[:-1], dim, dim), np.float32)
-        full[..., rows, columns] = x
-        full[..., columns, rows] = x
-        return jnp.asarray(full)
-
-    return TaskSums(*(leaf(name) for name in TaskSums._fields))
-
-
 def score_methods(table: Loaded) -> dict[str, Any]:
     """The score of every way at every k, and what the table says of itself."""
     truth = table.truth
+    judge = PartitionJudge(truth)
     n = truth.num_tasks
-    ks = range(SMALLEST_K, min(LARGEST_K, n - 1) + 1)
     rows: dict[str, dict[str, Any]] = {}
     for name, scored in estimated_scores(table).items():
-        found = [pge.best_partition(scored, k).labels for k in ks]
-        scores = [partitions.partition_score(truth, x) for x in found]
-        rows[name] = {
-            "scores": [x.score for x in scores],
-            "intervals": [[x.lower, x.upper] for x in scores],
-            "correlation": agreement(truth, scored),
-        }
+        found = [pge.best_partition(scored, k).labels for k in table.ks]
         free = pge.best_partition(scored)
-        rows[name]["chosen_k"] = free.num_groups
-        rows[name]["chosen_value"] = partitions.partition_value(
-            truth, free.labels
-        ).mean()
-    for name, by_training in trained_scores(table).items():
-        scores, correlations = [], []
-        for k in ks:
-            found = [
-                pge.best_partition(Scored(truth.subsets, x), k).labels
-                for x in by_training
-            ]
-            scores.append(float(np.nanmean(partitions.held_out_scores(truth, found))))
-        for r, x in enumerate(by_training):
-            others = np.delete(truth.values, r, axis=0)
-            rest = truth._replace(values=others)
-            correlations.append(agreement(rest, Scored(truth.subsets, x)))
-        rows[name] = {"scores": scores, "correlation": float(np.mean(correlations))}
+        rows[name] = {
+            "scores": [judge.score(x) for x in found],
+            "correlation": agreement(truth, scored),
+            "free_k": free.num_groups,
+            "free": judge.score(free.labels, any_number=True),
+        }
+    for name, labels in (
+        ("one policy", np.zeros(n, int)),
+        ("single tasks", np.arange(n)),
+    ):
+        rows[name] = {"free": judge.score(labels, any_number=True)}
     best = partitions.best_partitions(truth.totals())
+    correlation = partitions.replicate_correlation(truth)
     return {
         "methods": rows,
         "num_tasks": n,
-        "ks": list(ks),
+        "ks": list(table.ks),
         "num_replicates": truth.num_replicates,
         "finished": bool(table.known["finished"].all()),
         "steps": float(table.known["curve_steps"][-1]),
-        "replicate_correlation": partitions.replicate_correlation(truth),
-        "best": [
-            float(partitions.partition_value(truth, x).mean()) for x in best.values()
-        ],
+        "replicate_correlation": correlation,
+        "reliability": truth_files.reliability(correlation, truth.num_replicates),
+        "best": [judge.value(x) for x in best.values()],
         "mean": [
             partitions.mean_partition_value(truth.totals(), k) for k in range(1, n + 1)
         ],
@@ -178,14 +117,18 @@ def estimated_scores(table: Loaded) -> dict[str, Scored]:
     found: dict[str, np.ndarray] = {}
     for size in (2048, 8192, 32_768, "chunk"):
         shown = {"chunk": 131_072}.get(size, size)
-        found[f"cosine, N = {shown:,}"] = pair_scores(subsets, known[f"cosine_{size}"])
+        found[f"cosine, N = {shown:,}"] = affinity_scores(
+            known[f"cosine_{size}"], subsets
+        )
     for size in (8192, 32_768):
         scores = known[f"surrogate_{size}"]
         three = subsets.sum(axis=1) == 3
         estimates = Scored(subsets[three], scores[three])
         affinity = np.asarray(pge.task_affinity(estimates).matrix)
         name = f"surrogate, N = {size:,}"
-        found[f"{name}, standardized pairs of size 3"] = pair_scores(subsets, affinity)
+        found[f"{name}, standardized pairs of size 3"] = affinity_scores(
+            affinity, subsets
+        )
         found[f"{name}, best partition"] = scores
     levels = {"8192": "8,192", "32768": "32,768", "chunk": "131,072", "all": "all"}
     for level, shown in levels.items():
@@ -195,13 +138,6 @@ def estimated_scores(table: Loaded) -> dict[str, Scored]:
     return {name: Scored(subsets, np.asarray(x)) for name, x in found.items()}
 
 
-def pair_scores(subsets: np.ndarray, affinity: np.ndarray) -> np.ndarray:
-    """f_i(S) whose sum over a partition is <U, X>: the mean of U_ij over j in S."""
-    matrix = 0.5 * (affinity + affinity.T)
-    member = subsets.astype(float)
-    return member * (member @ matrix) / member.sum(axis=1, keepdims=True)
-
-
 def from_sums(
     subsets: np.ndarray, sums: TaskSums, with_noise: bool
 ) -> dict[str, np.ndarray]:
@@ -209,7 +145,10 @@ def from_sums(
     found = {}
     inner = gradient_products(sums)
     norm = np.sqrt(np.maximum(np.diag(inner), 1e-12))
-    found["cross-fitted cosine"] = pair_scores(subsets, inner / np.outer(norm, norm))
+    found["cross-fitted cosine"] = affinity_scores(
+        inner / np.outer(norm, norm), subsets
+    )
+    found["lookahead"] = affinity_scores(lookahead(sums), subsets)
     member = subsets.astype(float)
     share = member / member.sum(axis=1, keepdims=True)
     for ridge in RIDGES:
@@ -218,9 +157,8 @@ def from_sums(
             estimate = least_squares_scores(
                 sums, subsets, weights=weights, ridge=ridge, num_folds=2
             )
-            scores = np.asarray(estimate.scores)
-            found[name] = scores
-            found[f"{name}, root"] = np.sign(scores) * np.sqrt(np.abs(scores))
+            found[name] = np.asarray(estimate.scores)
+            found[f"{name}, shrunk"] = shrink(subsets, np.asarray(estimate.fold_scores))
     if not with_noise:
         return found
     for ridge in (1.0, 10.0):
@@ -236,6 +174,39 @@ def from_sums(
             subsets, inner, spread / batch
         )
     return found
+
+
+def lookahead(sums: TaskSums) -> np.ndarray:
+    """What a gradient step on task j takes off task i's squared loss; [n, n].
+
+    The step is the longest that lowers task j's own loss by as much as it can, and is
+    scored on transitions that it was not made of.
+
+    Source: TAG, arXiv 2109.04617.
+    """
+    number = np.arange(sums.num_parts) % 2
+    found = []
+    for fold in (0, 1):
+        made, scored = (task_moments(sums, number == x) for x in (fold, 1 - fold))
+        step = np.asarray(made.target, float)
+        curvature = np.einsum("jd,jde,je->j", step, np.asarray(made.gram, float), step)
+        step = step * (np.sum(step**2, axis=1) / np.maximum(curvature, 1e-12))[:, None]
+        image = np.einsum("ide,je->ijd", np.asarray(scored.gram, float), step)
+        linear = np.asarray(scored.target, float) @ step.T
+        found.append(2 * linear - np.einsum("ijd,jd->ij", image, step))
+    return np.mean(found, axis=0)
+
+
+def shrink(subsets: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Scores drawn to each task's mean as far as the halves of the data disagree."""
+    scores = folds.mean(axis=0)
+    for i in range(subsets.shape[1]):
+        rows = subsets[:, i]
+        between = np.corrcoef(folds[0, rows, i], folds[1, rows, i])[0, 1]
+        share = truth_files.reliability(float(np.nan_to_num(between)), 2)
+        mean = scores[rows, i].mean()
+        scores[rows, i] = mean + share * (scores[rows, i] - mean)
+    return scores
 
 
 def gradient_products(sums: TaskSums) -> np.ndarray:
@@ -273,43 +244,28 @@ def aggregation_scores(
     return -member * (bias + noise)
 
 
-def trained_scores(table: Loaded) -> dict[str, list[np.ndarray]]:
-    """f_i(S) of every way that trains on subsets, one for each training."""
-    truth, curve = table.truth, table.known["curve"]
-    subsets = truth.subsets
-    values = np.nan_to_num(truth.values)
-    found = {"trained on every subset": list(values)}
-    points = curve.shape[1]
-    for share in (0.1, 0.25, 0.5, 1.0):
-        point = max(0, round(share * points) - 1)
-        name = f"the same, returns in training at {share:.0%} of the budget"
-        found[name] = list(np.nan_to_num(curve[:, point]))
-    sizes = subsets.sum(axis=1)
-    pairs = []
-    for x in values:
-        # R[{i, j}, i], and alone on the diagonal; then averages over partners.
-        gain = np.zeros((truth.num_tasks,) * 2)
-        for row in np.flatnonzero(sizes <= 2):
-            tasks = np.flatnonzero(subsets[row])
-            gain[tasks, tasks[::-1]] = x[row, tasks]
-        partners = subsets.astype(float)
-        others = partners @ gain.T - partners * np.diag(gain)
-        count = np.maximum(sizes - 1, 1)[:, None]
-        alone = sizes[:, None] == 1
-        pairs.append(partners * np.where(alone, np.diag(gain), others / count))
-    found["trained on every pair, averaged"] = pairs
+def leave_one_out(rows: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """The score on each table of the way that is best on average on the others.
+
+    The others of a table that was kept aside are all tables for development.
+    """
+    tables = list(next(iter(rows.values())))
+    found = {}
+    for table in tables:
+        others = [x for x in tables if x != table and x not in KEPT_ASIDE]
+        best = max(rows, key=lambda way: np.mean([rows[way][x] for x in others]))
+        found[table] = rows[best][table]
     return found
 
 
 def to_markdown(results: Mapping[str, Any]) -> str:
-    """One table of tables, one of ways."""
-    developed = [name for name in results if name not in KEPT_ASIDE]
-    aside = [name for name in results if name in KEPT_ASIDE]
+    """One table of tables, one of ways with k given and one with k free."""
+    names = truth_files.order(results)
     lines = [
         "| table | n | steps a task | trainings agree | best by k | mean by k |",
         "| :-- | --: | --: | --: | :-- | :-- |",
     ]
-    for name in [*developed, *aside]:
+    for name in names:
         x = results[name]
         mark = "" if x["finished"] else " (stopped early)"
         best, mean = (" ".join(f"{v:.1f}" for v in x[key]) for key in ("best", "mean"))
@@ -317,29 +273,24 @@ def to_markdown(results: Mapping[str, Any]) -> str:
             f"| {name}{mark} | {x['num_tasks']} | {x['steps']:,.0f} | "
             f"{x['replicate_correlation']:.2f} | {best} | {mean} |"
         )
-    names = [*developed, *aside]
-    lines += [
-        "",
-        "Scores averaged over k; 0 is a random partition, 100 the best. The last "
-        f"{len(aside)} tables were kept aside; intervals are over the others.",
-        "",
-        f"| way | mean | 95% | aside | {' | '.join(names)} |",
-        f"| :-- | --: | :-- | --: |{' --: |' * len(names)}",
-    ]
-    ways = list(next(iter(results.values()))["methods"])
-    for way in ways:
-        means = {
-            name: float(np.nanmean(results[name]["methods"][way]["scores"]))
-            for name in names
-        }
-        inside = [means[name] for name in developed]
-        low, high = bootstrap_interval(inside)
-        outside = np.mean([means[x] for x in aside]) if aside else np.nan
-        cells = " | ".join(f"{means[name]:.0f}" for name in names)
-        lines.append(
-            f"| {way} | {np.mean(inside):.0f} | {low:.0f} to {high:.0f} | "
-            f"{outside:.0f} | {cells} |"
-        )
+    weight = {name: results[name]["reliability"] for name in names}
+    ways = results[names[0]]["methods"]
+    given = {
+        way: {x: float(np.nanmean(results[x]["methods"][way]["scores"])) for x in names}
+        for way in ways
+        if "scores" in ways[way]
+    }
+    free = {way: {x: results[x]["methods"][way]["free"] for x in names} for way in ways}
+    for title, rows in (("k given, from 2 to 5", given), ("k free", free)):
+        rows = {SELECTED: leave_one_out(rows), **rows}
+        lines += [
+            "",
+            f"{title}:",
+            "",
+            f"| way | mean | 95% | weighted | aside | {' | '.join(names)} |",
+            f"| :-- | --: | :-- | --: | --: |{' --: |' * len(names)}",
+            *truth_files.score_rows(rows, weight, {}),
+        ]
     return "\n".join(lines) + "\n"
 
 

@@ -47,7 +47,8 @@ def test_gain_of_one_task_apart_is_the_closed_form_of_a_gaussian_process():
     )
     seen = np.array([1.0, -1.0, 2.0, -2.0]) / np.repeat(scale, 2)
     weight = np.array([1.0, -1.0, 1.0, -1.0]) * np.repeat(scale, 2) / 2
-    noisy = prior + np.eye(4)
+    noisy = prior + 0.8 * np.eye(4)
+    noisy[1, 3] = noisy[3, 1] = 0.8  # 0.5 for the size and 0.3 for one training
     mean = weight @ prior @ np.linalg.solve(noisy, seen)
     variance = weight @ (prior - prior @ np.linalg.solve(noisy, prior)) @ weight
     np.testing.assert_allclose(gain.mean, mean, rtol=1e-9)

@@ -124,16 +124,14 @@ def methods(load_script):
     return load_script("partition_methods", ["tables", "output"])
 
 
-def test_pair_scores_of_a_partition_are_the_objective_of_the_program(methods):
-    from pgx_jax.analysis.partitions import all_subsets, encode_subsets
+@pytest.fixture(scope="module")
+def races(load_script):
+    return load_script("partition_races", ["tables", "output"])
 
-    affinity = np.random.default_rng(0).normal(size=(5, 5))
-    scores = methods.pair_scores(all_subsets(5), affinity)
-    labels = np.array([0, 1, 0, 0, 1])
-    same = labels[:, None] == labels
-    expected = np.sum(affinity * same / same.sum(axis=1))
-    rows = [encode_subsets(labels == g) - 1 for g in range(2)]
-    np.testing.assert_allclose(sum(scores[row].sum() for row in rows), expected)
+
+@pytest.fixture(scope="module")
+def files(load_script):
+    return load_script("truth_files", [])
 
 
 def test_aggregation_scores_are_squared_errors_of_mean_gradients(methods):
@@ -147,11 +145,100 @@ def test_aggregation_scores_are_squared_errors_of_mean_gradients(methods):
     np.testing.assert_allclose(found[1], [0, 0, -4.0], atol=1e-12)
 
 
-def test_sums_survive_their_file(methods, script, made):
+def test_sums_survive_their_file(files, script, made):
     known = load(made / "locks_sums.npz")
-    sums = methods.unpack_sums(known, "all")
+    sums = files.unpack_sums(known, "all")
     outer = np.asarray(sums.outer)
     np.testing.assert_array_equal(outer, np.swapaxes(outer, 2, 3))
     again = script._pack(sums, "all")
     np.testing.assert_array_equal(again["outer_all"], known["outer_all"])
-    assert methods.unpack_sums(known, "160").noise_outer is None
+    assert files.unpack_sums(known, "160").noise_outer is None
+
+
+def sums_of(features, advantages, num_parts):
+    """Sums over transitions, [n, N, d] and [n, N], in parts one after another."""
+    from pgx_jax.estimation.sums import TaskSums
+
+    def add(x):
+        parts = np.array_split(x, num_parts, axis=1)
+        return np.stack([part.sum(axis=1) for part in parts]).astype(np.float32)
+
+    outer = features[..., :, None] * features[..., None, :]
+    return TaskSums(
+        count=add(np.ones_like(advantages)),
+        feature=add(features),
+        outer=add(outer),
+        advantage=add(advantages),
+        squared_advantage=add(advantages**2),
+        product=add(advantages[..., None] * features),
+        squared_product=None,
+        noise_outer=None,
+        fingerprint=None,
+    )
+
+
+def test_lookahead_is_the_loss_that_a_step_takes_off(methods):
+    rng = np.random.default_rng(2)
+    # Two halves that are the same, so that cross-fitting changes nothing.
+    features = np.tile(rng.normal(size=(2, 30, 3)), (1, 2, 1))
+    advantages = np.tile(rng.normal(size=(2, 30)), (1, 2))
+    found = methods.lookahead(sums_of(features, advantages, 2))
+    centered = features - features.mean(axis=1, keepdims=True)
+    unit = advantages - advantages.mean(axis=1, keepdims=True)
+    unit = unit / unit.std(axis=1, keepdims=True)
+    gradient = np.einsum("it,itd->id", unit, centered) / 60
+    # The step along task 1's gradient that lowers its own loss the most, by search.
+    image = centered @ gradient[1]
+    sizes = np.linspace(0, 10, 100_001)
+    own = [np.mean(unit[1] * image[1]), np.mean(image[1] ** 2)]
+    size = sizes[np.argmin(-2 * sizes * own[0] + sizes**2 * own[1])]
+    for task in range(2):
+        before = np.mean(unit[task] ** 2)
+        after = np.mean((unit[task] - size * image[task]) ** 2)
+        np.testing.assert_allclose(found[task, 1], before - after, atol=1e-4)
+
+
+def test_scores_shrink_to_task_means_where_halves_disagree(methods):
+    subsets = np.ones((3, 2), bool)
+    folds = np.array([[[1.0, 1.0], [2, 2], [6, 3]], [[3.0, 3.0], [4, 2], [8, 1]]])
+    found = methods.shrink(subsets, folds)
+    np.testing.assert_allclose(found[:, 0], [2, 3, 7])  # halves agree but for a shift
+    np.testing.assert_allclose(found[:, 1], [2, 2, 2])  # halves are opposed
+
+
+def test_a_way_is_chosen_on_the_other_tables(methods):
+    rows = {
+        "a": {"x": 0.0, "y": 90.0, "z": 80.0, "lunar_lander": 5.0},
+        "b": {"x": 100.0, "y": 20.0, "z": 30.0, "lunar_lander": 99.0},
+    }
+    # Without x, a is better (85 against 25); without y and z b is, 65 against 40 and 60
+    # against 45. On all three a is, 57 against 50.
+    expected = {"x": 0.0, "y": 20.0, "z": 30.0, "lunar_lander": 5.0}
+    assert methods.leave_one_out(rows) == expected
+
+
+def test_races_choose_by_one_training_and_are_judged_by_the_others(races, files):
+    from pgx_jax.analysis.partitions import TruthTable, all_subsets
+
+    subsets = all_subsets(4)
+    values = np.zeros((2, *subsets.shape))
+    pair = (subsets == [True, True, False, False]).all(axis=1)
+    values[0, pair] = 1.0  # {0, 1} is good in training 0, {2, 3} in training 1
+    values[1, (subsets == [False, False, True, True]).all(axis=1)] = 1.0
+    affinity = np.eye(4, dtype=np.float32)
+    affinity[0, 1] = affinity[1, 0] = 0.9
+    known = {f"cosine_{x}": affinity for x in (2048, 8192, 32768, "chunk")}
+    known["curve"] = values[:, None]
+    table = files.Loaded("x", TruthTable.create(subsets, values), known, {})
+    (choice,) = races.race("cosine_32768", 1)(table, 0, 3)
+    np.testing.assert_array_equal(choice.labels, [0, 0, 1, 2])
+    assert choice.cost == 3
+    (choice,) = races.every_subset(table, 1, 2)
+    assert choice.labels[2] == choice.labels[3]
+    assert choice.cost == 8
+    scored = races.score_ways(table)["ways"]
+    # Two groups: {0, 1} and {2, 3}, 100. Three: one of six partitions is best, and that
+    # of the other training is worth as little as the others, -100 (1 / 6) / (5 / 6).
+    np.testing.assert_allclose(scored["every subset"]["given"], (100 - 20) / 2)
+    assert scored["one policy or single tasks"]["given"] is None
+    assert scored["every pair, averaged"]["given_cost"] == 3
