@@ -80,5 +80,45 @@ def test_a_dimension_above_the_number_of_parameters_is_refused(problem):
 def test_a_single_task_has_no_groups(problem):
     params, batch = problem
     batch = jax.tree.map(lambda x: x[:1], batch)
-    with pytest.raises(ValueError, match="batch must be of at least 2 tasks, got 1"):
+    with pytest.raises(ValueError, match="data must be of at least 2 tasks, got 1"):
         pge.group_tasks(log_prob_fn, params, batch, key=jax.random.key(0))
+
+
+@pytest.mark.parametrize("kind", ["batch", "stream", "sums"])
+def test_least_squares_finds_groups_known_beforehand(problem, kind):
+    params, batch = problem
+    key = jax.random.key(1)
+    data, arguments = batch, (log_prob_fn, params)
+    if kind == "stream":
+        halves = [jax.tree.map(lambda x, s=s: x[:, s::2], batch) for s in (0, 1)]
+        data = iter(halves)
+    if kind == "sums":
+        data = pge.accumulate(
+            *arguments, batch, jax.random.key(3), pge.GaussianProjection(8)
+        )
+        arguments = (None, None)
+    groups = pge.group_tasks(*arguments, data, key=key, regression="least_squares")
+    np.testing.assert_array_equal(groups.grouping.labels, [0, 1, 0, 1, 1, 0])
+    assert groups.gain.verdict == "pays"
+    assert groups.estimates.subsets.shape == (63, 6)
+    np.testing.assert_array_equal(
+        pge.cluster_tasks(groups.affinity, 2).labels, [0, 1, 0, 1, 1, 0]
+    )
+
+
+def test_arguments_of_the_other_regression_are_refused(problem):
+    for name, value in (("subset_size", 3), ("num_subsets", 9), ("l2", 0.1)):
+        with pytest.raises(ValueError, match=f"{name} is no argument of"):
+            pge.group_tasks(
+                log_prob_fn,
+                *problem,
+                key=0,
+                regression="least_squares",
+                **{name: value},
+            )
+    with pytest.raises(ValueError, match="ridge is no argument of"):
+        pge.group_tasks(log_prob_fn, *problem, key=0, ridge=1.0)
+    with pytest.raises(ValueError, match="data must have at least one batch"):
+        pge.group_tasks(
+            log_prob_fn, problem[0], iter([]), key=0, regression="least_squares"
+        )
