@@ -12,6 +12,7 @@ from pgx_jax.analysis.statistics import normalized_mutual_information
 from pgx_jax.pipeline.config import PipelineConfig
 from pgx_jax.pipeline.grouping import predict_values
 from pgx_jax.pipeline.methods import Groupings, Method
+from pgx_jax.pipeline.race import Race, measure_gains, predict_similarity, race_rows
 from pgx_jax.pipeline.results import (
     Collection,
     LearningCurve,
@@ -32,6 +33,7 @@ def assemble_results(
     *,
     estimates: Arrays,
     labels: Arrays,
+    race: Race | None,
     planted: np.ndarray | None,
     methods: Sequence[Method],
     groupings: Groupings,
@@ -43,6 +45,7 @@ def assemble_results(
     suite = runner.problem.suite
     distance = estimates["relative_distance"]
     num_transitions = int(estimates["num_transitions"])
+    similarity = estimates["gradient_similarity"]
     known = dict(evaluation)
     if not runner.reports_success:
         known = {k: v for k, v in known.items() if not k.endswith("success")}
@@ -57,7 +60,7 @@ def assemble_results(
         num_subsets=len(estimates["subsets"]),
         subset_size=(
             config.estimation.subset_size
-            if config.grouping.method == "clustering"
+            if config.grouping.method != "partition"
             else None
         ),
         relative_distance={
@@ -75,21 +78,39 @@ def assemble_results(
                 suite.episode_length,
                 adaptation,
                 count_env_steps(
-                    config, runner, method, groupings, i, num_transitions, adaptation
+                    config,
+                    runner,
+                    method,
+                    groupings,
+                    i,
+                    num_transitions,
+                    adaptation,
+                    None if race is None else race.env_steps,
                 ),
-                predict_values(estimates, method.draws),
+                (
+                    predict_values(estimates, method.draws)
+                    if race is None
+                    else predict_similarity(similarity, method.draws)
+                ),
             )
             for i, method in enumerate(methods)
         ],
         scalarization=config.evaluation.scalarization,
         learning_curves={
             "meta-training": _curve(runner, "meta_training"),
-            "group training": _curve(runner, "group_training"),
+            "group training": (
+                _curve(runner, "group_training")
+                if race is None
+                else _curve(
+                    runner, "race_training", race_rows(race, groupings.labels[0])
+                )
+            ),
         },
         timings=_timings(runner),
         nmi={} if planted is None else _agreement(planted, methods),
         uncertainty=_uncertainty(estimates, labels),
         collection=_collection(config, estimates),
+        gains=None if race is None else measure_gains(race, similarity),
         config=config.to_dict(),
         command=command,
         resumed=runner.directory.resumed,
@@ -105,6 +126,7 @@ def count_env_steps(
     index: int,
     num_transitions: int,
     adaptation: Adaptation | None,
+    race_steps: int | None = None,
 ) -> dict[str, int]:
     """Environment steps behind the policies of one draw of a method, by stage.
 
@@ -118,6 +140,7 @@ def count_env_steps(
       index: of the method.
       num_transitions: that the estimate took, per task.
       adaptation: to target tasks, or None.
+      race_steps: that the race took, or None.
     """
     per_update = config.ppo.steps_per_update * runner.problem.suite.num_tasks
     which = groupings.of_method[index]
@@ -126,8 +149,11 @@ def count_env_steps(
         steps["meta_training"] = config.meta_training.num_updates * per_update
     if method.uses_estimate:
         steps["estimation"] = int(runner.directory.info("estimation")["env_steps"])
-    updates = count_group_updates(config, groupings, num_transitions)[which[0]]
-    steps["group_training"] = int(updates) * per_update
+    if method.raced and race_steps is not None:
+        steps["race"] = race_steps
+    else:
+        updates = count_group_updates(config, groupings, num_transitions, race_steps)
+        steps["group_training"] = int(updates[which[0]]) * per_update
     if adaptation is not None:
         steps["adaptation"] = int(adaptation.env_steps[which].mean())
     return steps
@@ -220,8 +246,16 @@ def _agreement(planted: np.ndarray, methods: Sequence[Method]) -> dict[str, floa
     }
 
 
-def _curve(runner: Runner, stage: str) -> LearningCurve:
-    """Of the policies whose returns are logged, up to the end of their training."""
+def _curve(
+    runner: Runner, stage: str, columns: np.ndarray | None = None
+) -> LearningCurve:
+    """Of the policies whose returns are logged, up to the end of their training.
+
+    Args:
+      runner: whose workdir has the metrics.
+      stage: of the training.
+      columns: those of the tasks among the rows that are logged; all if None.
+    """
     lines = [
         line
         for line in read_metrics(runner.directory.path)
@@ -229,7 +263,10 @@ def _curve(runner: Runner, stage: str) -> LearningCurve:
     ]
 
     def values(name: str) -> list[list[float]]:
-        return [[np.nan if y is None else y for y in x[name]] for x in lines]
+        every = [[np.nan if y is None else y for y in x[name]] for x in lines]
+        if columns is None:
+            return every
+        return [[row[i] for i in columns] for row in every]
 
     curve: LearningCurve = {
         "steps": [x["step"] for x in lines],

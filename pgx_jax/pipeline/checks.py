@@ -25,8 +25,9 @@ STAGES = (
 
 
 def stage_key(seed: int, stage: str) -> jax.Array:
-    """The key of a stage, or of the draw of "subsets"."""
-    return jax.random.fold_in(jax.random.key(seed), (*STAGES, "subsets").index(stage))
+    """The key of a stage, of the draw of "subsets", or of the "race"."""
+    names = (*STAGES, "subsets", "race")
+    return jax.random.fold_in(jax.random.key(seed), names.index(stage))
 
 
 def make_checked_suite(config: PipelineConfig) -> TaskSuite:

@@ -17,7 +17,7 @@ from pgx_jax.networks.mlp import ACTIVATIONS
 from pgx_jax.training.ppo import PPOConfig
 
 REGRESSIONS = ("logistic", "least_squares")
-METHODS = ("clustering", "partition")
+METHODS = ("clustering", "partition", "race")
 ROUNDS_FACTOR = 16  # of the transitions of the first round, collected at most
 
 
@@ -98,7 +98,8 @@ class EstimationConfig:
       num_transitions: per task, under the meta-policy; of "least_squares" those of the
         first round, in whole unrolls.
       max_transitions: most that are collected per task, which the rounds double them
-        to; None for 16 times `num_transitions`. Of "least_squares" only.
+        to; None for 16 times `num_transitions`. Of "least_squares" only; a race takes
+        those of the first round.
       stable_agreement: mean NMI of the groups with those of bootstrap samples, in
         (0, 1], from which on no more transitions are collected. Of "least_squares"
         only.
@@ -221,7 +222,10 @@ class GroupingConfig:
 
     Attributes:
       method: "clustering" of the affinity, the paper's, over subsets of one size; or
-        "partition", the best one by the scores of all subsets.
+        "partition", the best one by the scores of all subsets; or "race": a few
+        candidates by the similarity of gradients, one policy and single tasks are
+        trained, and the best partition of their groups is taken with its policies.
+      num_candidates: of a race.
       num_groups: k, or None to choose it: from the affinity or the scores, and for the
         groups by gradient similarity from that.
       other_num_groups: further k, for which the estimated groups are trained too.
@@ -231,6 +235,7 @@ class GroupingConfig:
     """
 
     method: str = "clustering"
+    num_candidates: int = 6
     num_groups: int | None = None
     other_num_groups: tuple[int, ...] = ()
     num_random_draws: int = 5
@@ -238,9 +243,14 @@ class GroupingConfig:
 
     def __post_init__(self):
         _check_choice("method", self.method, METHODS)
-        _check_least(self, num_random_draws=0)
+        _check_least(self, num_random_draws=0, num_candidates=1)
         if self.num_groups is not None:
             _check_least(self, num_groups=1)
+
+    @property
+    def races(self) -> bool:
+        """Whether candidates are trained, and their returns decide."""
+        return self.method == "race"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -333,6 +343,13 @@ class PipelineConfig:
     def __post_init__(self):
         _check_least(self, checkpoint_every=1)
         estimation = self.estimation
+        most = estimation.max_transitions
+        if self.grouping.races and most not in (None, estimation.num_transitions):
+            raise ValueError(
+                "estimation.max_transitions must be None or num_transitions = "
+                f"{estimation.num_transitions} where grouping.method is 'race', whose "
+                f"candidates are of so many, got {most}"
+            )
         if estimation.uses_sums:
             if self.num_estimation_envs % 4:
                 raise ValueError(

@@ -132,9 +132,10 @@ def _from_sums(
     result = _tabulate(settings, estimates, affinity_key) | {
         "gradient_similarity": feature_similarity(sums),
         "num_transitions": np.array(taken),
-        "round_transitions": np.array(rounds.num_transitions),
-        "round_agreement": np.array(rounds.agreement),
     }
+    if rounds.agreement:
+        result["round_transitions"] = np.array(rounds.num_transitions)
+        result["round_agreement"] = np.array(rounds.agreement)
     return result, int(taken) * problem.suite.num_tasks
 
 
@@ -143,7 +144,8 @@ class Rounds(NamedTuple):
 
     Attributes:
       num_transitions: per task, by the end of every round.
-      agreement: mean NMI of the groups with those of bootstrap samples then.
+      agreement: mean NMI of the groups with those of bootstrap samples then; empty of
+        a race, whose groups are not known before it.
     """
 
     num_transitions: list[int]
@@ -173,7 +175,7 @@ def collect_until_stable(
     ppo, state = _collector(problem, settings, meta, collect_key)
     unrolls = math.ceil(settings.num_transitions / ppo.config.steps_per_update)
     chunk = unrolls * ppo.config.steps_per_update  # one program for all of them
-    most = max(1, settings.most_transitions // chunk)
+    most = 1 if grouping.races else max(1, settings.most_transitions // chunk)
     total: TaskSums | None = None
     done = 0
     rounds = Rounds([], [])
@@ -194,10 +196,12 @@ def collect_until_stable(
             total = sums if total is None else total + sums
             done += 1
         assert total is not None
+        rounds.num_transitions.append(done * chunk)
+        if grouping.races:  # whose groups are not known before it
+            return total, rounds
         estimates = _estimate_sums(
             settings, total, subsets, estimate_key, num_resamples=STABILITY_RESAMPLES
         )
-        rounds.num_transitions.append(done * chunk)
         rounds.agreement.append(_agreement(settings, grouping, estimates, estimate_key))
         if done >= most or rounds.agreement[-1] >= settings.stable_agreement:
             return total, rounds

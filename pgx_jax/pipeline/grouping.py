@@ -28,6 +28,7 @@ def choose_groups(
     score: str,
     estimates: Mapping[str, np.ndarray],
     key: jax.Array,
+    raced: Mapping[str, np.ndarray] | None = None,
 ) -> Arrays:
     """Labels by every way of grouping; "random" has one row per draw.
 
@@ -36,14 +37,19 @@ def choose_groups(
       score: the one that the affinity is of.
       estimates: what the estimation left.
       key: of the random groups.
+      raced: the labels that a race has led to, or None where there was none.
     """
-    labels = group_scores(settings, score, estimates)
     similarity = estimates["gradient_similarity"]
     similar = pge.cluster_tasks(similarity, settings.num_groups)
-    result = {"estimated": labels, "similarity": similar.labels}
-    for k in settings.other_num_groups:
-        result[f"estimated_{k}"] = group_scores(settings, score, estimates, k)
-    if "resamples" in estimates:
+    result = {"similarity": similar.labels}
+    if raced is not None:
+        result |= raced
+    else:
+        result["estimated"] = group_scores(settings, score, estimates)
+        for k in settings.other_num_groups:
+            result[f"estimated_{k}"] = group_scores(settings, score, estimates, k)
+    labels = result["estimated"]
+    if "resamples" in estimates and raced is None:
         result |= measure_stability(settings, score, estimates, labels)._asdict()
     if settings.num_random_draws:
         sizes = np.bincount(labels)

@@ -22,6 +22,7 @@ class Method(NamedTuple):
         several.
       draws: labels of every draw; int [draws, n].
       uses_estimate: whether it needs the transitions of the estimate.
+      raced: whether its policies are those that a race has trained.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Method(NamedTuple):
     grouping: str
     draws: np.ndarray
     uses_estimate: bool = False
+    raced: bool = False
 
     @property
     def num_policies(self) -> int:
@@ -56,6 +58,7 @@ def list_methods(
             "estimated",
             labels["estimated"][None],
             uses_estimate=True,
+            raced=settings.races,
         )
     ]
     methods += [
@@ -65,6 +68,7 @@ def list_methods(
             f"estimated, k = {k}",
             labels[f"estimated_{k}"][None],
             uses_estimate=True,
+            raced=settings.races,
         )
         for k in settings.other_num_groups
     ]
@@ -103,23 +107,29 @@ class Groupings:
     """Every different partition among all methods, trained once each.
 
     A partition is trained twice where methods with and without the estimate have it,
-    since these train for different numbers of updates.
+    since these train for different numbers of updates; one that a race has trained
+    counts apart from the same one of other methods, too.
 
     Attributes:
       labels: one row per partition; int [groupings, n].
       uses_estimate: of the methods that have it; bool [groupings].
+      raced: of the methods that have it; bool [groupings].
       of_method: for every method, the partition of each of its draws.
     """
 
     labels: np.ndarray
     uses_estimate: np.ndarray
+    raced: np.ndarray
     of_method: list[np.ndarray]
 
     @classmethod
     def create(cls, methods: Sequence[Method]) -> Groupings:
         """The partitions of all draws of the methods, the estimated groups first."""
         every = np.concatenate(
-            [np.insert(m.draws, 0, m.uses_estimate, axis=1) for m in methods]
+            [
+                np.insert(m.draws, 0, [[m.uses_estimate], [m.raced]], axis=1)
+                for m in methods
+            ]
         )
         different, first, inverse = np.unique(
             every, axis=0, return_index=True, return_inverse=True
@@ -127,14 +137,24 @@ class Groupings:
         order = np.argsort(first)  # as they first appear: the estimated groups lead
         place = np.argsort(order)[inverse.ravel()]
         ends = np.cumsum([len(m.draws) for m in methods])
-        labels, uses_estimate = different[order, 1:], different[order, 0].astype(bool)
-        return cls(labels, uses_estimate, np.split(place, ends[:-1]))
+        kinds = different[order, :2].astype(bool)
+        of_method = np.split(place, ends[:-1])
+        return cls(different[order, 2:], kinds[:, 0], kinds[:, 1], of_method)
 
     @classmethod
     def alone(cls, num_tasks: int, num_groupings: int) -> Groupings:
         """Groupings that have every task alone."""
         labels = np.tile(np.arange(num_tasks), (num_groupings, 1))
-        return cls(labels, np.zeros(num_groupings, bool), [])
+        no = np.zeros(num_groupings, bool)
+        return cls(labels, no, no, [])
+
+    @property
+    def to_train(self) -> Groupings:
+        """Those that no race has trained, of no method."""
+        left = ~self.raced
+        return Groupings(
+            self.labels[left], self.uses_estimate[left], self.raced[left], []
+        )
 
     @property
     def policy_ranges(self) -> list[tuple[int, int]]:
@@ -168,19 +188,36 @@ class Groupings:
         return grouping * num_tasks + np.arange(num_tasks)
 
 
-def locate_policies(methods: Sequence[Method], groupings: Groupings) -> dict[str, dict]:
-    """Where group training leaves the policies of every method.
+def locate_policies(
+    methods: Sequence[Method], groupings: Groupings, raced_subsets: np.ndarray | None
+) -> dict[str, dict]:
+    """Where the run leaves the policies of every method.
 
     Args:
       methods: of which the groupings are made.
       groupings: all of them.
+      raced_subsets: those that a race has trained, bool [t, n], or None.
 
     Returns:
       By method, in order: "stage", whose training state holds them, and "policy_ids",
       the policy of each task there, [draws][n].
     """
-    ids = groupings.policy_ids.reshape(groupings.labels.shape)
+    ids = np.empty(groupings.labels.shape, int)
+    rest = groupings.to_train
+    ids[~groupings.raced] = rest.policy_ids.reshape(rest.labels.shape)
+    if raced_subsets is not None:
+        for grouping in np.flatnonzero(groupings.raced):
+            ids[grouping] = find_rows(raced_subsets, groupings.labels[grouping])
     return {
-        method.name: {"stage": "group_training", "policy_ids": ids[draws].tolist()}
+        method.name: {
+            "stage": "race_training" if method.raced else "group_training",
+            "policy_ids": ids[draws].tolist(),
+        }
         for method, draws in zip(methods, groupings.of_method, strict=True)
     }
+
+
+def find_rows(subsets: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The row of the group of every task among subsets, bool [t, n]; int [n]."""
+    groups = labels[:, None] == labels
+    return (groups[:, None] == subsets).all(axis=2).argmax(axis=1)

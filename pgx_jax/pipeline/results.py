@@ -65,6 +65,44 @@ class MethodResult(TypedDict):
     predicted: NotRequired[list[float] | None]
 
 
+class Expected(TypedDict):
+    """What a partition is expected to gain over another way of training.
+
+    Attributes:
+      mean: in mean return of a task, shrunk for the luck of one training.
+      deviation: its standard deviation.
+      lower: end of the 90% interval.
+      upper: end of the 90% interval.
+      verdict: "pays", "costs", "does not matter" or "cannot tell".
+    """
+
+    mean: float
+    deviation: float
+    lower: float
+    upper: float
+    verdict: str
+
+
+class GroupGain(TypedDict):
+    """The best partition into k groups of those that a race has trained.
+
+    Attributes:
+      num_groups: k.
+      labels: the group of each task; [n].
+      measured: mean return of a task in the race.
+      over_one_policy: its gain over one policy for all tasks.
+      over_single_tasks: over a policy for each task.
+      over_random_groups: over random partitions into as many groups.
+    """
+
+    num_groups: int
+    labels: list[int]
+    measured: float
+    over_one_policy: Expected
+    over_single_tasks: Expected
+    over_random_groups: Expected
+
+
 class Collection(TypedDict):
     """How transitions were collected until the groups were stable, or to the limit.
 
@@ -139,6 +177,9 @@ class RunResults:
       nmi: normalized mutual information with the planted groups, by method as in
         `groups`.
       uncertainty: of the affinity and the groups, or None where there are no resamples.
+      collection: of the transitions; None where their number was given.
+      gains: of the best groups of a race by number of groups, or None where there was
+        none.
       scalarization: how tasks that are objectives become one number, or None.
       config: nested settings.
       device: what the run ran on.
@@ -169,6 +210,7 @@ class RunResults:
     nmi: dict[str, float] = dataclasses.field(default_factory=dict)
     uncertainty: Uncertainty | None = None
     collection: Collection | None = None
+    gains: list[GroupGain] | None = None
     scalarization: str | None = None
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
     device: str = ""

@@ -21,6 +21,12 @@ from pgx_jax.pipeline.config import PipelineConfig
 from pgx_jax.pipeline.estimation import estimate
 from pgx_jax.pipeline.grouping import choose_groups
 from pgx_jax.pipeline.methods import Groupings, list_methods, locate_policies
+from pgx_jax.pipeline.race import (
+    Race,
+    choose_raced_groups,
+    join_policies,
+    run_race,
+)
 from pgx_jax.pipeline.results import RunResults
 from pgx_jax.pipeline.runner import Runner
 from pgx_jax.pipeline.stages import Adaptation, Arrays, Policies, Problem
@@ -90,6 +96,10 @@ def run_stages(config: PipelineConfig, runner: Runner, command: str) -> RunResul
             stage_key(config.seed, "estimation"),
         ),
     )
+    race = None
+    if config.grouping.races:
+        race = run_race(config, runner, meta, estimates["gradient_similarity"])
+    raced = None if race is None else choose_raced_groups(config.grouping, race)
     labels = runner.once(
         "grouping",
         lambda: (
@@ -98,6 +108,7 @@ def run_stages(config: PipelineConfig, runner: Runner, command: str) -> RunResul
                 config.estimation.score,
                 estimates,
                 stage_key(config.seed, "grouping"),
+                raced,
             ),
             None,
         ),
@@ -108,8 +119,10 @@ def run_stages(config: PipelineConfig, runner: Runner, command: str) -> RunResul
     methods = list_methods(config.grouping, labels, planted)
     groupings = Groupings.create(methods)
     num_transitions = int(estimates["num_transitions"])
-    runner.directory.write_policies(locate_policies(methods, groupings))
-    trained = train_groups(config, runner, meta, groupings, num_transitions)
+    runner.directory.write_policies(
+        locate_policies(methods, groupings, None if race is None else race.subsets)
+    )
+    trained = train_groups(config, runner, meta, groupings, num_transitions, race)
     evaluation = runner.once(
         "evaluation",
         lambda: stages.evaluate_groupings(
@@ -127,6 +140,7 @@ def run_stages(config: PipelineConfig, runner: Runner, command: str) -> RunResul
         runner,
         estimates=estimates,
         labels=labels,
+        race=race,
         planted=planted,
         methods=methods,
         groupings=groupings,
@@ -151,8 +165,9 @@ def train_groups(
     meta: TrainingState,
     groupings: Groupings,
     num_transitions: int,
+    race: Race | None = None,
 ) -> Policies:
-    """Trains one policy per group of every grouping.
+    """Trains one policy per group of every grouping, but for those of a race.
 
     Args:
       config: of the run.
@@ -160,17 +175,21 @@ def train_groups(
       meta: the meta-policy.
       groupings: of all methods.
       num_transitions: that the estimate took, per task.
+      race: has trained the estimated groups already; None if there was none.
     """
     key = stage_key(config.seed, "group_training")
-    return runner.train_groupings(
+    left = groupings.to_train
+    steps = None if race is None else race.env_steps
+    trained = runner.train_groupings(
         "group_training",
         runner.problem.suite,
-        groupings,
-        stages.count_group_updates(config, groupings, num_transitions),
+        left,
+        stages.count_group_updates(config, left, num_transitions, steps),
         lambda ppo, suite: stages.start_groups(
-            config.group_training, meta, groupings, ppo, suite, key
+            config.group_training, meta, left.policy_ids, left.tasks, ppo, suite, key
         ),
     )
+    return trained if race is None else join_policies(race, groupings, trained)
 
 
 def adapt(

@@ -121,6 +121,7 @@ class Runner:
         state: TrainingState,
         task_names: Sequence[str],
         rows: np.ndarray,
+        logged: np.ndarray | None = None,
     ) -> TrainingState:
         """Trains to the end of the stage, from its last checkpoint if there is one.
 
@@ -129,8 +130,9 @@ class Runner:
           ppo: the training step.
           suite: r tasks.
           state: to start from.
-          task_names: of the rows whose returns are logged and shown.
+          task_names: of the rows whose returns are shown.
           rows: those rows, all of one number of updates.
+          logged: rows whose returns are logged, of the same number; `rows` if None.
 
         Raises:
           TrainingDiverged: a number is not finite, or many steps diverged.
@@ -163,7 +165,9 @@ class Runner:
                 steps = per_update * lengths.in_chunk(done, chunk)
                 self._check_divergences(stage, values["divergences"], suite, steps)
                 values = lengths.hide_finished(values, done)
-                self._log(stage, values, rows, done, per_update)
+                self._log(
+                    stage, values, rows if logged is None else logged, done, per_update
+                )
                 done += chunk
                 seconds = seconds_before + time.perf_counter() - began
                 checkpoints.save(done, state, {"seconds": seconds})
@@ -186,10 +190,10 @@ class Runner:
         done: int,
         per_update: int,
     ) -> None:
-        """One line an update: returns of the rows shown, else means over all rows.
+        """One line an update: returns of the rows logged, else means over all rows.
 
-        Returns are left out once the rows shown have finished, and finished rows of the
-        means.
+        Returns are left out once the rows logged have finished, and so are finished
+        rows of the means.
         """
         per_task = ["return", *(["success"] if self.reports_success else [])]
         for i in range(len(metrics["return"])):

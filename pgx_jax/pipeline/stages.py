@@ -71,17 +71,23 @@ class Adaptation(NamedTuple):
 
 
 def count_group_updates(
-    config: PipelineConfig, groupings: Groupings, num_transitions: int
+    config: PipelineConfig,
+    groupings: Groupings,
+    num_transitions: int,
+    race_steps: int | None = None,
 ) -> np.ndarray:
     """PPO updates of every grouping, so that all take as many environment steps.
 
     Methods that do without the estimate train for as long as its transitions take, and
-    for as long as the meta-policy took where they do not start from it.
+    for as long as the meta-policy took where they do not start from it. Where there is
+    a race, all others train for as long as it took.
 
     Args:
       config: of the run.
       groupings: of all methods.
       num_transitions: that the estimate took, per task.
+      race_steps: environment steps that the race took, of all tasks together; None if
+        there is none.
 
     Returns:
       int [groupings].
@@ -90,36 +96,42 @@ def count_group_updates(
     if config.group_training.start != "meta":
         extra += config.meta_training.num_updates
     spared = np.where(groupings.uses_estimate, 0, extra)
-    return config.group_training.num_updates + spared
+    usual = config.group_training.num_updates
+    if race_steps is not None:
+        num_tasks = groupings.labels.shape[1]
+        usual = -(-race_steps // (config.ppo.steps_per_update * num_tasks))
+    return usual + spared
 
 
 def start_groups(
     settings: GroupTrainingConfig,
     meta: TrainingState,
-    groupings: Groupings,
+    policy_ids: np.ndarray,
+    tasks: np.ndarray,
     ppo: PPO,
     suite: TaskSuite,
     key: jax.Array,
 ) -> TrainingState:
-    """What group training starts from: one policy for each group of every grouping.
+    """What group training starts from: policies for rows of tasks.
 
     Args:
       settings: of group training.
       meta: the meta-policy.
-      groupings: all that train.
+      policy_ids: the policy of every row; int [rows].
+      tasks: the task of every row; int [rows].
       ppo: the training step.
       suite: the task of every row.
       key: of the environments and, from scratch, the parameters.
     """
     if settings.start != "meta":
-        return ppo.init(suite, key, groupings.policy_ids)
+        return ppo.init(suite, key, policy_ids)
     return ppo.init_from(
         suite,
         key,
-        groupings.policy_ids,
+        policy_ids,
         meta.params,
         meta.observation_statistics,
-        jax.tree.map(lambda x: x[groupings.tasks], meta.value_statistics),
+        jax.tree.map(lambda x: x[tasks], meta.value_statistics),
     )
 
 

@@ -11,10 +11,11 @@ from pgx_jax.analysis import statistics
 from pgx_jax.pipeline.results import RunResults
 from pgx_jax.reporting.curves import has_many_tasks, shown_curve
 from pgx_jax.reporting.matrices import CENTERED_SCORES
-from pgx_jax.reporting.summary import MethodSummary
+from pgx_jax.reporting.summary import MethodSummary, describe_collection
 
 TITLES = {
     "methods": "Return by method.",
+    "gains": "Gain by the number of groups.",
     "affinity": "Task affinity.",
     "stability": "Certainty of the groups.",
     "learning_curves": "Learning curves.",
@@ -37,11 +38,25 @@ def write_captions(
             "failed the other."
         ),
     }
+    if results.gains:
+        captions["gains"] = _describe_gains(results)
     if results.uncertainty is not None:
         captions["stability"] = _describe_stability(
             results.uncertainty["nmi"], results.groups["estimated"]
         )
     return captions
+
+
+def _describe_gains(results: RunResults) -> str:
+    num_groups = len(results.found_groups)
+    return (
+        "What the best partition into k groups, of those that can be made of groups "
+        "that were trained, is expected to return more per task than one policy for "
+        "all tasks, and than a policy for each, after as many updates. Expectations "
+        "and 90% intervals are those of a Gaussian process over all policies that were "
+        f"trained once each, so that luck is left out. Filled: the {num_groups} groups "
+        "taken."
+    )
 
 
 def _describe_curves(results: RunResults) -> str:
@@ -68,17 +83,20 @@ def _describe_affinity(results: RunResults) -> str:
             "worse one."
         )
     distance = results.relative_distance
+    size, kind = "tasks of any size", ""
+    if results.subset_size is not None:
+        size, kind = f"{results.subset_size} tasks", "sampled "
     return (
         "Entry (i, j) is the mean estimated score of tasks i and j after adapting the "
-        f"meta-policy to a subset of {results.subset_size} tasks, over those of "
-        f"{results.num_subsets:,} sampled subsets that hold both ({pairs.min():,} to "
+        f"meta-policy to a subset of {size}, over those of "
+        f"{results.num_subsets:,} {kind}subsets that hold both ({pairs.min():,} to "
         f"{pairs.max():,} subsets per pair): how much the two gain from being trained "
         f"together. {scale} Tasks are ordered by the groups found, which the squares "
         "outline; the diagonal has no meaning and is gray. Adapted parameters differ "
         f"from the meta-policy's by {_percent(distance['median'])} (median) and at "
         f"most {_percent(distance['max'])} of its norm, within which the first-order "
         f"estimate must hold; {_percent(results.converged_share)} of the regressions "
-        "converged."
+        f"converged. {describe_collection(results)}".rstrip()
     )
 
 

@@ -11,6 +11,7 @@ from pgx_jax.appearance import figure_style
 from pgx_jax.extras import needs_extra
 from pgx_jax.pipeline.results import RunResults
 from pgx_jax.reporting.curves import draw_learning_curves
+from pgx_jax.reporting.gains import draw_gains
 from pgx_jax.reporting.matrices import draw_affinity, draw_stability
 from pgx_jax.reporting.returns import draw_methods, draw_tasks
 from pgx_jax.reporting.summary import MethodSummary
@@ -32,6 +33,7 @@ def draw_figures(
     with matplotlib.rc_context(figure_style()):
         figures = {
             "methods": draw_methods(methods),
+            **({"gains": draw_gains(results)} if results.gains else {}),
             "affinity": draw_affinity(results),
         }
         if results.uncertainty is not None:

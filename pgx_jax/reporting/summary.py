@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pgx_jax.analysis import statistics
-from pgx_jax.pipeline.results import MethodResult, RunResults
+from pgx_jax.pipeline.results import Expected, MethodResult, RunResults
 from pgx_jax.reporting.tables import Cell, Table
 from pgx_jax.runs.formats import format_count
 
@@ -143,8 +143,10 @@ def methods_table(results: RunResults, methods: Sequence[MethodSummary]) -> Tabl
 
 
 def summary_table(results: RunResults) -> str:
-    """`methods_table` as text for a terminal."""
-    return methods_table(results, summarize(results)).to_text()
+    """`methods_table` as text for a terminal, below what a race says of groups."""
+    table = methods_table(results, summarize(results)).to_text()
+    verdict = describe_verdict(results)
+    return f"{verdict}\n{table}" if verdict else table
 
 
 def single_policy(methods: Sequence[MethodSummary]) -> MethodSummary | None:
@@ -153,11 +155,13 @@ def single_policy(methods: Sequence[MethodSummary]) -> MethodSummary | None:
 
 
 def headline(results: RunResults, methods: Sequence[MethodSummary]) -> str:
-    """What was found, in one or two sentences."""
+    """What was found, in a few sentences, whether groups pay the first."""
+    verdict = describe_verdict(results)
     num_groups = len(results.found_groups)
     ours, single = methods[0].source, single_policy(methods)
     found = f"{num_groups} group{'s' if num_groups != 1 else ''}"
-    text = (
+    text = f"{verdict} " if verdict else ""
+    text += (
         f"{found} among {results.num_tasks} tasks. One policy per group returns "
         f"{ours.cell} an episode"
     )
@@ -165,6 +169,42 @@ def headline(results: RunResults, methods: Sequence[MethodSummary]) -> str:
         return f"{text}."
     text += f", against {single.source.cell} with one policy for all tasks"
     return text + ("; the intervals overlap." if ours.overlaps(single.source) else ".")
+
+
+def describe_verdict(results: RunResults) -> str:
+    """Whether groups pay, by a race; empty where there was none."""
+    estimated = results.groups["estimated"]
+    chosen = [g for g in results.gains or [] if g["labels"] == estimated]
+    if not chosen:
+        return ""
+    gain = chosen[0]["over_one_policy"]
+    if chosen[0]["num_groups"] == 1:
+        return (
+            "Groups do not pay here: no groups that were trained return more than one "
+            "policy for all tasks."
+        )
+    openings = {
+        "pays": "Groups pay",
+        "costs": "Groups do not pay",
+        "does not matter": "Groups do not matter here",
+        "cannot tell": "The data cannot tell whether groups pay",
+    }
+    over_one = describe_gain(gain)
+    alone = describe_gain(chosen[0]["over_single_tasks"])
+    return (
+        f"{openings[gain['verdict']]}: after equal training they are expected to "
+        f"return {over_one} more per task than one policy for all, and {alone} more "
+        "than single tasks (90% intervals)."
+    )
+
+
+def describe_gain(gain: Expected) -> str:
+    """An expected gain and its 90% interval, in as many decimals as it has."""
+    scale = max(abs(gain["mean"]), gain["deviation"])
+    mean, low, high = (
+        format_number(gain[name], scale) for name in ("mean", "lower", "upper")
+    )
+    return f"{mean} [{low}, {high}]"
 
 
 def describe_collection(results: RunResults) -> str:
