@@ -128,10 +128,22 @@ def _describe_methods(results: RunResults, methods: Sequence[MethodSummary]) -> 
             "; for a method with several draws, whose means the dots show, t intervals "
             "over the draws instead"
         )
+    predicted = ""
+    if results.gains:
+        predicted = (
+            " Predicted, in the table, is the mean similarity of the gradients of a "
+            "task and of its group, which candidates are taken by. All methods take as "
+            "many environment steps as the race."
+        )
+    elif any(method.predicted is not None for method in methods):
+        predicted = (
+            " Predicted, in the table, is the mean over tasks of their estimated "
+            "scores, which flatters the groups that were chosen by them."
+        )
     return (
         "Mean return of the final policies over tasks and episodes. Whiskers and "
         f"brackets: 95% {resampled}. They leave out how much "
-        "another training seed would change."
+        f"another training seed would change.{predicted}"
     )
 
 

@@ -55,7 +55,7 @@ def draw_gains(results: RunResults) -> Figure:
         axes.plot(
             (numbers + shift)[chosen], mean[chosen], "o", ms=4.5, color=color, zorder=3
         )
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(12, integer=True, min_n_ticks=1))
     axes.set_xlabel("number of groups")
     axes.set_ylabel("expected gain in return")
     axes.grid(axis="y")

@@ -189,12 +189,11 @@ def describe_verdict(results: RunResults) -> str:
         "does not matter": "Groups do not matter here",
         "cannot tell": "The data cannot tell whether groups pay",
     }
-    over_one = describe_gain(gain)
     alone = describe_gain(chosen[0]["over_single_tasks"])
     return (
-        f"{openings[gain['verdict']]}: after equal training they are expected to "
-        f"return {over_one} more per task than one policy for all, and {alone} more "
-        "than single tasks (90% intervals)."
+        f"{openings[gain['verdict']]}: trained for as many updates, their policies are "
+        f"expected to return {describe_gain(gain)} more per task than one policy for "
+        f"all; over single tasks the gain is {alone} (90% intervals)."
     )
 
 
