@@ -179,7 +179,6 @@ class _Process:
             (POOLED_OBSERVATIONS * pooled + squares) / (POOLED_OBSERVATIONS + free)
         )
         self.scale = np.maximum(self.scale, 1e-12 * max(1.0, np.abs(value).max()))
-        self.mean = mean
         matrix = self._covariance(self.points, self.points)
         matrix += COMMON_NOISE * (rows[:, None] == rows[None])
         self.factor = np.linalg.cholesky(matrix + OWN_NOISE * np.eye(len(matrix)))
@@ -205,8 +204,8 @@ class _Process:
         points = self._points(members[first].astype(bool), task[first])
         weight = weight * self.scale[points.task]
         half = np.linalg.solve(self.factor, self._covariance(self.points, points))
+        # Means of tasks cancel: every partition has each task once.
         mean = weight @ (half.T @ self.known)
-        mean += weight @ (self.mean / self.scale)[points.task]
         variance = weight @ self._covariance(points, points) @ weight
         variance -= np.sum((half @ weight) ** 2)
         return float(mean), float(np.sqrt(max(variance, 0.0)))

@@ -27,12 +27,14 @@ def planted_returns(subsets, per_task):
     return subsets * per_task * helped
 
 
-def test_gain_of_one_task_apart_is_the_closed_form_of_a_gaussian_process():
+@pytest.mark.parametrize("with_affinity", [False, True])
+def test_gain_of_one_task_apart_is_the_closed_form_of_a_gaussian_process(with_affinity):
     # Two tasks, each trained alone and with the other; partition {0}, {1}. The pooled
     # standard deviation of each task and the 4 x 4 covariance are written out.
     subsets = np.array([[1, 0], [0, 1], [1, 1]], bool)
     returns = np.array([[3.0, 0.0], [0.0, 5.0], [1.0, 1.0]])
-    gain = predict_gains(subsets, returns, [0, 1]).over_one_policy
+    affinity = np.array([[1.0, 0.2], [0.2, 0.1]]) if with_affinity else None
+    gain = predict_gains(subsets, returns, [0, 1], affinity=affinity).over_one_policy
     pooled = (2 * 1.0 + 2 * 4.0) / 2
     scale = np.sqrt([(2 * pooled + 2) / 3, (2 * pooled + 8) / 3])
     near = np.exp(-0.5)
@@ -45,10 +47,15 @@ def test_gain_of_one_task_apart_is_the_closed_form_of_a_gaussian_process():
             [0.0, 0.5, 4 + near, 5.5],
         ]
     )
+    if with_affinity:
+        # f_0 falls from 1 to 0.6 with company, f_1 rises from 0.1 to 0.15: 1 and -1.
+        feature = np.array([1.0, -1.0, -1.0, 1.0])
+        own = np.kron(np.eye(2), np.ones((2, 2)))
+        prior += (0.3 + 0.075 * own) * np.outer(feature, feature)
     seen = np.array([1.0, -1.0, 2.0, -2.0]) / np.repeat(scale, 2)
     weight = np.array([1.0, -1.0, 1.0, -1.0]) * np.repeat(scale, 2) / 2
     noisy = prior + 0.8 * np.eye(4)
-    noisy[1, 3] = noisy[3, 1] = 0.8  # 0.5 for the size and 0.3 for one training
+    noisy[[1, 3], [3, 1]] += 0.3  # the tasks of one training
     mean = weight @ prior @ np.linalg.solve(noisy, seen)
     variance = weight @ (prior - prior @ np.linalg.solve(noisy, prior)) @ weight
     np.testing.assert_allclose(gain.mean, mean, rtol=1e-9)

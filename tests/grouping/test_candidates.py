@@ -84,6 +84,15 @@ def test_trained_groups_combine_to_the_best_cover():
     assert best_trained_partition(again, more).num_groups == 4
 
 
+def test_groups_do_not_overlap_and_of_equals_the_fewest_win():
+    subsets = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 1], [0, 1, 1]])
+    worth = np.array([0.0, 0, 0, 5, 4])  # the last two share a task
+    found = best_trained_partition(subsets, subsets * worth[:, None])
+    np.testing.assert_array_equal(found.labels, [0, 1, 0])
+    assert found.objective == 10.0
+    assert best_trained_partition(subsets, 0.0 * subsets).num_groups == 2
+
+
 def test_best_cover_is_that_of_all_partitions():
     rng = np.random.default_rng(3)
     n = 6
