@@ -87,23 +87,34 @@ def _matrices(moments: TaskMoments, rows: jax.Array, ridge: jax.Array) -> jax.Ar
     return matrices.reshape(-1, dim, dim) + ridge * jnp.eye(dim, dtype=rows.dtype)[None]
 
 
-def _solve(matrix: jax.Array, target: jax.Array) -> jax.Array:
-    factor = jax.scipy.linalg.cho_factor(matrix, lower=True)
-    return jax.scipy.linalg.cho_solve(factor, target)
-
-
-def _sandwich(matrix: jax.Array, covariance: jax.Array) -> jax.Array:
+def _sandwich(factor: jax.Array, covariance: jax.Array) -> jax.Array:
     """M Sigma M."""
-    return _solve(matrix, _solve(matrix, covariance).T)
+    return _solve(factor, _solve(factor, covariance).T)
 
 
-def _each(function: Callable, *rows: jax.Array) -> jax.Array:
-    """`function` of every row."""
-    if jax.default_backend() == "cpu":
-        # One after another: batched factorizations can wait for each other forever on
-        # a busy CPU of few cores (jaxlib 0.10.2).
-        return jax.lax.map(lambda x: function(*x), rows)
-    return jax.vmap(function)(*rows)
+def _solve(factor: jax.Array, target: jax.Array) -> jax.Array:
+    return jax.scipy.linalg.cho_solve((factor, True), target)
+
+
+def _factor(matrix: jax.Array) -> jax.Array:
+    return jax.scipy.linalg.cho_factor(matrix, lower=True)[0]
+
+
+def _each(function: Callable, matrices: jax.Array, targets: jax.Array) -> jax.Array:
+    """`function` of the Cholesky factor of every matrix and of its target."""
+    if jax.default_backend() != "cpu":
+        return jax.vmap(function)(jax.vmap(_factor)(matrices), targets)
+
+    # One after another: batched factorizations can wait for each other forever on a
+    # busy CPU of few cores (jaxlib 0.10.2). Factors replace matrices so that these are
+    # no constants of the loop: XLA would compute all of them anew in every step.
+    def step(index, state):
+        factors, found = state
+        factor = _factor(factors[index])
+        found = found.at[index].set(function(factor, found[index]))
+        return factors.at[index].set(factor), found
+
+    return jax.lax.fori_loop(0, len(targets), step, (matrices, targets))[1]
 
 
 def _map_blocks(function: Callable, rows: jax.Array, moments: TaskMoments) -> jax.Array:
