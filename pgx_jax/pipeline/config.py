@@ -18,6 +18,10 @@ from pgx_jax.training.ppo import PPOConfig
 
 REGRESSIONS = ("logistic", "least_squares")
 METHODS = ("clustering", "partition", "race")
+FORMER_WAY = {
+    "estimation": {"regression": "logistic"},
+    "grouping": {"method": "clustering"},
+}
 ROUNDS_FACTOR = 16  # of the transitions of the first round, collected at most
 
 
@@ -384,6 +388,21 @@ class PipelineConfig:
             not allowed; the message names the field and those that exist.
         """
         return _build(cls, values, "")
+
+    @classmethod
+    def from_stored(cls, values: Mapping[str, Any]) -> PipelineConfig:
+        """Builds the settings of a run from what `to_dict` returned.
+
+        Settings that a version before did not have take what it did: it had the
+        paper's way of grouping alone. The rest have their defaults.
+
+        Raises:
+          ValueError: as `from_dict`.
+        """
+        filled = {
+            name: known | values.get(name, {}) for name, known in FORMER_WAY.items()
+        }
+        return cls.from_dict({**values, **filled})
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as a nested dict of JSON values."""

@@ -283,7 +283,7 @@ def play_all(
 
 def rebuild(directory: Workdir) -> tuple[TaskSuite, ActorCritic]:
     """The suite of a run and the networks of its policies."""
-    config = PipelineConfig.from_dict(directory.config)
+    config = PipelineConfig.from_stored(directory.config)
     suite = make_suite(config.suite.name)
     if config.suite.task_id:
         suite = TaskIdSuite.create(suite)

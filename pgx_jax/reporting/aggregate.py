@@ -54,7 +54,7 @@ def aggregate(runs: Sequence[RunResults]) -> dict[str, Any]:
         raise ValueError(f"workdirs repeat a seed: {seeds}")
     # A setting that an older version did not have takes its default.
     settings = [
-        PipelineConfig.from_dict({**run.config, "seed": 0}).to_dict() | {"seed": None}
+        PipelineConfig.from_stored({**run.config, "seed": 0}).to_dict() | {"seed": None}
         for run in runs
     ]
     if any(s != settings[0] for s in settings):

@@ -43,9 +43,9 @@ SETTINGS = {
     },
     "meta_training": {"num_updates": 3},
     # Of 16 steps an update: two and a half updates' worth of transitions.
-    "estimation": {"num_transitions": 40},
+    "estimation": {"regression": "logistic", "num_transitions": 40},
     "group_training": {"num_updates": NUM_UPDATES},
-    "grouping": {"num_random_draws": 3},
+    "grouping": {"method": "clustering", "num_random_draws": 3},
     "evaluation": {"num_episodes": 3},
     "adaptation": {"num_updates": 1, "num_selection_episodes": 2},
 }
@@ -98,7 +98,8 @@ def make_run(tmp_path, monkeypatch):
     )
 
     def make(**changes):
-        config = PipelineConfig.from_dict(SETTINGS | changes)
+        merged = {name: SETTINGS[name] | change for name, change in changes.items()}
+        config = PipelineConfig.from_dict(SETTINGS | merged)
         suite = arms_suite([0] * NUM_TASKS)
         runner = Runner(
             Problem(suite, make_networks(config, suite), config.ppo),

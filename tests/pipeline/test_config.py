@@ -58,11 +58,14 @@ def test_none_means_choose_and_keeps_its_type_on_the_command_line():
     assert config.grouping.num_groups is None
     assert PipelineConfig.from_dict(config.to_dict()).grouping.num_groups is None
     config.grouping.num_groups = 3
+    config.estimation.regression = "logistic"
     config.estimation.max_relative_distance = 0.05
     with pytest.raises(TypeError):
         config.grouping.num_groups = "three"
     settings = PipelineConfig.from_dict(config.to_dict())
     assert settings.grouping.num_groups == 3
     assert settings.estimation.max_relative_distance == 0.05
-    limited = PipelineConfig.from_dict({"estimation": {"max_relative_distance": 1}})
+    limited = PipelineConfig.from_dict(
+        {"estimation": {"regression": "logistic", "max_relative_distance": 1}}
+    )
     assert limited.estimation.max_relative_distance == 1.0

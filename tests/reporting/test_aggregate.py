@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pgx_jax.pipeline.config import PipelineConfig
+from pgx_jax.pipeline.config import FORMER_WAY, PipelineConfig
 from pgx_jax.pipeline.results import RunResults
 from pgx_jax.reporting.aggregate import aggregate, aggregate_page, draw_curves
 
@@ -146,6 +146,12 @@ def test_settings_that_a_run_did_not_know_have_their_defaults():
     assert aggregate([make_run(0, returns), make_run(1, returns, old)])
     with pytest.raises(ValueError, match="different settings"):
         aggregate([make_run(0, returns), make_run(1, returns, other)])
+    # A run of a version that had the paper's way of grouping alone is one of it.
+    paper = PipelineConfig.from_dict(FORMER_WAY).to_dict()
+    oldest = PipelineConfig.from_dict(FORMER_WAY).to_dict()
+    del oldest["estimation"]["regression"], oldest["grouping"]["method"]
+    found = aggregate([make_run(0, returns, paper), make_run(1, returns, oldest)])
+    assert found["config"]["grouping"]["method"] == "clustering"
     with pytest.raises(ValueError, match="repeat a seed"):
         aggregate([make_run(0, returns), make_run(0, returns)])
 
