@@ -19,6 +19,7 @@ from pgx_jax.extras import needs_extra
 from pgx_jax.pipeline.config import PipelineConfig
 from pgx_jax.pipeline.results import RunResults
 from pgx_jax.reporting.curves import fill_gaps, label_steps, shown_curve, smooth
+from pgx_jax.reporting.summary import describe_verdict
 from pgx_jax.reporting.tables import Cell, Table
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def aggregate(runs: Sequence[RunResults]) -> dict[str, Any]:
         "num_groups": [max(run.groups["estimated"]) + 1 for run in runs],
         "groups": [list(run.groups["estimated"]) for run in runs],
         "agreement": _measure_agreement(runs),
+        "verdicts": [describe_verdict(run) for run in runs],
         "seconds": [sum(t["seconds"] for t in run.timings) for run in runs],
         "methods": add_differences({x: _summarize_method(runs, x) for x in names}),
     }
@@ -88,6 +90,7 @@ def aggregate_page(entries: Mapping[str, Any], command: str) -> str:
     lines = [
         f"# {entries['suite']}",
         "",
+        *_list_verdicts(entries),
         f"Mean return over seeds {', '.join(map(str, entries['seeds']))}, with the 95% "
         "t interval over seeds. Regenerate each run with",
         f"`{entries['run_command']}` (one `--config.seed` and `--workdir` each) and "
@@ -110,6 +113,14 @@ def aggregate_page(entries: Mapping[str, Any], command: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _list_verdicts(entries: Mapping[str, Any]) -> list[str]:
+    """Whether groups pay, by seed; nothing where there was no race."""
+    verdicts = entries.get("verdicts", [])  # pages of before had none
+    pairs = zip(entries["seeds"], verdicts, strict=False)
+    lines = [f"* Seed {seed}. {verdict}" for seed, verdict in pairs if verdict]
+    return [*lines, ""] if lines else []
 
 
 def methods_table(entries: Mapping[str, Any]) -> Table:

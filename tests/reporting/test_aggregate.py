@@ -173,3 +173,29 @@ def test_curves_have_a_panel_a_task_and_go_on_from_stage_to_stage(has_success):
     expected = [0.5, 1.0] if has_success else [5.0, 7.0]
     np.testing.assert_allclose(lines[1].get_ydata(), expected)
     assert figure._supylabel.get_text() == ("success rate" if has_success else "return")
+
+
+def test_a_page_begins_with_what_races_said():
+    def expected(verdict):
+        values = {"mean": 2.5, "deviation": 1.0, "lower": 0.855, "upper": 4.145}
+        return {**values, "verdict": verdict}
+
+    runs = [make_run(seed, np.ones((1, 2, 2))) for seed in (3, 4)]
+    for run, verdict in zip(runs, ("pays", "cannot tell"), strict=True):
+        run.gains = [
+            {
+                "num_groups": 2,
+                "labels": [0, 0],
+                "measured": 1.0,
+                "over_one_policy": expected(verdict),
+                "over_single_tasks": expected("does not matter"),
+                "over_random_groups": expected("pays"),
+            }
+        ]
+    lines = aggregate_page(aggregate(runs), "it").splitlines()
+    assert lines[2].startswith("* Seed 3. Groups pay: trained for as many updates")
+    assert lines[2].count("2.50 [0.85, 4.14]") == 2
+    assert lines[3].startswith("* Seed 4. The data cannot tell whether groups pay")
+    assert "Seed" not in aggregate_page(
+        aggregate([make_run(0, np.ones((1, 2, 2)))]), "it"
+    )
