@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -182,7 +182,7 @@ def is_stream(data: object) -> bool:
     return isinstance(data, Iterable) and not hasattr(data, "shape")
 
 
-def _check_batch(params: PyTree, batch: object, num_parts: int) -> Transitions:
+def _check_batch(params: PyTree, batch: Any, num_parts: int) -> Transitions:
     batch = as_transitions(batch)
     num_samples = batch.advantage.shape[1]
     if num_parts > num_samples:

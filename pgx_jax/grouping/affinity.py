@@ -117,7 +117,7 @@ def _read_table(estimates: ScoredSubsets) -> _Table:
     Raises:
       ValueError: one is missing, or has another shape; the message names it.
     """
-    fields = {name: getattr(estimates, name, None) for name in _Table._fields}
+    fields: dict[str, Any] = {x: getattr(estimates, x, None) for x in _Table._fields}
     for name in ("subsets", "scores"):
         value = fields[name]
         if value is None:

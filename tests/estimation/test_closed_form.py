@@ -66,6 +66,7 @@ def test_estimates_of_a_batch_are_those_of_its_sums(policy, batch, sums):
     expected = least_squares_scores(
         sums, SUBSETS, ridge=0.5, num_folds=4, batch_transitions=50
     )
+    assert expected.noise is not None
     np.testing.assert_allclose(
         found.scores, expected.scores - expected.noise, rtol=1e-4, atol=1e-6
     )
