@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes.util
 import functools
 import os
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -51,6 +53,19 @@ def configure(
     if cache_directory is not None:
         jax.config.update("jax_compilation_cache_dir", str(cache_directory))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@contextlib.contextmanager
+def allow_promotion() -> Iterator[None]:
+    """Lets other packages broadcast and convert implicitly, as MJX and Optax do.
+
+    Whoever sets `jax_numpy_rank_promotion` or `jax_numpy_dtype_promotion` demands from
+    this package that it writes both out, and can use it still.
+    """
+    import jax
+
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        yield
 
 
 def choose_opengl() -> None:

@@ -17,6 +17,8 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
+from pgx_jax.runtime import allow_promotion
+
 # MJX prints the names of optional backends that are not installed.
 with contextlib.redirect_stdout(io.StringIO()):
     from mujoco import mjx
@@ -70,7 +72,8 @@ def step_physics(
 
     def substep(states, _):
         last = states[0]
-        new = mjx.step(model, data.replace(**last._asdict()))
+        with allow_promotion():
+            new = mjx.step(model, data.replace(**last._asdict()))
         return (Physics(new.qpos, new.qvel, new.qacc_warmstart), last), None
 
     return jax.lax.scan(substep, (physics, physics), None, num_substeps)[0]

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from pgx_jax.networks.mlp import ActorCritic
+from pgx_jax.runtime import allow_promotion
 from pgx_jax.training.losses import clipped_policy_loss
 from pgx_jax.training.ppo_config import PPOConfig
 from pgx_jax.training.rollouts import map_rows
@@ -163,7 +164,10 @@ def learn(
             return total_loss(config, actor_critic, params, policy_ids, minibatch)
 
         gradients, metrics = jax.grad(loss, has_aux=True)(params)
-        updates, optimizer_state = optimizer.update(gradients, optimizer_state, params)
+        with allow_promotion():
+            updates, optimizer_state = optimizer.update(
+                gradients, optimizer_state, params
+            )
         metrics["gradient_norm"] = jax.vmap(optax.tree.norm)(gradients)
         return (optax.apply_updates(params, updates), optimizer_state), metrics
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -49,9 +50,13 @@ def generalized_advantages(
     Source: Schulman et al., "High-dimensional continuous control using generalized
     advantage estimation", 2016, equation 16.
     """
+    # Of other shapes they would silently be broadcast.
+    chex.assert_equal_shape(
+        [reward, value, next_value, termination, truncation, divergence]
+    )
     errors = reward + discount * jnp.where(termination, 0.0, next_value) - value
     errors = jnp.where(divergence, 0.0, errors)
-    carry_on = discount * gae_lambda * ~(termination | truncation)
+    carry_on = jnp.where(termination | truncation, 0.0, discount * gae_lambda)
 
     def accumulate(advantage, step):
         error, factor = step
@@ -84,6 +89,7 @@ def clipped_policy_loss(
     Source: Schulman et al., "Proximal policy optimization algorithms", 2017, equation
     7; the KL estimate is k3 of Schulman, "Approximating KL divergence", 2020.
     """
+    chex.assert_equal_shape([log_prob, old_log_prob, advantage])
     log_ratio = log_prob - old_log_prob
     ratio = jnp.exp(log_ratio)
     clipped = jnp.clip(ratio, 1.0 - clip_epsilon, 1.0 + clip_epsilon)

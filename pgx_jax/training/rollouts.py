@@ -195,7 +195,7 @@ def episode_metrics(rollout: Rollout) -> dict[str, jax.Array]:
     episodes = done.sum(axis=(1, 2)).astype(jnp.float32)
 
     def mean(x):
-        total = jnp.sum(jnp.where(done, x, 0), axis=(1, 2))
+        total = jnp.sum(jnp.where(done, x, 0), axis=(1, 2)).astype(jnp.float32)
         # No NaN where no episode ended: a run must pass under `jax_debug_nans`.
         return total / jnp.maximum(episodes, 1)
 

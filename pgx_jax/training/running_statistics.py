@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -42,7 +43,8 @@ def update_observation_statistics(
       observation: float32 [r, samples, observation_size].
       policy_ids: the policy that each row belongs to; int32 [r].
     """
-    num_policies = statistics.count.shape[0]
+    num_policies, observation_size = statistics.mean.shape
+    chex.assert_shape(observation, (*policy_ids.shape, None, observation_size))
     weights = jax.nn.one_hot(policy_ids, num_policies, axis=0)  # [k, r]
     batch_count = weights.sum(axis=1) * observation.shape[1]
     safe_count = jnp.maximum(batch_count, 1.0)[:, None]
@@ -76,6 +78,7 @@ def update_value_statistics(
       returns: float32 [r, samples].
       decay: weight of the past, in [0, 1).
     """
+    chex.assert_shape(returns, (*statistics.count.shape, None))
     count = statistics.count + returns.shape[1]
     rate = jnp.maximum(returns.shape[1] / count, 1.0 - decay)
     mean = statistics.mean + rate * (returns.mean(axis=1) - statistics.mean)

@@ -34,8 +34,8 @@ def log_prob(params, observation, action):
 def policy():
     keys = jax.random.split(jax.random.key(0))
     return {
-        "hidden": jax.random.normal(keys[0], (4, 5)),
-        "out": jax.random.normal(keys[1], (5, 3)),
+        "hidden": jax.random.normal(keys[0], (4, 5), jnp.float32),
+        "out": jax.random.normal(keys[1], (5, 3), jnp.float32),
     }
 
 
@@ -231,7 +231,7 @@ def test_three_arms_get_the_optimal_policy():
     """Arms of reward (1, 0, -1), a uniform reference, beta = 1: V* = 0.3090."""
     reward = jnp.array([[1.0, 0.0, -1.0]])
     batch = pge.Transitions(jnp.zeros((1, 3, 1)), jnp.arange(3)[None], reward)
-    logits = jnp.zeros(3)
+    logits = jnp.zeros(3, jnp.float32)
     found = accumulate(
         lambda p, _, action: jax.nn.log_softmax(p)[action],
         logits,

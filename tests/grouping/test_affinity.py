@@ -270,7 +270,7 @@ def test_subsets_that_failed_are_refused_and_spread_inside_jit():
         pge.task_affinity(StatusEstimates(subsets, scores, status))
     affinity = compiled_affinity(subsets, scores, "standardized", status=status)
     assert np.isnan(np.asarray(affinity.matrix)[np.ix_(members, members)]).all()
-    sound = StatusEstimates(subsets, scores, np.zeros_like(status))
+    sound = StatusEstimates(subsets, np.float32(scores), np.zeros_like(status))
     np.testing.assert_array_equal(
         pge.task_affinity(sound).matrix,
         pge.task_affinity(make_estimates(subsets, scores)).matrix,

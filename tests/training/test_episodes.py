@@ -91,7 +91,7 @@ def drawn_suite():
 
     def step(last_step, state, action, key):
         drawn, time = state
-        reward = drawn + action
+        reward = drawn + action.astype(jnp.float32)
         return (drawn, time + 1), drawn * jnp.ones(5), reward, time + 1 >= last_step
 
     return from_functions(

@@ -63,6 +63,26 @@ def test_advantages_at_the_ends_of_lambda(gae_lambda):
     np.testing.assert_allclose(advantages, expected[gae_lambda], rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["value", "next_value", "termination", "divergence"])
+def test_an_axis_too_many_is_refused(name):
+    """It would be broadcast to [time, time, ...], whose sums are of another thing."""
+    arrays = {"reward": np.zeros((4, 1), np.float32)}
+    arrays |= {x: arrays["reward"] for x in ("value", "next_value")}
+    arrays |= {
+        x: np.zeros((4, 1), bool) for x in ("termination", "truncation", "divergence")
+    }
+    with pytest.raises(AssertionError, match="[sS]hape"):
+        generalized_advantages(
+            **arrays | {name: arrays[name][None]}, discount=0.5, gae_lambda=0.5
+        )
+
+
+def test_a_column_of_advantages_is_refused():
+    log_prob = np.zeros(5, np.float32)
+    with pytest.raises(AssertionError, match="[sS]hape"):
+        clipped_policy_loss(log_prob, log_prob, log_prob[:, None], 0.2)
+
+
 def test_clipped_loss_matches_a_loop():
     rng = np.random.default_rng(0)
     log_prob, old_log_prob = rng.normal(scale=0.3, size=(2, 200)).astype(np.float32)

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from pgx_jax.training.running_statistics import (
     RunningStatistics,
@@ -54,3 +55,19 @@ def test_value_statistics_forget_at_the_rate_of_the_decay():
     std = np.sqrt(weights @ (data - mean) ** 2)
     np.testing.assert_allclose(statistics.mean[0], mean, rtol=2e-3)
     np.testing.assert_allclose(statistics.std[0], std, rtol=2e-3)
+
+
+@pytest.mark.parametrize("shape", [(7, 3), (2, 7, 3), (3, 7, 2)])
+def test_observations_of_another_shape_are_refused(shape):
+    """One axis too few, a row too few, and a feature too few."""
+    statistics = RunningStatistics.create(1, (3,))
+    with pytest.raises(AssertionError, match="[sS]hape"):
+        update_observation_statistics(
+            statistics, jnp.zeros(shape), jnp.zeros(3, jnp.int32)
+        )
+
+
+@pytest.mark.parametrize("shape", [(7,), (1, 7), (3, 7, 1)])
+def test_returns_of_other_rows_are_refused(shape):
+    with pytest.raises(AssertionError, match="[sS]hape"):
+        update_value_statistics(RunningStatistics.create(3), jnp.zeros(shape), 0.9)

@@ -186,15 +186,18 @@ def choose_targets(
     top = len(TARGET_SPEEDS) - 1
     place = (vehicles.speed[0] - speeds[0]) / (speeds[-1] - speeds[0]) * top
     index = jnp.clip(jnp.round(place), 0, top).astype(jnp.int32)
-    change = (action == FASTER).astype(jnp.int32) - (action == SLOWER)
+    faster, slower, right, left = (
+        (action == x).astype(jnp.int32) for x in (FASTER, SLOWER, LANE_RIGHT, LANE_LEFT)
+    )
+    change = faster - slower
     target_speed = jnp.where(
         change == 0,
         vehicles.target_speed[0],
         speeds[jnp.clip(index + change, 0, top)],
     )
-    shift = (action == LANE_RIGHT).astype(jnp.int32) - (action == LANE_LEFT)
-    lane = jnp.clip(vehicles.target_lane[0] + shift, 0, num_lanes - 1)
-    reachable = jnp.abs(vehicles.y[0] - LANE_WIDTH * lane) <= 2 * LANE_WIDTH
+    lane = jnp.clip(vehicles.target_lane[0] + right - left, 0, num_lanes - 1)
+    center = LANE_WIDTH * lane.astype(jnp.float32)
+    reachable = jnp.abs(vehicles.y[0] - center) <= 2 * LANE_WIDTH
     lane = jnp.where(reachable, lane, vehicles.target_lane[0])
     return vehicles._replace(
         target_lane=vehicles.target_lane.at[0].set(lane),
@@ -223,7 +226,7 @@ def observe(vehicles: Vehicles, num_lanes: jax.Array) -> jax.Array:
         ],
         axis=-1,
     )
-    relative = rows - rows[0]
+    relative = rows - rows[:1]
     ahead, aside = relative[:, 0], relative[:, 1]
     seen = vehicles.present & (ahead > -VIEW_BEHIND)
     seen = seen & (ahead**2 + aside**2 < PERCEPTION_DISTANCE**2)
@@ -242,7 +245,7 @@ def observe(vehicles: Vehicles, num_lanes: jax.Array) -> jax.Array:
     )
     values = jnp.concatenate([rows[:1], jnp.where(found, relative[nearest], 0.0)])
     presence = jnp.concatenate([jnp.ones((1, 1)), found], dtype=jnp.float32)
-    values = jnp.clip(values / scale, -1, 1)
+    values = jnp.clip(values / scale[None], -1, 1)
     return jnp.concatenate([presence, values], axis=1).reshape(-1)
 
 
@@ -250,14 +253,17 @@ def reward(vehicles: Vehicles, num_lanes: jax.Array) -> jax.Array:
     """The reward of the step that led here; float32, in [0, 1]."""
     forward = vehicles.speed[0] * vehicles.cos[0]
     low, high = REWARDED_SPEEDS
+    crashed = vehicles.crashed[0].astype(jnp.float32)
+    target_lane = vehicles.target_lane[0].astype(jnp.float32)
+    last_lane = jnp.maximum(num_lanes - 1, 1).astype(jnp.float32)
     value = (
-        COLLISION_REWARD * vehicles.crashed[0]
-        + RIGHT_LANE_REWARD * vehicles.target_lane[0] / jnp.maximum(num_lanes - 1, 1)
+        COLLISION_REWARD * crashed
+        + RIGHT_LANE_REWARD * target_lane / last_lane
         + HIGH_SPEED_REWARD * jnp.clip((forward - low) / (high - low), 0, 1)
     )
     span = HIGH_SPEED_REWARD + RIGHT_LANE_REWARD - COLLISION_REWARD
-    lane = closest_lane(vehicles.y[0], num_lanes)
-    on_road = jnp.abs(vehicles.y[0] - LANE_WIDTH * lane) <= LANE_WIDTH / 2
+    center = LANE_WIDTH * closest_lane(vehicles.y[0], num_lanes).astype(jnp.float32)
+    on_road = jnp.abs(vehicles.y[0] - center) <= LANE_WIDTH / 2
     return jnp.where(on_road, (value - COLLISION_REWARD) / span, 0.0)
 
 

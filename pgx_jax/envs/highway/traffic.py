@@ -22,6 +22,7 @@ from pgx_jax.envs.highway.vehicle import (
     not_zero,
     steering_control,
 )
+from pgx_jax.types import PyTree
 
 MAX_ACCELERATION = 6.0  # m/s^2, either way
 COMFORT_ACCELERATION = 3.0  # m/s^2
@@ -100,7 +101,7 @@ def drive(
 
     # [3, vehicles]: behind whoever drives ahead in each lane.
     following = idm_acceleration(
-        motion, vehicles.exponent, neighbors.front_gap, neighbors.front
+        *_add_axis((motion, vehicles.exponent)), neighbors.front_gap, neighbors.front
     )
     acceleration = jnp.where(
         target_lane < lane,
@@ -131,27 +132,31 @@ def find_neighbors(
     """
     num_vehicles = lane.shape[0]
     slots = jnp.arange(num_vehicles, dtype=jnp.int32)
-    center = LANE_WIDTH * (lane + jnp.array([[-1], [0], [1]])).astype(jnp.float32)
+    lanes = lane[None] + jnp.array([[-1], [0], [1]], jnp.int32)
+    center = LANE_WIDTH * lanes.astype(jnp.float32)
     y = jnp.where(vehicles.present, vehicles.y, jnp.inf)
     # [3, vehicles, other vehicles]
-    on_lane = jnp.abs(y - center[:, :, None]) <= LANE_WIDTH / 2 + LANE_MARGIN
-    gap = vehicles.x - vehicles.x[:, None]
+    on_lane = (
+        jnp.abs(y[None, None] - center[:, :, None]) <= LANE_WIDTH / 2 + LANE_MARGIN
+    )
+    gap = vehicles.x[None] - vehicles.x[:, None]
     # The bits of a positive float are ordered as it is. With a slot in place of the
     # last few of them, the least one identifies the nearest, many times faster on a CPU
     # than a minimum of floats and a search for where it is.
     mask = (1 << (num_vehicles - 1).bit_length()) - 1
-    key = jax.lax.bitcast_convert_type(jnp.abs(gap), jnp.int32) & ~mask | slots
+    key = jax.lax.bitcast_convert_type(jnp.abs(gap), jnp.int32) & ~mask | slots[None]
     none = jnp.iinfo(jnp.int32).max
 
     def nearest(candidate):
         least = jnp.min(jnp.where(candidate, key, none), axis=-1)
         slot, found = jnp.minimum(least & mask, num_vehicles - 1), least < none
-        distance = jnp.abs(vehicles.x[slot] - vehicles.x)
+        distance = jnp.abs(vehicles.x[slot] - vehicles.x[None])
         return jnp.where(found, distance, jnp.inf), VehicleMotion(
             *(jnp.where(found, leaf[slot], 0.0) for leaf in motion)
         )
 
-    return Neighbors(*nearest(on_lane & (gap > 0)), *nearest(on_lane & (gap < 0)))
+    ahead, behind = on_lane & (gap > 0)[None], on_lane & (gap < 0)[None]
+    return Neighbors(*nearest(ahead), *nearest(behind))
 
 
 def idm_acceleration(
@@ -182,6 +187,11 @@ def _desired_gap(motion: VehicleMotion, front: VehicleMotion) -> jax.Array:
     return JAM_GAP + motion.speed * (TIME_GAP + approach / braking)
 
 
+def _add_axis(tree: PyTree) -> PyTree:
+    """Leaves of shape [vehicles] as [1, vehicles]."""
+    return jax.tree.map(lambda leaf: leaf[None], tree)
+
+
 def _motion(vehicles: Vehicles, speed_limit: jax.Array) -> VehicleMotion:
     desired = jnp.abs(not_zero(jnp.clip(vehicles.target_speed, 0, speed_limit)))
     return VehicleMotion(
@@ -207,7 +217,8 @@ def _change_lane(
     due = due & (lane == vehicles.target_lane)
     gain, imposed = _mobil(vehicles, motion, neighbors, politeness)
     wanted = (gain >= MIN_GAIN) & (imposed >= -MAX_BRAKING_IMPOSED)
-    wanted = wanted & due & (jnp.abs(vehicles.speed) >= MIN_SPEED_TO_CHANGE)
+    fast = jnp.abs(vehicles.speed) >= MIN_SPEED_TO_CHANGE
+    wanted = wanted & (due & fast)[None]
     left, right = wanted & jnp.stack([lane > 0, lane < num_lanes - 1])
     target_lane = jnp.where(
         right, lane + 1, jnp.where(left, lane - 1, vehicles.target_lane)
@@ -229,10 +240,11 @@ def _mobil(
       everyone with an exponent like its own.
     """
     sides = jax.tree.map(lambda leaf: leaf[jnp.array([LEFT, RIGHT])], neighbors)
-    own = jax.tree.map(lambda leaf: leaf[OWN], neighbors)
+    own = jax.tree.map(lambda leaf: leaf[jnp.array([OWN])], neighbors)
+    motion, exponent = _add_axis((motion, vehicles.exponent))
 
     def acceleration(driver, gap, front):
-        return idm_acceleration(driver, vehicles.exponent, gap, front)
+        return idm_acceleration(driver, exponent, gap, front)
 
     def followers(around):
         """Accelerations of the follower without and with this vehicle in its lane."""
@@ -272,10 +284,9 @@ def _abort_change(
     rival = (seen == target_lane[:, None]) & (lane[None, :] != target_lane[:, None])
     gap = vehicles.x[None, :] - vehicles.x[:, None]
     # No vehicle is its own rival: its gap is zero.
-    close = (gap > 0) & (
-        gap < _desired_gap(jax.tree.map(lambda leaf: leaf[:, None], motion), motion)
-    )
-    blocked = changing[:, None] & rival & close & vehicles.present
+    drivers = jax.tree.map(lambda leaf: leaf[:, None], motion)
+    close = (gap > 0) & (gap < _desired_gap(drivers, _add_axis(motion)))
+    blocked = changing[:, None] & rival & close & vehicles.present[None, :]
     abort = blocked.any(axis=1)
     # An earlier driver who gave way is no rival any more. One correction is exact but
     # where three vehicles at once, each ahead of the one after it in the list, change

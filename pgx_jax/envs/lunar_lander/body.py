@@ -123,14 +123,14 @@ class LanderMotion(NamedTuple):
 
 def to_world(position: Array, points: np.ndarray) -> jax.Array:
     """Points [n, 2] of the hull, from its origin, in the world; m, [n, 2]."""
-    return jnp.asarray(position)[:2] + rotate(points - HULL_CENTER, position[2])
+    return jnp.asarray(position)[None, :2] + rotate(points - HULL_CENTER, position[2])
 
 
 def leg_points(position: Array, points: np.ndarray) -> jax.Array:
     """Points [2, n, 2] of the legs, from their joints, in the world; m, [2, n, 2]."""
     origin = to_world(position, np.zeros((1, 2)))[0]
     angles = position[2] + position[3:]
-    return origin + jnp.stack(
+    return origin[None, None] + jnp.stack(
         [rotate(p, a) for p, a in zip(points, angles, strict=True)]
     )
 

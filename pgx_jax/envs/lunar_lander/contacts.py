@@ -25,9 +25,8 @@ def hull_touches(position: jax.Array, ground: jax.Array) -> jax.Array:
     # A peak of the ground may stick into a side: it does if inside of all sides.
     peaks = jnp.stack([jnp.asarray(GROUND_X, jnp.float32), ground], axis=1)
     sides = jnp.roll(corners, -1, axis=0) - corners
-    outwards = -cross(sides, peaks[:, None] - corners) / np.linalg.norm(
-        np.roll(HULL, -1, axis=0) - HULL, axis=1
-    )
+    length = np.linalg.norm(np.roll(HULL, -1, axis=0) - HULL, axis=1)
+    outwards = -cross(sides[None], peaks[:, None] - corners[None]) / length[None]
     return corner_touches | jnp.any(jnp.max(outwards, axis=1) < SKIN)
 
 
@@ -41,10 +40,13 @@ def leg_contacts(position: jax.Array, ground: jax.Array) -> jax.Array:
     ends = jnp.stack([points[:-1], points[1:]], axis=1)
     along = ends[:, 1] - ends[:, 0]
     length = jnp.linalg.norm(along, axis=1)
-    above = cross(along[:, None], legs - ends[:, None, 0]) / length[:, None]
+    # [legs, stretches, corners of a leg] and, further down, [..., ends of a stretch].
+    above = cross(along[None, :, None], legs - ends[None, :, None, 0])
+    above = above / length[None, :, None]
     sides = jnp.roll(legs, -1, axis=2) - legs
-    outwards = -cross(sides[..., None, :], ends[:, None] - legs[..., None, :])
-    outwards = outwards / np.tile(2 * LEG_HALF_SIZE, 2)[:, None]
+    from_corners = ends[None, :, None] - legs[..., None, :]
+    outwards = -cross(sides[..., None, :], from_corners)
+    outwards = outwards / np.tile(2 * LEG_HALF_SIZE, 2)[None, None, :, None]
     apart = jnp.maximum(jnp.min(above, axis=-1), jnp.min(outwards, -1).max(-1))
     return apart < SKIN
 
@@ -77,7 +79,7 @@ def clearance(points: jax.Array, ground: jax.Array) -> jax.Array:
 
 def ground_stretch(x: jax.Array, ground: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Left end, [..., 2], and slope, [...], of the stretch of ground at x [...]."""
-    width = GROUND_X[1]
+    width = float(GROUND_X[1])
     index = jnp.clip(jnp.floor(x / width).astype(jnp.int32), 0, len(GROUND_X) - 2)
-    left = jnp.stack([index * width, ground[index]], axis=-1)
+    left = jnp.stack([index.astype(jnp.float32) * width, ground[index]], axis=-1)
     return left, (ground[index + 1] - ground[index]) / width

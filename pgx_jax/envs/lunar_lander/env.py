@@ -134,7 +134,8 @@ class LunarLander(Env):
         throttle = self.throttle(action)
         in_wind = ~jnp.any(state.obs[6:] > 0)
         force = engine_force(self.parameters, motion.position, throttle, noise)
-        force += in_wind * wind_force(self.parameters, info["wind_phase"])
+        wind = wind_force(self.parameters, info["wind_phase"])
+        force += jnp.where(in_wind, wind, 0.0)
 
         # Box2D reports the contacts that a step starts with.
         crashed = hull_touches(motion.position, info["ground"])
@@ -159,7 +160,7 @@ class LunarLander(Env):
             | {
                 "contacts": contacts,
                 "key": key,
-                "wind_phase": info["wind_phase"] + in_wind,
+                "wind_phase": info["wind_phase"] + in_wind.astype(jnp.int32),
                 "rest_steps": rest_steps,
                 "throttle": throttle,
             },
@@ -193,7 +194,7 @@ class LunarLander(Env):
     def throttle(self, action: jax.Array) -> jax.Array:
         """Of the main engine in 0..1, and of the side engines, left negative; [2]."""
         if not self.continuous:
-            main = action == 2
+            main = jnp.where(action == 2, 1.0, 0.0)
             side = jnp.where(action == 3, 1.0, 0.0) - jnp.where(action == 1, 1.0, 0.0)
         else:
             action = jnp.clip(action, -1, 1)
@@ -255,7 +256,7 @@ def observe(motion: LanderMotion, touching: jax.Array) -> jax.Array:
             velocity[1] / 7.5,
             motion.position[2],
             velocity[2] / 2.5,
-            *touching,
+            *touching.astype(jnp.float32),
         ]
     ).astype(jnp.float32)
 

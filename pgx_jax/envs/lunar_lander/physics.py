@@ -47,6 +47,7 @@ from pgx_jax.envs.lunar_lander.body import (
     to_world,
 )
 from pgx_jax.envs.lunar_lander.contacts import clearance, ground_stretch
+from pgx_jax.runtime import allow_promotion
 
 # Box2D leaves what bodies are in each other by up to here, and takes back a share of
 # what is beyond in each step.
@@ -97,6 +98,7 @@ def wind_force(parameters: LunarLanderParameters, phase: jax.Array) -> jax.Array
       parameters: of one task.
       phase: of the gusts and of the turbulence, in steps; int32 [2].
     """
+    phase = phase.astype(jnp.float32)
     wave = jnp.tanh(jnp.sin(0.02 * phase) + jnp.sin(np.pi * 0.01 * phase))
     along = parameters.steady_wind + parameters.gust * wave[0]
     return jnp.stack([along, jnp.zeros(()), parameters.turbulence * wave[1]])
@@ -123,11 +125,12 @@ def simulate(
         qvel=motion.velocity,
         qfrc_applied=jnp.append(force, jnp.zeros((2,))),
     )
-    data = mjx.fwd_position(model, data)
-    data = mjx.fwd_velocity(model, data)
-    data = mjx.fwd_actuation(model, data)
-    data = mjx.fwd_acceleration(model, data)
-    data = mjx.euler(model, _solve(model, data))
+    with allow_promotion():
+        data = mjx.fwd_position(model, data)
+        data = mjx.fwd_velocity(model, data)
+        data = mjx.fwd_actuation(model, data)
+        data = mjx.fwd_acceleration(model, data)
+        data = mjx.euler(model, _solve(model, data))
     return LanderMotion(_push_out(data.qpos, ground), data.qvel)
 
 

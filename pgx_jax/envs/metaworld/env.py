@@ -30,6 +30,7 @@ from pgx_jax.envs.mjx import (
     replace_arrays,
     step_physics,
 )
+from pgx_jax.runtime import allow_promotion
 
 EPISODE_LENGTH = 500  # steps of 12.5 ms
 ACTION_SIZE = 4
@@ -193,7 +194,8 @@ class MetaWorld(Env):
         physics, _ = step_physics(
             self._model, data, world.physics, control, scene.NUM_SUBSTEPS
         )
-        data = mjx.kinematics(self._model, data.replace(qpos=physics.qpos))
+        with allow_promotion():
+            data = mjx.kinematics(self._model, data.replace(qpos=physics.qpos))
         readings = self._read(read_hand(data.xpos, data.xmat), physics.qpos)
         frame = observations.observe(readings)
         obs = observations.stack(frame, world.frame, world.start.target, spec)
