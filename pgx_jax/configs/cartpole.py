@@ -1,6 +1,6 @@
 """Ten CartPoles of different physics, then fifty unseen ones.
 
-About four minutes on two CPU cores. 41,000 steps a task before and after grouping.
+Some minutes on two CPU cores. 41,000 steps a task before and after grouping.
 Results: experiments/results/cartpole.md.
 """
 

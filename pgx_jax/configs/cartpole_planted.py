@@ -1,6 +1,6 @@
 """Ten CartPoles in two groups known beforehand: in five, the force is reversed.
 
-About two minutes on two CPU cores. 41,000 steps a task before and after grouping.
+Some minutes on two CPU cores. 41,000 steps a task before and after grouping.
 Results: experiments/results/cartpole_planted.md.
 """
 

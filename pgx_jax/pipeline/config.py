@@ -130,8 +130,8 @@ class EstimationConfig:
         "logistic" only.
     """
 
-    regression: str = "logistic"
-    num_transitions: int = 8192
+    regression: str = "least_squares"
+    num_transitions: int = 32_768
     max_transitions: int | None = None
     stable_agreement: float = 0.9
     num_envs: int | None = None
@@ -238,7 +238,7 @@ class GroupingConfig:
       single_tasks: also train one policy per task.
     """
 
-    method: str = "clustering"
+    method: str = "race"
     num_candidates: int = 6
     num_groups: int | None = None
     other_num_groups: tuple[int, ...] = ()

@@ -237,9 +237,9 @@ def test_predictions_are_mean_similarities():
         (
             {
                 "grouping": {"method": "race"},
-                "estimation": {"max_transitions": 16384},
+                "estimation": {"max_transitions": 65_536},
             },
-            "estimation.max_transitions must be None or num_transitions = 8192",
+            "estimation.max_transitions must be None or num_transitions = 32768",
         ),
     ],
 )
