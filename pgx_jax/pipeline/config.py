@@ -230,6 +230,7 @@ class GroupingConfig:
         candidates by the similarity of gradients, one policy and single tasks are
         trained, and the best partition of their groups is taken with its policies.
       num_candidates: of a race.
+      num_race_episodes: whole episodes per task that decide a race.
       num_groups: k, or None to choose it: from the affinity or the scores, and for the
         groups by gradient similarity from that.
       other_num_groups: further k, for which the estimated groups are trained too.
@@ -240,6 +241,7 @@ class GroupingConfig:
 
     method: str = "race"
     num_candidates: int = 6
+    num_race_episodes: int = 32
     num_groups: int | None = None
     other_num_groups: tuple[int, ...] = ()
     num_random_draws: int = 5
@@ -248,6 +250,7 @@ class GroupingConfig:
     def __post_init__(self):
         _check_choice("method", self.method, METHODS)
         _check_least(self, num_random_draws=0, num_candidates=1)
+        _check_least(self, num_race_episodes=1)
         if self.num_groups is not None:
             _check_least(self, num_groups=1)
 
@@ -266,10 +269,14 @@ class GroupTrainingConfig:
         without it train for as many more as its transitions take, and for those of
         meta-training where `start` is "scratch", so that all take as many steps.
       start: "meta" to go on from the meta-policy, "scratch" to draw new policies.
+      match_race: whether to train all other methods for as many environment steps as a
+        race took of all its groups together, in place of as many updates as each of its
+        policies: what the race's steps would have done otherwise.
     """
 
     num_updates: int = 60
     start: str = "meta"
+    match_race: bool = False
 
     def __post_init__(self):
         _check_choice("start", self.start, ("meta", "scratch"))

@@ -210,7 +210,7 @@ def _evaluate(
         trained.observation_statistics,
         policy_ids,
         key,
-        config.evaluation.num_episodes,
+        config.grouping.num_race_episodes,
         deterministic=config.evaluation.deterministic,
         tasks=tasks,
     )

@@ -76,11 +76,11 @@ def count_group_updates(
     num_transitions: int,
     race_steps: int | None = None,
 ) -> np.ndarray:
-    """PPO updates of every grouping, so that all take as many environment steps.
+    """PPO updates of every grouping that no race has trained.
 
     Methods that do without the estimate train for as long as its transitions take, and
-    for as long as the meta-policy took where they do not start from it. Where there is
-    a race, all others train for as long as it took.
+    for as long as the meta-policy took where they do not start from it. After a
+    race with `group_training.match_race`, all others train for as long as it took.
 
     Args:
       config: of the run.
@@ -97,7 +97,7 @@ def count_group_updates(
         extra += config.meta_training.num_updates
     spared = np.where(groupings.uses_estimate, 0, extra)
     usual = config.group_training.num_updates
-    if race_steps is not None:
+    if race_steps is not None and config.group_training.match_race:
         num_tasks = groupings.labels.shape[1]
         usual = -(-race_steps // (config.ppo.steps_per_update * num_tasks))
     return usual + spared

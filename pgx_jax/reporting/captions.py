@@ -132,8 +132,8 @@ def _describe_methods(results: RunResults, methods: Sequence[MethodSummary]) -> 
     if results.gains:
         predicted = (
             " Predicted, in the table, is the mean similarity of the gradients of a "
-            "task and of its group, which candidates are taken by. All methods take as "
-            "many environment steps as the race."
+            "task and of its group, which candidates are taken by. "
+            + _describe_race_steps(results)
         )
     elif any(method.predicted is not None for method in methods):
         predicted = (
@@ -144,6 +144,18 @@ def _describe_methods(results: RunResults, methods: Sequence[MethodSummary]) -> 
         "Mean return of the final policies over tasks and episodes. Whiskers and "
         f"brackets: 95% {resampled}. They leave out how much "
         f"another training seed would change.{predicted}"
+    )
+
+
+def _describe_race_steps(results: RunResults) -> str:
+    """What other methods were given beside a race."""
+    if results.config.get("group_training", {}).get("match_race"):
+        return "All methods take as many environment steps as the race."
+    steps = [method.get("env_steps", {}).get("race", 0) for method in results.methods]
+    return (
+        "Policies of all methods train for about the same number of updates, and those "
+        "of all groups of the race, of which the best were taken, took "
+        f"{max(steps):,} environment steps together."
     )
 
 

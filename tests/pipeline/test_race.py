@@ -1,5 +1,6 @@
 """Candidate groups that are trained, and what the best of their partitions is."""
 
+import dataclasses
 import json
 
 import jax
@@ -47,8 +48,13 @@ SETTINGS = {
         "dim": 8,
         "num_resamples": 2,
     },
-    "grouping": {"method": "race", "num_candidates": 2, "num_random_draws": 1},
-    "group_training": {"num_updates": 12},
+    "grouping": {
+        "method": "race",
+        "num_candidates": 2,
+        "num_race_episodes": 4,
+        "num_random_draws": 1,
+    },
+    "group_training": {"num_updates": 12, "match_race": True},
     "evaluation": {"num_episodes": 4},
 }
 
@@ -221,6 +227,10 @@ def test_others_train_for_as_long_as_the_race_took():
     groupings = Groupings(labels, np.array([True, False]), no, [])
     found = count_group_updates(config, groupings, 80, race_steps=4000)
     np.testing.assert_array_equal(found, [25, 27])
+    training = dataclasses.replace(config.group_training, match_race=False)
+    config = dataclasses.replace(config, group_training=training)
+    found = count_group_updates(config, groupings, 80, race_steps=4000)
+    np.testing.assert_array_equal(found, [12, 14])
 
 
 def test_predictions_are_mean_similarities():
