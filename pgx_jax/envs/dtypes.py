@@ -59,8 +59,14 @@ def type_beside(x: Any, y: Any) -> Any:
         return y.dtype
     for abstract, scalar in ((jnp.floating, float), (jnp.integer, int)):
         if jnp.issubdtype(y.dtype, abstract):
-            return jax.dtypes.canonicalize_dtype(jnp.promote_types(x.dtype, scalar))
+            return jax.dtypes.canonicalize_dtype(_promote(x.dtype, scalar))
     return y.dtype
+
+
+def _promote(one: Any, other: Any) -> Any:
+    """The type that JAX converts both to where it is not set to refuse that."""
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.promote_types(one, other)
 
 
 def holds(dtype: Any, other: Any) -> bool:
@@ -72,7 +78,7 @@ def holds(dtype: Any, other: Any) -> bool:
     if dtype == other or is_key(dtype) or is_key(other):
         return dtype == other
     if not jnp.issubdtype(other, jnp.integer):
-        return jnp.promote_types(dtype, other) == dtype
+        return _promote(dtype, other) == dtype
     small = jnp.iinfo(other)
     if jnp.issubdtype(dtype, jnp.integer):
         wide = jnp.iinfo(dtype)
@@ -86,5 +92,5 @@ def common_type(one: Any, other: Any) -> Any | None:
         return one
     if is_key(one) or is_key(other):
         return None
-    common = jax.dtypes.canonicalize_dtype(jnp.promote_types(one, other))
+    common = jax.dtypes.canonicalize_dtype(_promote(one, other))
     return common if holds(common, one) and holds(common, other) else None

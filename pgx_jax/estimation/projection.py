@@ -348,7 +348,8 @@ def add_change(params: PyTree, change: PyTree) -> PyTree:
 
     def add(x, c):
         dtype = working_dtype(x)
-        return (x.astype(dtype) + c.astype(dtype)).astype(x.dtype)
+        whole = jnp.broadcast_to(x.astype(dtype), c.shape) + c.astype(dtype)
+        return whole.astype(x.dtype)
 
     return jax.tree.map(add, params, change)
 

@@ -16,6 +16,7 @@ from pgx_jax.envs import (
 )
 from pgx_jax.envs.cartpole import cartpole_planted
 from pgx_jax.networks.mlp import make_actor_critic
+from pgx_jax.runtime import allow_promotion
 from pgx_jax.training.ppo import PPO, PPOConfig
 
 
@@ -114,7 +115,8 @@ def test_a_collection_keeps_what_its_members_know():
 def test_a_step_that_is_not_finite_truncates_its_episode_and_is_told(broken):
     def step(parameters, state, action, key):
         values = {"observation": jnp.ones((1,)), "reward": 1.0, "success": state == 0}
-        values[broken] = jnp.where(state == 2, jnp.nan, values[broken])
+        value = jnp.asarray(values[broken], jnp.float32)
+        values[broken] = jnp.where(state == 2, jnp.nan, value)
         observation, reward, success = values.values()
         return state + 1, observation, reward, state == 2, success
 
@@ -146,7 +148,7 @@ def test_functions_make_a_suite():
         return position, jnp.stack([position, goal])
 
     def step(goal, position, action, key):
-        position = position + action - 1
+        position = position + action.astype(jnp.float32) - 1
         near = jnp.abs(position - goal) < 0.5
         return position, jnp.stack([position, goal]), -goal, position > 3, near
 
@@ -178,11 +180,11 @@ class Walk(Env):
         return State({"at": start, "time": 0}, start, 0, False, {"success": False})
 
     def step(self, state, action):
-        at = state.pipeline_state["at"] + action
-        time = state.pipeline_state["time"] + 0.5
-        return State(
-            {"at": at, "time": time}, at, time, (time > 9) * 1.0, {"success": 0.0}
-        )
+        with allow_promotion():  # which its types come from
+            at = state.pipeline_state["at"] + action
+            time = state.pipeline_state["time"] + 0.5
+            done = (time > 9) * 1.0
+        return State({"at": at, "time": time}, at, time, done, {"success": 0.0})
 
     observation_size = property(lambda self: 2)
     action_size = property(lambda self: 2)
@@ -196,7 +198,8 @@ def walk(made_by):
         return from_playground(Walk(), episode_length=4, pool_size=0)
 
     def step(parameters, state, action, key):
-        at, time = state[0] + action, state[1] + 0.5
+        with allow_promotion():
+            at, time = state[0] + action, state[1] + 0.5
         return (at, time), at, time, False
 
     return from_functions(

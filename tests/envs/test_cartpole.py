@@ -56,10 +56,10 @@ POLICIES = {
     "left": lambda state, step: 0,
     "right": lambda state, step: 1,
     "alternating": lambda state, step: step % 2,
-    "towards the angle": lambda state, step: (state[2] > 0) * 1,
-    "away from the angle": lambda state, step: (state[2] < 0) * 1,
+    "towards the angle": lambda state, step: (state[2] > 0).astype(int),
+    "away from the angle": lambda state, step: (state[2] < 0).astype(int),
     "bursts": lambda state, step: step // 7 % 2,
-    "balance": lambda state, step: (state[2] + 0.5 * state[3] > 0) * 1,
+    "balance": lambda state, step: (state[2] + 0.5 * state[3] > 0).astype(int),
 }
 NUM_STARTS = 8
 MAX_STEPS = 120
@@ -96,7 +96,7 @@ def test_episodes_of_foreign_policies_are_those_of_gymnasium(name):
         action = jnp.asarray(POLICIES[name](state.obs, step), jnp.int32)
         new = env.step(state, action)
         state = jax.tree.map(lambda x, y: jnp.where(done, x, y), state, new)
-        return (state, length + ~done, done | (new.done > 0)), None
+        return (state, length + (~done).astype(jnp.int32), done | (new.done > 0)), None
 
     @jax.jit
     @jax.vmap

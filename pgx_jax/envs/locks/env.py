@@ -47,7 +47,7 @@ class Lock(Env):
         right = (action == p.code[time]).astype(jnp.float32)
         so_far = so_far * right
         time = time + 1
-        opened = so_far * (time == NUM_DIGITS)
+        opened = jnp.where(time == NUM_DIGITS, so_far, 0.0)
         return state.replace(
             pipeline_state=(time, so_far),
             obs=self._show(time),
