@@ -211,7 +211,7 @@ class Cell:
 
     def env_steps(self, run: OracleRun) -> dict[str, int]:
         """Environment steps of each part, summed over tasks."""
-        meta_steps = self.ppo.num_updates * self.settings.ppo.steps_per_update
+        meta_steps = self.ppo.total_updates * self.settings.ppo.steps_per_update
         return {
             "meta_training": self.suite.num_tasks * meta_steps,
             "estimate": self.suite.num_tasks * self.settings.num_transitions,
@@ -220,7 +220,7 @@ class Cell:
 
     def train(self, directory: Workdir) -> tuple[TrainingState, dict[str, float]]:
         """The meta-policy, and the seconds that it took."""
-        stage, num_updates = "meta_training", self.ppo.num_updates
+        stage, num_updates = "meta_training", self.ppo.total_updates
         start = self.ppo.init(self.suite, self.key(stage))
         if not directory.is_finished(stage):
             program, compile_seconds = _compile(
@@ -321,7 +321,7 @@ class Cell:
             )
             return none, one - none
 
-        key, num_updates = self.key("estimate"), self.ppo.num_updates
+        key, num_updates = self.key("estimate"), self.ppo.total_updates
         block = self.oracle.blocks(self.suite, self.subsets)[0]
         estimate, solver = with_loops(self.estimate, self.suite, meta, key)
         fine_tune, evaluate = with_loops(self.oracle.fine_tune, block, meta, key)

@@ -100,7 +100,7 @@ def run_cell(
     networks = make_networks(config, suite)
     train_key, collect_key, subset_key, key = jax.random.split(jax.random.key(seed), 4)
     ppo = PPO(config.ppo, networks, config.meta_training.num_updates)
-    meta, _ = ppo.run(suite, ppo.init(suite, train_key), ppo.num_updates)
+    meta, _ = ppo.run(suite, ppo.init(suite, train_key), ppo.total_updates)
     batch = ppo.collect_transitions(
         suite, meta, collect_key, config.estimation.num_transitions
     )

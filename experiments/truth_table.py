@@ -391,10 +391,10 @@ def _train(
 ) -> tuple[TrainingState, dict[str, np.ndarray], Any]:
     """Trains in pieces while there is time; the state, the curve and `on_start()`."""
     pieces, started, done = [], None, 0
-    while done < ppo.num_updates:
+    while done < ppo.total_updates:
         if done and seconds is not None and time.monotonic() - BEGAN >= seconds:
             break
-        length = min(-(-ppo.num_updates // NUM_PIECES), ppo.num_updates - done)
+        length = min(-(-ppo.total_updates // NUM_PIECES), ppo.total_updates - done)
         state, metrics = ppo.run(suite, state, length)
         started = started or on_start()
         pieces.append(

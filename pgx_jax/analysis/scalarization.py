@@ -112,7 +112,7 @@ def normalize(
     if not bool(jnp.all(everything > nothing)):
         raise ValueError(f"high must be above low everywhere, got {high} and {low}")
     returns = jnp.asarray(returns, jnp.float32)
-    low, span = (
+    nothing, span = (
         jnp.broadcast_to(x, returns.shape) for x in (nothing, everything - nothing)
     )
-    return (returns - low) / span
+    return (returns - nothing) / span

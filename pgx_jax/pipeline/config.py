@@ -400,11 +400,8 @@ class PipelineConfig:
     def from_stored(cls, values: Mapping[str, Any]) -> PipelineConfig:
         """Builds the settings of a run from what `to_dict` returned.
 
-        Settings that a version before did not have take what it did: it had the
-        paper's way of grouping alone. The rest have their defaults.
-
-        Raises:
-          ValueError: as `from_dict`.
+        Settings that a version before did not have take what it did, the paper's way
+        of grouping; the rest have their defaults. Errors are those of `from_dict`.
         """
         filled = {
             name: known | values.get(name, {}) for name, known in FORMER_WAY.items()

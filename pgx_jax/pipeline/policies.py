@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from brax.envs.base import Env
+from jax.core import Tracer
 
 from pgx_jax.envs import TaskIdSuite, TaskSuite, from_brax, make_suite
 from pgx_jax.networks.distributions import Distribution
@@ -95,7 +96,7 @@ class TrainedPolicies:
                 f"observation must have shape [..., {size}], got "
                 f"{list(jnp.shape(observation))}"
             )
-        if not isinstance(group, jax.core.Tracer) and not 0 <= group < self.num_groups:
+        if not isinstance(group, Tracer) and not 0 <= group < self.num_groups:
             raise ValueError(
                 f"group must be in 0..{self.num_groups - 1}, got {int(group)}"
             )

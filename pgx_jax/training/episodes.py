@@ -41,7 +41,7 @@ def evaluate(
     actor_critic: ActorCritic,
     policy_params: PyTree,
     observation_statistics: RunningStatistics,
-    policy_ids: jax.Array,
+    policy_ids: jax.Array | np.ndarray,
     key: jax.Array,
     num_episodes: int,
     *,

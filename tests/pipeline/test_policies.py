@@ -1,5 +1,8 @@
 """Trained policies in code of one's own, and which of them a new task is given."""
 
+import re
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -125,3 +128,17 @@ def test_tasks_and_observations_that_do_not_fit_are_refused(finished):
         route(policies, "cartpole", key)
     with pytest.raises(ValueError, match="num_episodes"):
         route(policies, suite(4, 2), key, 0)
+
+
+def test_examples_of_the_guide_run(finished, tmp_path, monkeypatch):
+    page = Path(__file__).parents[2] / "docs" / "guides" / "trained_policies.md"
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "cartpole_planted").symlink_to(finished[0])
+    monkeypatch.chdir(tmp_path)
+    suite = make_suite("cartpole_planted")
+    names = {"jax": jax, "suite": suite, "observation": jnp.zeros(4)}
+    for example in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        exec(example, names)
+    assert int(names["action"]) in (0, 1)
+    assert names["found"].returns.shape == (names["policies"].num_groups, 10)
+    assert names["found"].groups.shape == (10,)
