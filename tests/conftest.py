@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import jax
 import pytest
 
 from pgx_jax import runtime
 
 runtime.choose_opengl()
 runtime.configure(cache_directory=Path(__file__).parent.parent / ".jax_cache")
+
+MOST_MAPS = 25_000
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +19,16 @@ def clock_suite():
     from clock import make_clock_suite  # tests without it do without Brax
 
     return make_clock_suite
+
+
+@pytest.fixture(scope="module", autouse=True)
+def memory_maps():
+    """Frees compiled programs before a process has as many maps as Linux allows.
+
+    Every program takes some of the 65,530 (vm.max_map_count), and XLA ends in a
+    segmentation fault where there are no more.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and len(maps.read_bytes().splitlines()) > MOST_MAPS:
+        jax.clear_caches()
