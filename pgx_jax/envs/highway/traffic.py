@@ -100,9 +100,8 @@ def drive(
     target_lane = _abort_change(vehicles, motion, decides, lane, target_lane)
 
     # [3, vehicles]: behind whoever drives ahead in each lane.
-    following = idm_acceleration(
-        *_add_axis((motion, vehicles.exponent)), neighbors.front_gap, neighbors.front
-    )
+    motion, exponent = _add_axis((motion, vehicles.exponent))
+    following = idm_acceleration(motion, exponent, neighbors.front_gap, neighbors.front)
     acceleration = jnp.where(
         target_lane < lane,
         jnp.minimum(following[OWN], following[LEFT]),
