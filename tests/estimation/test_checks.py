@@ -227,7 +227,6 @@ REFUSED = {
     "l2 0": ({"l2": 0}, "l2 must be positive and finite, got 0"),
     "l2 true": ({"l2": True}, "l2 must be one real number, got True"),
     "l2 array": ({"l2": np.ones(2)}, "l2 must be one real number"),
-    "l2 none": ({"l2": None}, "l2 must be one real number, got None"),
     "l2 complex": ({"l2": 1j}, "l2 must be one real number, got 1j"),
     "limit": ({"max_relative_distance": np.nan}, "max_relative_distance must be pos"),
     "limit text": ({"max_relative_distance": "far"}, "'auto' or None, got 'far'"),

@@ -161,6 +161,9 @@ def test_a_subset_that_comes_often_is_solved_once():
     assert set(seen) == {(7, NUM_TASKS)}
     for name, values in often._asdict().items():
         expected = getattr(once, name)
+        if expected is None:
+            assert values is None, name
+            continue
         if name == "resampled_scores":
             values, expected = (np.moveaxis(x, 0, 1) for x in (values, expected))
         # Bit by bit: nothing was computed twice.
