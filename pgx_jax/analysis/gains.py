@@ -259,20 +259,20 @@ def _groups_of(labels: np.ndarray) -> np.ndarray:
     return (labels[:, None] == labels[None]).astype(int)
 
 
-def _check(subsets, returns, labels, affinity):
+def check_returns(
+    subsets: ArrayLike, returns: ArrayLike
+) -> tuple[np.ndarray, np.ndarray]:
+    """Subsets as bool [m, n] and the returns of their members as float64 [m, n].
+
+    Raises:
+      ValueError: shapes do not agree, or a member's return is not finite.
+    """
     subsets = np.asarray(subsets).astype(bool)
-    returns, labels = np.asarray(returns, np.float64), np.asarray(labels)
+    returns = np.asarray(returns, np.float64)
     if subsets.ndim != 2 or returns.shape != subsets.shape:
         raise ValueError(
             "subsets and returns must have one shape [m, n], got "
             f"{subsets.shape} and {returns.shape}"
-        )
-    n = subsets.shape[1]
-    if labels.shape != (n,):
-        raise ValueError(f"labels must have shape [n] = [{n}], got {labels.shape}")
-    if affinity is not None and np.shape(affinity) != (n, n):
-        raise ValueError(
-            f"affinity must have shape [n, n] = [{n}, {n}], got {np.shape(affinity)}"
         )
     bad = np.argwhere(~np.isfinite(returns) & subsets)
     if len(bad):
@@ -280,6 +280,19 @@ def _check(subsets, returns, labels, affinity):
         raise ValueError(
             f"returns must be finite for members; row {row}, task {task} is "
             f"{returns[row, task]}"
+        )
+    return subsets, returns
+
+
+def _check(subsets, returns, labels, affinity):
+    subsets, returns = check_returns(subsets, returns)
+    labels = np.asarray(labels)
+    n = subsets.shape[1]
+    if labels.shape != (n,):
+        raise ValueError(f"labels must have shape [n] = [{n}], got {labels.shape}")
+    if affinity is not None and np.shape(affinity) != (n, n):
+        raise ValueError(
+            f"affinity must have shape [n, n] = [{n}, {n}], got {np.shape(affinity)}"
         )
     missing = np.flatnonzero(~subsets.any(axis=0))
     if missing.size:

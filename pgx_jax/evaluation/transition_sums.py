@@ -7,7 +7,6 @@ number of transitions.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from numbers import Integral
 
@@ -21,10 +20,15 @@ from pgx_jax.estimation.projection import (
     draw_columns,
     project_gradients,
 )
-from pgx_jax.estimation.sums import TaskSums, projection_fingerprint, sum_transitions
+from pgx_jax.estimation.sums import (
+    StoredProjection,
+    TaskSums,
+    projection_fingerprint,
+    sum_transitions,
+)
 from pgx_jax.training.ppo import PPO, TrainingState
 from pgx_jax.training.rollouts import unroll
-from pgx_jax.types import PyTree, Transitions
+from pgx_jax.types import Transitions
 
 
 def collect_sums(
@@ -96,7 +100,8 @@ def collect_sums(
 def _collect(ppo, settings, suite, state, key, projection_key):
     projection, num_unrolls, num_parts, noise = settings
     params = jax.tree.map(lambda x: x[0], state.params["policy"])
-    stored = _Stored(projection.dim, draw_columns(projection, projection_key, params))
+    columns = draw_columns(projection, projection_key, params)
+    stored = StoredProjection(projection.dim, columns)
     fingerprint = projection_fingerprint(projection, projection_key, params)
 
     def unroll_sums(suite_state, unroll_key):
@@ -162,14 +167,3 @@ def unroll_transitions(
         ppo.config.unroll_length,
     )
     return suite_state, ppo.to_transitions(state, rollout)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Stored:
-    """P as it was drawn, so that no step of a loop draws it again."""
-
-    dim: int
-    columns: PyTree
-
-    def column(self, key: jax.Array, params: PyTree, index: jax.Array) -> PyTree:
-        return jax.tree.map(lambda x: x[index], self.columns)

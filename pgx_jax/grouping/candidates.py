@@ -20,6 +20,7 @@ from numbers import Integral
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pgx_jax.analysis.gains import check_returns
 from pgx_jax.analysis.partitions import all_subsets, encode_subsets
 from pgx_jax.analysis.ranked_partitions import ranked_partitions
 from pgx_jax.grouping.clustering import check_num_groups, number_labels
@@ -124,19 +125,7 @@ def best_trained_partition(
       ValueError: shapes do not agree, a member's return is not finite, or no partition
         (into k groups) can be made of the groups.
     """
-    member, returns = np.asarray(subsets).astype(bool), np.asarray(returns, np.float64)
-    if member.ndim != 2 or returns.shape != member.shape:
-        raise ValueError(
-            "subsets and returns must have one shape [m, n], got "
-            f"{member.shape} and {returns.shape}"
-        )
-    bad = np.argwhere(~np.isfinite(returns) & member)
-    if len(bad):
-        row, task = bad[0]
-        raise ValueError(
-            f"returns must be finite for members; row {row}, task {task} is "
-            f"{returns[row, task]}"
-        )
+    member, returns = check_returns(subsets, returns)
     if num_groups is not None:
         check_num_groups(num_groups, member.shape[1], "the tasks of subsets")
     gathered: dict[int, list[float]] = {}
