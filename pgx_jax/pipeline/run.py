@@ -68,6 +68,7 @@ def run_pipeline(
     suite = make_checked_suite(config)
     problem = Problem(suite, make_networks(config, suite), config.ppo)
     directory = Workdir(workdir, config.to_dict())
+    directory.remove_leavings()
     with (
         progress or Progress() as shown,
         MetricsWriter(

@@ -16,6 +16,8 @@ import numpy as np
 from pgx_jax.envs import TaskSuite
 from pgx_jax.pipeline.methods import Groupings
 from pgx_jax.pipeline.stages import Arrays, Policies, Problem
+from pgx_jax.runs.checkpoints import TrainingCheckpoints
+from pgx_jax.runs.digests import Damaged
 from pgx_jax.runs.metrics import MetricsWriter
 from pgx_jax.runs.progress import Progress
 from pgx_jax.runs.workdir import Workdir
@@ -70,14 +72,15 @@ class Runner:
           function: returns arrays by name, and the environment steps it took or None
             where it takes none.
         """
-        self.stages.append(stage)
-        if not self.directory.is_finished(stage):
+        before = self._begin(stage)
+        if not self._has_result(stage, before):
             self.progress.start(stage.replace("_", " "), 0)
             began = time.perf_counter()
             result, env_steps = function()
             seconds = time.perf_counter() - began
             info = {} if env_steps is None else {"env_steps": env_steps}
-            self.directory.finish(stage, result, info | {"seconds": seconds})
+            info |= {"seconds": seconds}
+            self.directory.finish(stage, result, info, before)
             self.progress.finish()
         return self.directory.result(stage)
 
@@ -137,50 +140,76 @@ class Runner:
         Raises:
           TrainingDiverged: a number is not finite, or many steps diverged.
         """
-        self.stages.append(stage)
-        if self.directory.is_finished(stage):
+        before = self._begin(stage)
+        if self._has_result(stage, before):
             return self.directory.result(stage, state)
         per_update = ppo.config.steps_per_update
         lengths = _Lengths.create(ppo, state)
         began = time.perf_counter()
-        with self.directory.training_checkpoints(stage) as checkpoints:
-            done, seconds_before = 0, 0.0
-            restored = checkpoints.restore(state)
-            if restored is not None:
-                done, state, info = restored
-                seconds_before = info["seconds"]
-            seconds = seconds_before  # where only the result was still to be stored
-            self.writer.rewind(stage, done * per_update)
-            self.progress.start(
-                stage.replace("_", " "),
-                lengths.count(ppo.total_updates) * per_update,
-                lengths.count(done) * per_update,
-                tuple(task_names),
+        checkpoints = self.directory.training_checkpoints(stage, before)
+        done, state, seconds_before = self._restore(checkpoints, state)
+        seconds = seconds_before  # where only the result was still to be stored
+        self.writer.rewind(stage, done * per_update)
+        self.progress.start(
+            stage.replace("_", " "),
+            lengths.count(ppo.total_updates) * per_update,
+            lengths.count(done) * per_update,
+            tuple(task_names),
+        )
+        while done < ppo.total_updates:
+            chunk = min(self.checkpoint_every, ppo.total_updates - done)
+            state, metrics = ppo.run(suite, state, chunk)
+            self._check_finite(stage, state, metrics, done)
+            values = on_host(metrics)
+            steps = per_update * lengths.in_chunk(done, chunk)
+            self._check_divergences(stage, values["divergences"], suite, steps)
+            values = lengths.hide_finished(values, done)
+            self._log(
+                stage, values, rows if logged is None else logged, done, per_update
             )
-            while done < ppo.total_updates:
-                chunk = min(self.checkpoint_every, ppo.total_updates - done)
-                state, metrics = ppo.run(suite, state, chunk)
-                self._check_finite(stage, state, metrics, done)
-                values = on_host(metrics)
-                steps = per_update * lengths.in_chunk(done, chunk)
-                self._check_divergences(stage, values["divergences"], suite, steps)
-                values = lengths.hide_finished(values, done)
-                self._log(
-                    stage, values, rows if logged is None else logged, done, per_update
-                )
-                done += chunk
-                seconds = seconds_before + time.perf_counter() - began
-                checkpoints.save(done, state, {"seconds": seconds})
-                shown = _latest_returns(values["return"][:, rows])
-                self.progress.update(
-                    lengths.count(done) * per_update,
-                    shown if steps[rows].any() else None,
-                )
+            done += chunk
+            seconds = seconds_before + time.perf_counter() - began
+            checkpoints.save(done, state, {"seconds": seconds})
+            shown = _latest_returns(values["return"][:, rows])
+            self.progress.update(
+                lengths.count(done) * per_update,
+                shown if steps[rows].any() else None,
+            )
         env_steps = lengths.count(ppo.total_updates) * per_update
         info = {"seconds": seconds, "env_steps": env_steps}
-        self.directory.finish(stage, state, info)
+        self.directory.finish(stage, state, info, before)
         self.progress.finish()
         return state
+
+    def _begin(self, stage: str) -> tuple[str, ...]:
+        """Adds a stage to those of the run; returns the ones before it."""
+        before = tuple(self.stages)
+        self.stages.append(stage)
+        return before
+
+    def _has_result(self, stage: str, before: Sequence[str]) -> bool:
+        """Whether the stage has a sound result, computed from those before it."""
+        if not self.directory.is_finished(stage):
+            return False
+        try:
+            self.directory.check(stage, before)
+        except Damaged as damage:
+            self.progress.note(f"{damage}; {stage} is computed again")
+            return False
+        return True
+
+    def _restore(
+        self, checkpoints: TrainingCheckpoints, start: TrainingState
+    ) -> tuple[int, TrainingState, float]:
+        """Updates done, the state then, and seconds taken."""
+        restored = checkpoints.restore(start)
+        if restored is None:
+            return 0, start, 0.0
+        for damage in restored.passed_over:
+            self.progress.note(
+                f"{damage}; going on from the checkpoint after update {restored.step}"
+            )
+        return restored.step, restored.state, restored.info["seconds"]
 
     def _log(
         self,
@@ -211,10 +240,14 @@ class Runner:
     ) -> None:
         place = first_nonfinite(state, metrics)
         if place is not None:
-            raise TrainingDiverged(
-                f"{stage} met a number that is not finite: {place}. The "
-                f"checkpoint after update {done} is kept in "
+            kept = (
+                f"The checkpoint after update {done} is kept in "
                 f"{self.directory.path / 'checkpoints' / stage}"
+                if done
+                else "There is no checkpoint of this stage yet"
+            )
+            raise TrainingDiverged(
+                f"{stage} met a number that is not finite: {place}. {kept}"
             )
 
     def _check_divergences(

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from pgx_jax.extras import needs_extra
+from pgx_jax.runs.checkpoints import (
+    PARTIAL,
+    TrainingCheckpoints,
+    explain_errors,
+    read_arrays,
+    read_info,
+    remove,
+    write_sealed,
+)
+from pgx_jax.runs.digests import (
+    SEAL,
+    Damaged,
+    check_seal,
+    read_any_json,
+    read_json,
+    without_digest,
+    write_json,
+)
 from pgx_jax.types import PyTree
 
-with needs_extra("experiments"):
-    import orbax.checkpoint as ocp
+_CONFIG, _POLICIES = "config.json", "policies.json"
+# What only a run can have left where its config is missing.
+_OF_A_RUN = ("checkpoints", "stages", _POLICIES, "metrics.jsonl", "results.json")
 
 
 class Workdir:
@@ -26,20 +42,28 @@ class Workdir:
 
     It holds `config.json`; `checkpoints/STAGE/`, the last two training states of a
     stage that is under way; `stages/STAGE/`, the result of each finished stage; and
-    `policies.json`, where the policies of every method are.
+    `policies.json`, where the policies of every method are. All carry digests and the
+    run's identifier, so that damage and what belongs to another run is found.
 
     Args:
       path: made if it does not exist.
-      config: nested dict of JSON values.
+      config: nested dict of JSON values, no field called "run" or "digest".
+
+    Attributes:
+      path: of the directory.
+      resumed: whether an earlier process has begun the run.
+      run_id: identifies the run; None of runs of versions that wrote no digests, which
+        can only be read.
 
     Raises:
-      ValueError: the directory belongs to a run of another config; the message shows
-        the fields that differ.
+      ValueError: the directory belongs to a run of another config (the message shows
+        the fields that differ), or its config is damaged or missing.
       OSError: it cannot be written to.
     """
 
     def __init__(self, path: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
         self.path = Path(path).absolute()
+        self._sound: dict[str, str] = {}
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             # Of a name of its own: others may open the directory at the same time.
@@ -50,17 +74,28 @@ class Workdir:
                 f"workdir {str(path)!r} cannot be written to: {error}"
             ) from None
         config = json.loads(json.dumps(config))
-        file = self.path / "config.json"
-        self.resumed = file.exists()
+        self.resumed = (self.path / _CONFIG).exists()
         if not self.resumed:
-            _write_json(file, config)
+            self._refuse_leavings()
+            self.run_id: str | None = uuid.uuid4().hex
+            with explain_errors(
+                f"{self.path / _CONFIG} cannot be written",
+                "free space, and give the same command again",
+            ):
+                write_json(self.path / _CONFIG, config | {"run": self.run_id})
             return
-        difference = config_difference(json.loads(file.read_text()), config)
+        stored = self._read_config()
+        difference = config_difference(stored, config)
         if difference:
             lines = "\n".join(f"  {line}" for line in difference)
             raise ValueError(
                 f"workdir {str(path)!r} holds a run of another config; give another "
                 f"workdir, or the same config. What differs:\n{lines}"
+            )
+        if self.run_id is None:
+            raise ValueError(
+                f"workdir {str(path)!r} holds a run of an earlier version, without "
+                "digests, that this version cannot go on with; give another workdir"
             )
 
     @classmethod
@@ -68,43 +103,112 @@ class Workdir:
         """The directory of a run that exists, to read from; nothing is written to it.
 
         Raises:
-          ValueError: there is no run.
+          ValueError: there is no run, or its config is damaged.
         """
         directory = cls.__new__(cls)
         directory.path = Path(path).absolute()
         directory.resumed = True
-        if not (directory.path / "config.json").exists():
+        directory._sound = {}
+        if not (directory.path / _CONFIG).exists():
+            directory._refuse_leavings()
             raise ValueError(f"workdir {str(path)!r} holds no run")
+        directory._read_config()
         return directory
 
     @property
     def config(self) -> dict[str, Any]:
         """The run's config as a nested dict of JSON values."""
-        return json.loads((self.path / "config.json").read_text())
+        return self._read_config()
 
-    def training_checkpoints(self, stage: str) -> TrainingCheckpoints:
-        """The checkpoints of a training stage."""
-        return TrainingCheckpoints(self.path / "checkpoints" / stage)
+    def remove_leavings(self) -> None:
+        """Deletes what a killed run had not finished writing, or deleting.
+
+        To be called by the one process that writes to the directory.
+        """
+        for pattern in ("*", "stages/*", "checkpoints/*", "checkpoints/*/*"):
+            for path in self.path.glob(pattern + PARTIAL):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for checkpoints in self.path.glob("checkpoints/*"):
+            with contextlib.suppress(Damaged):
+                self.check(checkpoints.name)
+                remove(checkpoints)
+
+    def training_checkpoints(
+        self, stage: str, after: Sequence[str] = ()
+    ) -> TrainingCheckpoints:
+        """The checkpoints of a training stage.
+
+        Args:
+          stage: its name.
+          after: the stages whose results it depends on, all of them finished.
+        """
+        self._require()
+        directory = self.path / "checkpoints" / stage
+        directory.parent.mkdir(exist_ok=True)
+        about = self._about(stage, after)
+        return TrainingCheckpoints(directory, about, self._require)
 
     def is_finished(self, stage: str) -> bool:
-        """Whether the stage has ended and its result is here."""
-        return (self.path / "stages" / stage / "info.json").exists()
+        """Whether the stage has ended and its result, sound or not, is here."""
+        directory = self.path / "stages" / stage
+        if self.run_id is None:
+            return (directory / "info.json").exists()
+        return directory.exists()
 
-    def finish(self, stage: str, result: PyTree, info: Mapping[str, Any]) -> None:
+    def check(self, stage: str, after: Sequence[str] | None = None) -> None:
+        """Checks the result of a finished stage, once for each of these objects.
+
+        Args:
+          stage: its name.
+          after: the stages whose results it depends on; not checked if None.
+
+        Raises:
+          Damaged: a file of it is not what was written, it is of another run, or it
+            depends on other results than are here now.
+        """
+        if self.run_id is None:
+            return
+        directory = self.path / "stages" / stage
+        about = read_json(directory / SEAL)["about"]
+        if stage not in self._sound:
+            own = {"run": self.run_id, "stage": stage}
+            self._sound[stage] = check_seal(directory, about | own)
+        if after is not None and about != self._about(stage, after):
+            raise Damaged(
+                f"{directory} was computed from other results than those here"
+            )
+
+    def finish(
+        self,
+        stage: str,
+        result: PyTree,
+        info: Mapping[str, Any],
+        after: Sequence[str] = (),
+        lines: Sequence[str] = (),
+    ) -> None:
         """Stores the result of a stage, then drops its checkpoints.
 
         Args:
           stage: its name.
           result: pytree of arrays.
-          info: JSON values, such as seconds and environment steps. Written last: with
-            it the stage counts as finished.
+          info: JSON values, such as seconds and environment steps.
+          after: the stages whose results it depends on, all of them finished.
+          lines: of the stage's metrics.
+
+        Raises:
+          OSError: it cannot be written.
         """
+        self._require()
         directory = self.path / "stages" / stage
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(directory / "result", _pack(result), force=True)
-            checkpointer.wait_until_finished()
-        _write_json(directory / "info.json", info)
-        shutil.rmtree(self.path / "checkpoints" / stage, ignore_errors=True)
+        about = self._about(stage, after)
+        with explain_errors(
+            f"the result of stage {stage!r} cannot be written to {directory}",
+            "free space, and give the same command again, which goes on from the last "
+            "checkpoint",
+        ):
+            content = write_sealed(directory, result, info, lines, about, name="result")
+        self._sound[stage] = content
+        remove(self.path / "checkpoints" / stage)
 
     def result(self, stage: str, template: PyTree | None = None) -> PyTree:
         """The result of a finished stage.
@@ -115,34 +219,44 @@ class Workdir:
             arrays come back.
 
         Raises:
+          Damaged: as by `check`.
           ValueError: the result is of other shapes than the template.
         """
-        directory = self.path / "stages" / stage / "result"
-        with ocp.StandardCheckpointer() as checkpointer:
-            if template is None:
-                return jax.tree.map(np.asarray, checkpointer.restore(directory))
-            try:
-                restored = checkpointer.restore(directory, _pack(template))
-            except ValueError as error:
-                raise ValueError(
-                    f"the result of stage {stage!r} in workdir {str(self.path)!r} has "
-                    "other shapes, as that of an earlier version may; give another "
-                    f"workdir: {error}"
-                ) from error
-            return _unpack(restored, template)
+        self._check_to_read(stage)
+        return read_arrays(self.path / "stages" / stage / "result", template)
 
     def info(self, stage: str) -> dict[str, Any]:
         """The JSON values that `finish` stored of a stage."""
-        return json.loads((self.path / "stages" / stage / "info.json").read_text())
+        self._check_to_read(stage)
+        if self.run_id is None:
+            return read_any_json(self.path / "stages" / stage / "info.json")
+        return read_info(self.path / "stages" / stage)[0]
+
+    def lines(self, stage: str) -> list[str]:
+        """The lines of metrics that `finish` stored of a stage."""
+        self._check_to_read(stage)
+        return read_info(self.path / "stages" / stage)[1]
 
     def latest_state(self, stage: str) -> Path | None:
-        """The directory of a training stage's newest state; None if it has none."""
+        """The directory of a training stage's newest state; None if it has none.
+
+        Raises:
+          Damaged: a file of it is not what was written.
+        """
         if self.is_finished(stage):
+            self._check_to_read(stage)
             return self.path / "stages" / stage / "result"
         checkpoints = self.path / "checkpoints" / stage
-        # Directories of other names are still being written to.
-        steps = [int(x.name) for x in checkpoints.glob("*") if x.name.isdecimal()]
-        return checkpoints / str(max(steps)) / "state" if steps else None
+        steps = TrainingCheckpoints(checkpoints, {}).steps()
+        if not steps:
+            return None
+        newest = checkpoints / str(steps[-1])
+        if self.run_id is not None:
+            own = {"run": self.run_id, "stage": stage, "update": steps[-1]}
+            with _remedy():
+                about = read_json(newest / SEAL)["about"]
+                check_seal(newest, about | own)
+        return newest / "state"
 
     def write_policies(self, policies: Mapping[str, Any]) -> None:
         """Stores in `policies.json` where the policies of every method are.
@@ -151,68 +265,77 @@ class Workdir:
           policies: by method, a dict of "stage", whose training state holds them, and
             "policy_ids", the policy of each task there; [draws][n].
         """
-        _write_json(self.path / "policies.json", policies)
+        self._require()
+        path = self.path / _POLICIES
+        with explain_errors(
+            f"{path} cannot be written", "free space, and give the same command again"
+        ):
+            write_json(path, {"run": self.run_id, "policies": policies})
 
     def read_policies(self) -> dict[str, Any] | None:
-        """What `write_policies` stored; None before the groups are known."""
-        file = self.path / "policies.json"
-        return json.loads(file.read_text()) if file.exists() else None
-
-
-class TrainingCheckpoints:
-    """Checkpoints of a whole training state, the last two kept.
-
-    Args:
-      directory: made if it does not exist.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self._manager = ocp.CheckpointManager(
-            directory,
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=2, enable_async_checkpointing=False
-            ),
-        )
-
-    def __enter__(self) -> TrainingCheckpoints:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._manager.close()
-
-    def save(self, step: int, state: PyTree, info: Mapping[str, Any]) -> None:
-        """Stores the state after `step` updates, with JSON values beside it."""
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(_pack(state)),
-                info=ocp.args.JsonSave(dict(info)),
-            ),
-        )
-
-    def restore(self, template: PyTree) -> tuple[int, PyTree, dict[str, Any]] | None:
-        """The last checkpoint as (step, state, info), or None where there is none.
+        """What `write_policies` stored; None before the groups are known.
 
         Raises:
-          ValueError: it holds a state of other shapes.
+          Damaged: the file is not what was written, or is of another run.
         """
-        step = self._manager.latest_step()
-        if step is None:
+        file = self.path / _POLICIES
+        if not file.exists():
             return None
+        if self.run_id is None:
+            return read_any_json(file)
+        with _remedy():
+            stored = read_json(file)
+            if stored["run"] != self.run_id:
+                raise Damaged(f"{file} is of another run")
+        return stored["policies"]
+
+    def _read_config(self) -> dict[str, Any]:
+        """The config as stored, and the run's number."""
+        file = self.path / _CONFIG
         try:
-            restored = self._manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(_pack(template)),
-                    info=ocp.args.JsonRestore(),
-                ),
+            stored = without_digest(read_any_json(file))
+            self.run_id = stored.pop("run", None)
+            if self.run_id is not None:
+                read_json(file)
+        except Damaged as damage:
+            raise Damaged(
+                f"{damage}; put back a copy of it, or give another workdir"
+            ) from None
+        return stored
+
+    def _refuse_leavings(self) -> None:
+        found = [name for name in _OF_A_RUN if (self.path / name).exists()]
+        if found:
+            raise Damaged(
+                f"{self.path / _CONFIG} is missing, though the workdir holds "
+                f"{', '.join(found)} of a run; put back a copy of it, or give another "
+                "workdir"
             )
-        except ValueError as error:
-            raise ValueError(
-                f"the checkpoint at update {step} holds a training state of another "
-                f"suite, network or number of environments: {error}"
-            ) from error
-        return step, _unpack(restored["state"], template), restored["info"]
+
+    def _require(self) -> None:
+        """Refuses to write where the directory is gone, or is now another one."""
+        try:
+            found = read_json(self.path / _CONFIG)["run"]
+        except Damaged as damage:
+            raise OSError(
+                "the workdir was removed, moved or changed during the run, which ends "
+                f"here: {damage}; put it back, and give the same command again"
+            ) from None
+        if found != self.run_id:
+            raise OSError(f"workdir {str(self.path)!r} now holds another run")
+
+    def _check_to_read(self, stage: str) -> None:
+        with _remedy(f", or delete {self.path / 'stages' / stage}"):
+            self.check(stage)
+
+    def _about(self, stage: str, after: Sequence[str]) -> dict[str, Any]:
+        for name in after:
+            self.check(name)
+        return {
+            "run": self.run_id,
+            "stage": stage,
+            "after": {name: self._sound[name] for name in after},
+        }
 
 
 def config_difference(
@@ -229,27 +352,13 @@ def config_difference(
     return lines
 
 
-def _is_key(x: Any) -> bool:
-    return isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-
-
-def _pack(tree: PyTree) -> PyTree:
-    """Typed keys as the integers that they hold, which Orbax can store."""
-    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
-
-
-def _unpack(tree: PyTree, template: PyTree) -> PyTree:
-    def unpack(x, like):
-        if _is_key(like):
-            return jax.random.wrap_key_data(x, impl=jax.random.key_impl(like))
-        return x
-
-    return jax.tree.map(unpack, tree, template)
-
-
-def _write_json(path: Path, value: Any) -> None:
-    """Writes a file that is either whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+@contextlib.contextmanager
+def _remedy(other: str = "") -> Iterator[None]:
+    """Adds to what is damaged what one can do."""
+    try:
+        yield
+    except Damaged as damage:
+        raise Damaged(
+            f"{damage}; put back a copy{other}, or give the command of the run again, "
+            "which recovers it"
+        ) from None

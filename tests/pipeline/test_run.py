@@ -152,10 +152,17 @@ def test_interrupt_between_chunks_is_resumed(finished, tmp_path, chunks):
     assert without_clock(resumed) == without_clock(results)
 
 
-def test_divergence_stops_the_run_and_keeps_the_checkpoint(tmp_path):
+@pytest.mark.parametrize(
+    ("checkpoint_every", "message"),
+    [
+        (1, r"The checkpoint after update \d is kept in"),
+        (4, "There is no checkpoint of this stage yet"),
+    ],
+)
+def test_divergence_says_which_checkpoint_is_kept(tmp_path, checkpoint_every, message):
     ppo = SMALL["ppo"] | {"learning_rate": 1e30, "max_gradient_norm": 1e30}
-    with pytest.raises(TrainingDiverged, match="meta_training met .* update"):
-        run(tmp_path, ppo=ppo, checkpoint_every=1)
+    with pytest.raises(TrainingDiverged, match=f"meta_training met .*{message}"):
+        run(tmp_path, ppo=ppo, checkpoint_every=checkpoint_every)
 
 
 @pytest.fixture

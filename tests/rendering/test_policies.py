@@ -33,8 +33,8 @@ def workdir(tmp_path):
     """One whose meta-training is under way."""
     config = PipelineConfig.from_dict({"grouping": {"num_random_draws": 0}})
     directory = Workdir(tmp_path / "run", config.to_dict())
-    with directory.training_checkpoints("meta_training") as checkpoints:
-        checkpoints.save(2, training_state([0] * 10), {"seconds": 1.0})
+    checkpoints = directory.training_checkpoints("meta_training")
+    checkpoints.save(2, training_state([0] * 10), {"seconds": 1.0})
     return directory
 
 

@@ -33,29 +33,29 @@ def assert_equal_states(a, b):
 
 def test_training_state_comes_back_whole(tmp_path):
     checkpoints = Workdir(tmp_path, {}).training_checkpoints("meta_training")
-    with checkpoints:
-        assert checkpoints.restore(make_state()) is None
-        for step in (10, 20, 30):
-            checkpoints.save(step, make_state(), {"seconds": 1.5 * step})
-    with Workdir(tmp_path, {}).training_checkpoints("meta_training") as checkpoints:
-        restored = checkpoints.restore(jax.tree.map(lambda x: x, make_state()))
+    assert checkpoints.restore(make_state()) is None
+    for step in (10, 20, 30):
+        checkpoints.save(step, make_state(), {"seconds": 1.5 * step}, ["a line"])
+    assert checkpoints.steps() == [20, 30]
+    checkpoints = Workdir(tmp_path, {}).training_checkpoints("meta_training")
+    restored = checkpoints.restore(jax.tree.map(lambda x: x, make_state()))
     assert restored is not None
-    step, state, info = restored
-    assert (step, info) == (30, {"seconds": 45.0})
-    assert_equal_states(state, make_state())
+    assert (restored.step, restored.info) == (30, {"seconds": 45.0})
+    assert (restored.lines, restored.passed_over) == (["a line"], ())
+    assert_equal_states(restored.state, make_state())
 
 
 def test_checkpoint_of_other_shapes_is_refused(tmp_path):
-    with Workdir(tmp_path, {}).training_checkpoints("meta_training") as checkpoints:
-        checkpoints.save(10, make_state(3), {})
-        with pytest.raises(ValueError, match="another suite"):
-            checkpoints.restore(make_state(4))
+    checkpoints = Workdir(tmp_path, {}).training_checkpoints("meta_training")
+    checkpoints.save(10, make_state(3), {})
+    with pytest.raises(ValueError, match="10/state holds arrays of other shapes"):
+        checkpoints.restore(make_state(4))
 
 
 def test_result_of_other_shapes_is_refused(tmp_path):
     workdir = Workdir(tmp_path, {})
     workdir.finish("group_training", make_state(3), {})
-    with pytest.raises(ValueError, match="of stage 'group_training' .* earlier"):
+    with pytest.raises(ValueError, match="group_training/result holds .* earlier"):
         workdir.result("group_training", make_state(4))
 
 
