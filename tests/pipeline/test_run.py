@@ -152,17 +152,20 @@ def test_interrupt_between_chunks_is_resumed(finished, tmp_path, chunks):
     assert without_clock(resumed) == without_clock(results)
 
 
-@pytest.mark.parametrize(
-    ("checkpoint_every", "message"),
-    [
-        (1, r"The checkpoint after update \d is kept in"),
-        (4, "There is no checkpoint of this stage yet"),
-    ],
-)
-def test_divergence_says_which_checkpoint_is_kept(tmp_path, checkpoint_every, message):
+def test_divergence_at_the_first_update_claims_no_checkpoint(tmp_path):
     ppo = SMALL["ppo"] | {"learning_rate": 1e30, "max_gradient_norm": 1e30}
-    with pytest.raises(TrainingDiverged, match=f"meta_training met .*{message}"):
-        run(tmp_path, ppo=ppo, checkpoint_every=checkpoint_every)
+    with pytest.raises(TrainingDiverged, match="met .* update 0. There is no checkp"):
+        run(tmp_path, ppo=ppo, checkpoint_every=1)
+
+
+def test_divergence_names_the_checkpoint_that_is_kept(tmp_path, monkeypatch):
+    places = iter([None, "metric 'return' of row 0 at update 2"])
+    monkeypatch.setattr(
+        "pgx_jax.pipeline.runner.first_nonfinite", lambda *_: next(places)
+    )
+    with pytest.raises(TrainingDiverged, match="checkpoint after update 2 is kept in"):
+        run(tmp_path)
+    assert (tmp_path / "checkpoints" / "meta_training" / "2").exists()
 
 
 @pytest.fixture
