@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import pgx_jax as pge
-from pgx_jax.analysis.partitions import all_subsets
+from pgx_jax.analysis.truth_tables import all_subsets
 from pgx_jax.estimation.least_squares import least_squares_scores
 from pgx_jax.estimation.projection import project_gradients
 from pgx_jax.estimation.sums import TaskSums, accumulate

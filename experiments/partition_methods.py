@@ -29,8 +29,8 @@ import pgx_jax as pge
 from pgx_jax import runtime
 from pgx_jax.analysis import partitions
 from pgx_jax.analysis.partition_judges import PartitionJudge
-from pgx_jax.analysis.partitions import TruthTable
 from pgx_jax.analysis.statistics import rank_correlation
+from pgx_jax.analysis.truth_tables import TruthTable
 from pgx_jax.estimation.least_squares import least_squares_scores, task_moments
 from pgx_jax.estimation.sums import TaskSums
 from pgx_jax.grouping.candidates import affinity_scores

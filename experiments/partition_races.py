@@ -28,7 +28,7 @@ from truth_files import KEPT_ASIDE, Loaded
 
 import pgx_jax as pge
 from pgx_jax import runtime
-from pgx_jax.analysis import partitions
+from pgx_jax.analysis import partitions, truth_tables
 from pgx_jax.analysis.gains import draw_partition, predict_gains
 from pgx_jax.analysis.partition_judges import PartitionJudge
 from pgx_jax.grouping.candidates import (
@@ -241,12 +241,12 @@ def _rows_of(
         labels += [np.zeros(n, int), np.arange(n)]
     place = {
         int(code): row
-        for row, code in enumerate(partitions.encode_subsets(table.truth.subsets))
+        for row, code in enumerate(truth_tables.encode_subsets(table.truth.subsets))
     }
     return np.array(
         sorted(
             {
-                place[int(partitions.encode_subsets(x == g))]
+                place[int(truth_tables.encode_subsets(x == g))]
                 for x in labels
                 for g in np.unique(x)
             }

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from pgx_jax.analysis.partitions import TruthTable
 from pgx_jax.analysis.statistics import bootstrap_interval
+from pgx_jax.analysis.truth_tables import TruthTable
 from pgx_jax.estimation.sums import TaskSums
 
 KEPT_ASIDE = ("lunar_lander", "half_cheetah_objectives", "hopper_body")

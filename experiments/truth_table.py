@@ -44,7 +44,7 @@ from truth_setup import BEGAN, Setup, report
 
 import pgx_jax as pge
 from pgx_jax import runtime
-from pgx_jax.analysis.partitions import all_subsets
+from pgx_jax.analysis.truth_tables import all_subsets
 from pgx_jax.envs import TaskSuite
 from pgx_jax.estimation.sums import TaskSums, accumulate
 from pgx_jax.evaluation.transition_sums import unroll_transitions

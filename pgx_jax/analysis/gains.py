@@ -26,6 +26,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pgx_jax.analysis.partitions import stirling_number
+from pgx_jax.arguments import (
+    as_integer,
+    as_labels,
+    as_numbers,
+    as_seed,
+    as_square,
+    as_subset_matrix,
+    check_number,
+)
 
 SIZE, SLOPE, TASK, GROUP, OWN_SLOPE = 0.5, 0.3, 4.0, 1.0, 0.075
 COMMON_NOISE, OWN_NOISE = 0.3, 0.5
@@ -100,9 +109,12 @@ def predict_gains(
       seed: of those.
 
     Raises:
-      ValueError: shapes do not agree, a member's return is not finite or a task has no
-        policy; the message names it.
+      ValueError: shapes do not agree, a member's return or an affinity is not finite, a
+        task has no policy or another argument is out of range; the message names it.
     """
+    check_number("threshold", threshold)
+    check_number("tolerance", tolerance, zero=True)
+    num_draws, seed = as_integer("num_draws", num_draws, 1), as_seed(seed)
     subsets, returns, labels = _check(subsets, returns, labels, affinity)
     process = _Process(subsets, returns, affinity)
     n = subsets.shape[1]
@@ -267,9 +279,9 @@ def check_returns(
     Raises:
       ValueError: shapes do not agree, or a member's return is not finite.
     """
-    subsets = np.asarray(subsets).astype(bool)
-    returns = np.asarray(returns, np.float64)
-    if subsets.ndim != 2 or returns.shape != subsets.shape:
+    subsets = as_subset_matrix(subsets)
+    returns = as_numbers("returns", returns, finite=False)
+    if returns.shape != subsets.shape:
         raise ValueError(
             "subsets and returns must have one shape [m, n], got "
             f"{subsets.shape} and {returns.shape}"
@@ -286,11 +298,9 @@ def check_returns(
 
 def _check(subsets, returns, labels, affinity):
     subsets, returns = check_returns(subsets, returns)
-    labels = np.asarray(labels)
     n = subsets.shape[1]
-    if labels.shape != (n,):
-        raise ValueError(f"labels must have shape [n] = [{n}], got {labels.shape}")
-    if affinity is not None and np.shape(affinity) != (n, n):
+    labels = as_labels("labels", labels, n)
+    if affinity is not None and as_square("affinity", affinity).shape != (n, n):
         raise ValueError(
             f"affinity must have shape [n, n] = [{n}, {n}], got {np.shape(affinity)}"
         )

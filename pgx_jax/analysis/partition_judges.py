@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pgx_jax.analysis.partitions import (
-    TruthTable,
     best_partitions,
-    encode_subsets,
     mean_partition_value,
     stirling_number,
 )
+from pgx_jax.analysis.truth_tables import TruthTable, check_table, encode_subsets
+from pgx_jax.arguments import as_labels
 
 
 class PartitionJudge:
@@ -29,14 +29,14 @@ class PartitionJudge:
     """
 
     def __init__(self, table: TruthTable):
-        self.table = table
+        self.table = check_table(table)
         self._totals = functools.cache(lambda trainings: table.totals(trainings))
         self._extremes = functools.cache(self._find_extremes)
 
     def value(self, labels: ArrayLike, trainings: Sequence[int] | None = None) -> float:
         """The mean return of all tasks, over trainings, over all of them if None."""
+        labels = as_labels("labels", labels, self.table.num_tasks)
         totals = self._totals(self._key(trainings))
-        labels = np.asarray(labels)
         groups = [encode_subsets(labels == g) for g in np.unique(labels)]
         return float(totals[groups].sum()) / self.table.num_tasks
 
@@ -57,7 +57,8 @@ class PartitionJudge:
         Returns:
           The score; NaN where all partitions are worth the same.
         """
-        num_groups = None if any_number else len(np.unique(np.asarray(labels)))
+        labels = as_labels("labels", labels, self.table.num_tasks)
+        num_groups = None if any_number else len(np.unique(labels))
         mean, best = self._extremes(num_groups, self._key(trainings))
         if best - mean <= 1e-12 * max(1.0, abs(best)):
             return float("nan")
@@ -68,8 +69,9 @@ class PartitionJudge:
         return [r for r in range(self.table.num_replicates) if r != training]
 
     def _key(self, trainings: Sequence[int] | None) -> tuple[int, ...]:
-        every = range(self.table.num_replicates)
-        return tuple(every if trainings is None else trainings)
+        if trainings is None:
+            return tuple(range(self.table.num_replicates))
+        return tuple(self.table.check_replicates("trainings", trainings))
 
     def _find_extremes(self, num_groups, trainings) -> tuple[float, float]:
         totals, n = self._totals(trainings), self.table.num_tasks

@@ -22,13 +22,14 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-MOST_TASKS = 16
+from pgx_jax.analysis.truth_tables import TruthTable, check_table, encode_subsets
+from pgx_jax.arguments import as_integer, as_labels, as_numbers, as_seed, show
+
 # Pairs of a set and its subset that are held at once, of 8 bytes in several arrays.
 _BLOCK = 2**21
 
@@ -55,112 +56,6 @@ class PartitionScore(NamedTuple):
     upper: float | None = None
 
 
-class TruthTable(NamedTuple):
-    """The value of every task under the policies trained on subsets that hold it.
-
-    Attributes:
-      subsets: bool NumPy array of shape [m, n].
-      values: R, one row of the first axis for each training of all subsets; NaN where
-        the task is not in the subset; float64 NumPy array of shape [replicates, m, n].
-    """
-
-    subsets: np.ndarray  # shape=[m, n], dtype=bool
-    values: np.ndarray  # shape=[replicates, m, n], dtype=float64
-
-    @classmethod
-    def create(cls, subsets: ArrayLike, values: ArrayLike) -> TruthTable:
-        """Checks a table.
-
-        Args:
-          subsets: 0/1 matrix [m, n], no row twice.
-          values: [replicates, m, n], or [m, n] of one training; finite wherever the
-            task is in the subset.
-
-        Raises:
-          ValueError: shapes do not agree, a subset is empty or repeated, there are
-            more than 16 tasks, or the value of a member is not finite; the message
-            names it.
-        """
-        subsets, values = np.asarray(subsets), np.asarray(values, np.float64)
-        if subsets.ndim != 2 or 0 in subsets.shape:
-            raise ValueError(f"subsets must have shape [m, n], got {subsets.shape}")
-        if subsets.dtype != bool and not np.isin(subsets, (0, 1)).all():
-            raise ValueError("subsets must hold only 0 and 1")
-        if subsets.shape[1] > MOST_TASKS:
-            raise ValueError(
-                f"subsets must be of at most {MOST_TASKS} tasks, got {subsets.shape[1]}"
-            )
-        subsets = subsets.astype(bool)
-        if values.ndim == 2:
-            values = values[None]
-        if values.ndim != 3 or values.shape[1:] != subsets.shape or not len(values):
-            raise ValueError(
-                "values must have shape [replicates, m, n] with [m, n] = "
-                f"{list(subsets.shape)} of subsets, got {values.shape}"
-            )
-        if not subsets.any(axis=1).all():
-            row = np.argmin(subsets.any(axis=1))
-            raise ValueError(f"subsets must not be empty; row {row} is")
-        codes = encode_subsets(subsets)
-        first = np.unique(codes, return_index=True)[1]
-        if len(first) < len(codes):
-            row = np.setdiff1d(np.arange(len(codes)), first)[0]
-            tasks = np.flatnonzero(subsets[row]).tolist()
-            raise ValueError(f"subsets must differ; row {row}, tasks {tasks}, is again")
-        bad = np.argwhere(~np.isfinite(values) & subsets)
-        if len(bad):
-            replicate, row, task = bad[0]
-            raise ValueError(
-                f"values must be finite for members; replicate {replicate}, subset "
-                f"{np.flatnonzero(subsets[row]).tolist()}, task {task} is "
-                f"{values[replicate, row, task]}"
-            )
-        return cls(subsets, np.where(subsets, values, np.nan))
-
-    @property
-    def num_tasks(self) -> int:
-        """n."""
-        return self.subsets.shape[1]
-
-    @property
-    def num_replicates(self) -> int:
-        """Trainings of every subset."""
-        return len(self.values)
-
-    def totals(self, replicates: Sequence[int] | np.ndarray | None = None):
-        """The sum of R[S, i] over the tasks i of S, averaged over trainings.
-
-        Args:
-          replicates: the trainings to average over, with repetition allowed; all if
-            None.
-
-        Returns:
-          float64 [2^n]; entry c is the subset of the tasks i with bit i of c set, and
-          NaN where the table does not have it.
-        """
-        values = self.values if replicates is None else self.values[list(replicates)]
-        totals = np.full(2**self.num_tasks, np.nan)
-        sums = np.where(self.subsets, values, 0.0).mean(axis=0).sum(axis=1)
-        totals[encode_subsets(self.subsets)] = sums
-        return totals
-
-
-def encode_subsets(subsets: ArrayLike) -> np.ndarray:
-    """Subsets as integers, bit i for task i; [..., n] to int64 [...]."""
-    subsets = np.asarray(subsets)
-    return subsets.astype(np.int64) @ (1 << np.arange(subsets.shape[-1]))
-
-
-def all_subsets(num_tasks: int) -> np.ndarray:
-    """Every subset but the empty one, in the order of `encode_subsets`.
-
-    Returns:
-      bool [2^n - 1, n].
-    """
-    codes = np.arange(1, 2**num_tasks)
-    return (codes[:, None] >> np.arange(num_tasks)) & 1 == 1
-
-
 def partition_value(table: TruthTable, labels: ArrayLike) -> np.ndarray:
     """The mean over tasks of R[group of i, i]; float64 [replicates].
 
@@ -171,7 +66,7 @@ def partition_value(table: TruthTable, labels: ArrayLike) -> np.ndarray:
     Raises:
       ValueError: `labels` has another length, or a group is not in the table.
     """
-    labels = _check_labels(labels, table.num_tasks)
+    labels = as_labels("labels", labels, check_table(table).num_tasks)
     rows = {int(c): row for row, c in enumerate(encode_subsets(table.subsets))}
     values = np.empty((table.num_replicates, table.num_tasks))
     for group in np.unique(labels):
@@ -200,7 +95,7 @@ def mean_partition_value(totals: np.ndarray, num_groups: int) -> float:
       ValueError: k is not an integer in 1..n, or a subset that some partition into k
         groups has is missing.
     """
-    num_tasks = check_totals(totals, num_groups)
+    num_tasks, num_groups = check_totals(totals, num_groups), int(num_groups)
     size = _sizes(num_tasks)
     others = [
         stirling_number(num_tasks - s, num_groups - 1) for s in range(1 + size[-1])
@@ -259,7 +154,9 @@ def partition_score(
     Raises:
       ValueError: the labels do not fit the table, or a subset is missing.
     """
-    labels = _check_labels(labels, table.num_tasks)
+    labels = as_labels("labels", labels, check_table(table).num_tasks)
+    num_resamples = as_integer("num_resamples", num_resamples, 1)
+    seed = as_seed(seed)
     num_groups = len(np.unique(labels))
     score = _score(table, labels, num_groups, None)
     if table.num_replicates == 1 or num_groups in (1, table.num_tasks):
@@ -287,6 +184,7 @@ def noise_ceiling(table: TruthTable, num_groups: int) -> np.ndarray:
     Raises:
       ValueError: the table has one training, k is out of range or a subset is missing.
     """
+    num_groups = as_integer("num_groups", num_groups, 1, check_table(table).num_tasks)
     return held_out_scores(
         table,
         [
@@ -309,17 +207,20 @@ def held_out_scores(table: TruthTable, labels: Sequence[ArrayLike]) -> np.ndarra
     Raises:
       ValueError: the table has one training, or `labels` another number of partitions.
     """
-    if table.num_replicates < 2:
+    if check_table(table).num_replicates < 2:
         raise ValueError("table must have at least 2 trainings, it has 1")
-    if len(labels) != table.num_replicates:
+    if (
+        not isinstance(labels, (list, tuple, np.ndarray))
+        or len(labels) != table.num_replicates
+    ):
         raise ValueError(
             f"labels must hold one partition for each of the {table.num_replicates} "
-            f"trainings, got {len(labels)}"
+            f"trainings, got {show(labels)}"
         )
     scores = []
     for r, partition in enumerate(labels):
         others = np.delete(np.arange(table.num_replicates), r)
-        partition = _check_labels(partition, table.num_tasks)
+        partition = as_labels("labels", partition, table.num_tasks)
         k = len(np.unique(partition))
         scores.append(_score(table, partition, k, others).score)
     return np.array(scores)
@@ -336,7 +237,7 @@ def replicate_correlation(table: TruthTable) -> float:
     """
     from pgx_jax.analysis.statistics import rank_correlation
 
-    if table.num_replicates < 2:
+    if check_table(table).num_replicates < 2:
         raise ValueError("table must have at least 2 trainings, it has 1")
     found = []
     for task in range(table.num_tasks):
@@ -413,10 +314,20 @@ def _trace(totals: np.ndarray, best: np.ndarray, num_groups: int) -> np.ndarray:
 
 
 def check_totals(totals: np.ndarray, num_groups: int) -> int:
-    num_tasks = len(totals).bit_length() - 1
-    if not isinstance(num_groups, Integral) or isinstance(num_groups, bool):
-        raise ValueError(f"num_groups must be an integer, got {num_groups!r}")
-    if not 1 <= num_groups <= num_tasks:
+    """The number of tasks of totals [2^n], from which k groups can be made.
+
+    Raises:
+      ValueError: `totals` have another length, k is no integer in 1..n, or a subset
+        that some partition into k groups has is missing.
+    """
+    totals = as_numbers("totals", totals, finite=False)
+    num_tasks = len(totals).bit_length() - 1 if totals.ndim == 1 else 0
+    if num_tasks < 1 or len(totals) != 2**num_tasks:
+        raise ValueError(
+            f"totals must have shape [2^n], one a subset of n tasks, got {totals.shape}"
+        )
+    num_groups = as_integer("num_groups", num_groups, 1)
+    if num_groups > num_tasks:
         raise ValueError(
             f"num_groups must be in 1..n = 1..{num_tasks}, got {num_groups}"
         )
@@ -432,12 +343,3 @@ def check_totals(totals: np.ndarray, num_groups: int) -> int:
             f"into {num_groups} groups may have; {missing.size} are missing in all"
         )
     return num_tasks
-
-
-def _check_labels(labels: ArrayLike, num_tasks: int) -> np.ndarray:
-    labels = np.asarray(labels)
-    if labels.shape != (num_tasks,):
-        raise ValueError(
-            f"labels must have shape [n] = [{num_tasks}], got {list(labels.shape)}"
-        )
-    return labels

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from numbers import Integral
-
 import numpy as np
 
 from pgx_jax.analysis.partitions import check_totals, subset_layers
+from pgx_jax.arguments import as_integer
 
 
 def ranked_partitions(
@@ -31,9 +30,8 @@ def ranked_partitions(
       ValueError: k or count is no integer in its range, or a subset that some partition
         into k groups has is missing.
     """
-    if not isinstance(count, Integral) or isinstance(count, bool) or count < 1:
-        raise ValueError(f"count must be an integer of at least 1, got {count!r}")
-    num_tasks = check_totals(totals, num_groups)
+    count = as_integer("count", count, 1)
+    num_tasks, num_groups = check_totals(totals, num_groups), int(num_groups)
     totals = np.where(np.isnan(totals), -np.inf, totals)
     shape = (num_groups + 1, 2**num_tasks, count)
     best = np.full(shape, -np.inf)

@@ -12,6 +12,9 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
+
+from pgx_jax.arguments import as_numbers, check_choice, check_number, show
 
 KINDS = ("linear", "smooth_tchebycheff", "concave")
 # Below this the concave utility goes on as its tangent, so that it stays finite.
@@ -53,23 +56,28 @@ class Scalarization:
     smoothness: float = 0.1
 
     def __post_init__(self):
-        if self.kind not in KINDS:
+        check_choice("kind", self.kind, KINDS)
+        if self.weights is not None:
+            weights = as_numbers("weights", self.weights)
+            if weights.ndim != 1 or not weights.size or not (weights > 0).all():
+                raise ValueError(
+                    "weights must be positive numbers, one for each objective, got "
+                    f"{show(self.weights)}"
+                )
+        if self.ideal is not None and as_numbers("ideal", self.ideal).ndim != 1:
             raise ValueError(
-                f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}"
+                f"ideal must be numbers, one for each objective, got {show(self.ideal)}"
             )
-        weights = self.weights if self.weights is not None else [1.0]
-        if not len(weights) or not all(0 < w < math.inf for w in weights):
-            raise ValueError(f"weights must be positive, got {self.weights}")
-        if not 0 < self.smoothness < math.inf:
-            raise ValueError(f"smoothness must be positive, got {self.smoothness}")
+        check_number("smoothness", self.smoothness)
 
     def __call__(self, values: jax.Array) -> jax.Array:
         """The scalar value of objectives' values [..., n]; float32 [...].
 
         Raises:
-          ValueError: there are not n weights or ideal values.
+          ValueError: there are not n weights or ideal values, or, outside jit, a value
+            is not finite.
         """
-        values = jnp.asarray(values, jnp.float32)
+        values = _as_values("values", values)
         num = values.shape[-1]
         weights = self._of_each("weights", self.weights, num)
         weights = weights / weights.sum()
@@ -106,13 +114,36 @@ def normalize(
       high: what counts as everything, such as that of a policy of its own; [n].
 
     Raises:
-      ValueError: an entry of `high` is not above that of `low`.
+      ValueError: an entry of `high` is not above that of `low`, there is not one of
+        each for every objective, or, outside jit, a number is not finite.
     """
-    nothing, everything = (jnp.asarray(x, jnp.float32) for x in (low, high))
+    nothing, everything = (
+        jnp.asarray(as_numbers(name, x), jnp.float32)
+        for name, x in (("low", low), ("high", high))
+    )
+    returns = _as_values("returns", returns)
+    for name, ends in (("low", nothing), ("high", everything)):
+        if ends.shape != returns.shape[-1:]:
+            raise ValueError(
+                f"{name} must be {returns.shape[-1]} numbers, one for each objective, "
+                f"got shape {ends.shape}"
+            )
     if not bool(jnp.all(everything > nothing)):
         raise ValueError(f"high must be above low everywhere, got {high} and {low}")
-    returns = jnp.asarray(returns, jnp.float32)
     nothing, span = (
         jnp.broadcast_to(x, returns.shape) for x in (nothing, everything - nothing)
     )
     return (returns - nothing) / span
+
+
+def _as_values(name: str, values: jax.Array) -> jax.Array:
+    """Values of objectives, at least one; float32 [..., n]."""
+    if not isinstance(values, Tracer):
+        as_numbers(name, values)
+    array = jnp.asarray(values, jnp.float32)
+    if array.ndim == 0 or array.shape[-1] == 0:
+        raise ValueError(
+            f"{name} must have shape [..., n], one for each of n >= 1 objectives, got "
+            f"{array.shape}"
+        )
+    return array

@@ -8,6 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pgx_jax.arguments import (
+    as_integer,
+    as_labels,
+    as_numbers,
+    as_seed,
+    as_share,
+    show,
+)
+
 _MAX_RESAMPLED_VALUES = 2**23  # drawn at once, so that memory stays below 200 MB
 
 
@@ -42,18 +51,18 @@ def bootstrap_interval(
       ValueError: if `values` is empty, has another number of axes or is not finite, or
         if `level` or `num_resamples` is out of range.
     """
-    values = np.asarray(values, dtype=np.float64)
+    values = as_numbers("values", values)
     if values.ndim not in (1, 2) or values.size == 0:
         raise ValueError(
             "values must be non-empty with shape [samples] or [tasks, runs], "
             f"got shape {values.shape}"
         )
-    if not np.all(np.isfinite(values)):
-        raise ValueError("values must be finite")
-    if not 0.0 < level < 1.0:
-        raise ValueError(f"level must be in (0, 1), got {level}")
-    if num_resamples < 1:
-        raise ValueError(f"num_resamples must be at least 1, got {num_resamples}")
+    level = as_share("level", level)
+    num_resamples, seed = as_integer("num_resamples", num_resamples, 1), as_seed(seed)
+    if not callable(statistic):
+        raise ValueError(
+            f"statistic must be a function such as np.mean, got {show(statistic)}"
+        )
 
     strata = np.atleast_2d(values)
     num_strata, num_runs = strata.shape
@@ -93,16 +102,13 @@ def t_interval(values: ArrayLike, *, level: float = 0.95) -> tuple[float, float]
     """
     from scipy import stats
 
-    values = np.asarray(values, dtype=np.float64)
+    values = as_numbers("values", values)
     if values.ndim != 1 or values.size < 2:
         raise ValueError(
             "values must be at least 2 samples of shape [samples], got shape "
             f"{values.shape}"
         )
-    if not np.all(np.isfinite(values)):
-        raise ValueError("values must be finite")
-    if not 0.0 < level < 1.0:
-        raise ValueError(f"level must be in (0, 1), got {level}")
+    level = as_share("level", level)
     error = values.std(ddof=1) / np.sqrt(values.size)
     width = stats.t.ppf((1.0 + level) / 2.0, values.size - 1) * error
     return float(values.mean() - width), float(values.mean() + width)
@@ -117,9 +123,16 @@ def interquartile_mean(values: ArrayLike, axis: int | None = None) -> np.ndarray
     Args:
       values: samples, of any shape.
       axis: the axis of the samples; all values together by default.
+
+    Raises:
+      ValueError: `values` are empty or not finite, or have no such axis.
     """
-    values = np.asarray(values, dtype=np.float64)
-    values = values.ravel() if axis is None else np.moveaxis(values, axis, -1)
+    values = as_numbers("values", values)
+    if axis is None:
+        values = values.ravel()
+    else:
+        axis = as_integer("axis", axis, -values.ndim, values.ndim - 1)
+        values = np.moveaxis(values, axis, -1)
     size = values.shape[-1]
     if size == 0:
         raise ValueError("values must not be empty")
@@ -142,8 +155,8 @@ def normalized_mutual_information(a: ArrayLike, b: ArrayLike) -> float:
     Raises:
       ValueError: if the labels are empty or differ in shape.
     """
-    a, b = np.asarray(a), np.asarray(b)
-    if a.ndim != 1 or a.shape != b.shape or a.size == 0:
+    a, b = as_labels("a", a), as_labels("b", b)
+    if a.shape != b.shape:
         raise ValueError(
             "a and b must be non-empty labels of one shape [n], "
             f"got shapes {a.shape} and {b.shape}"
@@ -173,6 +186,8 @@ def chance_agreement(a: ArrayLike, b: ArrayLike, *, num_shuffles: int = 1000) ->
     Raises:
       ValueError: if the labels are empty or differ in shape.
     """
+    b = as_labels("b", b)
+    num_shuffles = as_integer("num_shuffles", num_shuffles, 1)
     rng = np.random.default_rng(0)
     return float(
         np.mean(
@@ -191,11 +206,12 @@ def rank_correlation(a: ArrayLike, b: ArrayLike) -> float:
     diagonal, `U[np.triu_indices(n, k=1)]`.
 
     Raises:
-      ValueError: if the shapes differ or there are fewer than two entries.
+      ValueError: if the shapes differ, there are fewer than two entries, or one is not
+        finite.
     """
     from scipy import stats
 
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    a, b = as_numbers("a", a), as_numbers("b", b)
     if a.shape != b.shape or a.size < 2:
         raise ValueError(
             "a and b must have one shape and at least 2 entries, "

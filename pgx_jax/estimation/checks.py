@@ -8,8 +8,6 @@ what its values did.
 from __future__ import annotations
 
 import functools
-import math
-import operator
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -18,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from pgx_jax.arguments import is_real
 from pgx_jax.types import PyTree, Transitions
 
 
@@ -27,52 +26,6 @@ def is_traced(*trees: PyTree) -> bool:
     return any(isinstance(x, Tracer) for x in leaves) or isinstance(
         jax.device_put(0.0), Tracer
     )
-
-
-def as_integer(name: str, value: Any, least: int) -> int:
-    """`value` as an int of at least `least`.
-
-    Raises:
-      ValueError: it is no whole number, or smaller; the message gives `name`.
-    """
-    whole = None
-    if not isinstance(value, (bool, np.bool_, str)):
-        try:
-            whole = operator.index(value)
-        except TypeError:
-            if isinstance(value, (float, np.floating)) and float(value).is_integer():
-                whole = int(value)
-    if whole is None:
-        raise ValueError(f"{name} must be an integer, got {value!r}")
-    if whole < least:
-        raise ValueError(f"{name} must be at least {least}, got {whole}")
-    return whole
-
-
-def check_number(name: str, value: Any, *, zero: bool = False) -> None:
-    """Refuses what is not one finite positive real number; a traced one passes.
-
-    Args:
-      name: of the argument.
-      value: of the argument.
-      zero: whether 0 is allowed too.
-
-    Raises:
-      ValueError: the message gives `name`.
-    """
-    allowed = "at least 0 and finite" if zero else "positive and finite"
-    if isinstance(value, Tracer):
-        if value.shape != () or not _is_real(value.dtype):
-            raise ValueError(f"{name} must be one real number, got {value.aval}")
-        return
-    if isinstance(value, jax.Array):
-        value = jax.device_get(value)
-    number = np.asarray(value)
-    if number.shape != () or not _is_real(number.dtype):
-        raise ValueError(f"{name} must be one real number, got {value!r}")
-    number = float(number)
-    if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
-        raise ValueError(f"{name} must be {allowed}, got {value}")
 
 
 def as_key(key: Any) -> jax.Array:
@@ -393,13 +346,9 @@ def _as_real(name: str, value: Any) -> jax.Array | np.ndarray:
     except (ValueError, TypeError) as error:
         raise ValueError(f"{name} must be an array of numbers, but {error}") from error
     dtype = array.dtype
-    if not (jnp.issubdtype(dtype, np.bool_) or _is_real(dtype)):
+    if not (jnp.issubdtype(dtype, np.bool_) or is_real(dtype)):
         raise ValueError(f"{name} must hold real numbers, got {describe(array)}")
     return array
-
-
-def _is_real(dtype: Any) -> bool:
-    return any(jnp.issubdtype(dtype, x) for x in (jnp.floating, jnp.integer))
 
 
 def _as_array(value: Any) -> jax.Array | np.ndarray:

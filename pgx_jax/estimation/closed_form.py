@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgx_jax.estimation.checks import as_integer, as_params, is_traced
+from pgx_jax.arguments import as_integer
+from pgx_jax.estimation.checks import as_params, is_traced
 from pgx_jax.estimation.least_squares import (
     NUM_FOLDS,
     RIDGE,

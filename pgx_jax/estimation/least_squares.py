@@ -30,6 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from pgx_jax.arguments import as_numbers, check_number
 from pgx_jax.estimation.moments import TaskMoments, task_moments
 from pgx_jax.estimation.ridge import noise_rows, score_rows, solve_rows
 from pgx_jax.estimation.subsets import check_subsets
@@ -237,13 +238,8 @@ def check_weights(sums, subsets, weights) -> tuple[jax.Array, jax.Array]:
     if weights is None:
         member = jnp.asarray(subsets).astype(jnp.float32)
         return jnp.asarray(subsets, bool), member / member.sum(axis=1, keepdims=True)
-    if jnp.shape(weights) != subsets.shape:
-        raise ValueError(
-            f"weights must have the shape of subsets, {tuple(subsets.shape)}, got "
-            f"{jnp.shape(weights)}"
-        )
     if not isinstance(weights, Tracer):
-        values = np.asarray(weights)
+        values = as_numbers("weights", weights, finite=False)
         bad = np.argwhere(~((values >= 0) & np.isfinite(values)))
         if len(bad):
             row, task = bad[0]
@@ -251,6 +247,11 @@ def check_weights(sums, subsets, weights) -> tuple[jax.Array, jax.Array]:
                 "weights must be finite and not negative; that of task "
                 f"{task} in row {row} is {values[row, task]}"
             )
+    if jnp.shape(weights) != subsets.shape:
+        raise ValueError(
+            f"weights must have the shape of subsets, {tuple(subsets.shape)}, got "
+            f"{jnp.shape(weights)}"
+        )
     return jnp.asarray(subsets, bool), jnp.asarray(weights, jnp.float32)
 
 
@@ -261,10 +262,8 @@ def check_settings(sums, ridge, num_folds, batch_transitions) -> None:
       ValueError: the message names the argument.
     """
     for name, value in (("ridge", ridge), ("batch_transitions", batch_transitions)):
-        if value is None or isinstance(value, Tracer):
-            continue
-        if not (np.ndim(value) == 0 and np.isfinite(value) and value > 0):
-            raise ValueError(f"{name} must be a positive number, got {value!r}")
+        if value is not None:
+            check_number(name, value)
     if not 1 <= num_folds <= sums.num_parts:
         raise ValueError(
             f"num_folds must be in 1..{sums.num_parts}, the parts of sums, got "

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pgx_jax.arguments import as_integer
 from pgx_jax.estimation.blocks import BlockPlan, plan_blocks
 from pgx_jax.estimation.checks import (
-    as_integer,
     as_params,
     as_transitions,
     check_callable,

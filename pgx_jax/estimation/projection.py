@@ -19,14 +19,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pgx_jax.arguments import as_integer, as_numbers, check_choice, show
 from pgx_jax.estimation.blocks import BLOCK_ELEMENTS, map_blocks
 from pgx_jax.estimation.checks import (
-    as_integer,
     as_key,
     as_params,
     as_rows,
     check_callable,
     check_values,
+    is_traced,
 )
 from pgx_jax.types import PyTree
 
@@ -61,10 +62,16 @@ class GaussianProjection:
     """Entries drawn from N(0, 1/d): the paper's choice.
 
     Attributes:
-      dim: d, the number of columns.
+      dim: d, the number of columns, at least 1.
+
+    Raises:
+      ValueError: `dim` is no such integer.
     """
 
     dim: int = 400
+
+    def __post_init__(self):
+        object.__setattr__(self, "dim", as_integer("dim", self.dim, 1))
 
     def column(self, key: jax.Array, params: PyTree, index: jax.Array) -> PyTree:
         return _draw(jax.random.normal, self.dim, key, params, index)
@@ -77,13 +84,34 @@ class RademacherProjection:
     Source: Achlioptas, "Database-friendly random projections", 2003.
 
     Attributes:
-      dim: d, the number of columns.
+      dim: d, the number of columns, at least 1.
+
+    Raises:
+      ValueError: `dim` is no such integer.
     """
 
     dim: int = 400
 
+    def __post_init__(self):
+        object.__setattr__(self, "dim", as_integer("dim", self.dim, 1))
+
     def column(self, key: jax.Array, params: PyTree, index: jax.Array) -> PyTree:
         return _draw(_random_signs, self.dim, key, params, index)
+
+
+def check_projection(projection: Any) -> None:
+    """Refuses what has no number of columns, or no way to draw one.
+
+    Raises:
+      ValueError: the message names `projection`.
+    """
+    column = getattr(projection, "column", None)
+    if not hasattr(projection, "dim") or not callable(column):
+        raise ValueError(
+            "projection must have a dim and a method column, as GaussianProjection "
+            f"does, got {show(projection)}"
+        )
+    as_integer("projection.dim", projection.dim, 1)
 
 
 def _random_signs(key, shape, dtype) -> jax.Array:
@@ -160,6 +188,8 @@ def project_gradients(
     if column_block is not None:
         column_block = as_integer("column_block", column_block, 1)
     projection = GaussianProjection() if projection is None else projection
+    check_projection(projection)
+    check_choice("method", method, ("auto", "reverse", "forward"))
     log_prob = single_log_prob(log_prob_fn, params, observation, action)
     num_params = count_params(params)
     num_samples = jax.tree.leaves(action)[0].shape[0]
@@ -170,15 +200,11 @@ def project_gradients(
     if method == "reverse":
         block = sample_block or gradient_block(num_params)
         project = _project_reverse(log_prob, params, key, projection)
-    elif method == "forward":
+    else:
         block = sample_block or min(num_samples, 2**15)
         width = max(1, max(x.size for x in jax.tree.leaves(params)) ** 0.5)
         num_columns = column_block or int(BLOCK_ELEMENTS // (block * width))
         project = _project_forward(log_prob, params, key, projection, num_columns)
-    else:
-        raise ValueError(
-            f"method must be 'auto', 'reverse' or 'forward', got {method!r}"
-        )
     features = map_blocks(project, (observation, action), min(block, num_samples))
     return features.astype(jnp.float32)
 
@@ -283,7 +309,18 @@ def back_project(
     Returns:
       A pytree like `params`, leaves with the leading axes of `delta`; of float32 where
       those of `params` are of less precision.
+
+    Raises:
+      ValueError: an argument is not of that kind or shape, or not finite; the message
+        names it.
     """
+    check_projection(projection)
+    params, key, delta = as_params(params), as_key(key), _as_delta(delta)
+    if delta.ndim == 0 or delta.shape[-1] != projection.dim:
+        raise ValueError(
+            f"delta must have shape [..., d] with d = {projection.dim} of projection, "
+            f"got {list(delta.shape)}"
+        )
     leading = delta.shape[:-1]
     flat = jnp.asarray(delta).reshape(-1, projection.dim)
 
@@ -311,6 +348,13 @@ def back_project(
         )
         change, _ = jax.lax.scan(add, zeros, jnp.arange(projection.dim))
     return jax.tree.map(lambda x: x.reshape(*leading, *x.shape[1:]), change)
+
+
+def _as_delta(delta: Any) -> jax.Array:
+    """An array of real numbers, finite where they are known."""
+    if not is_traced(delta):
+        as_numbers("delta", delta)
+    return jnp.asarray(delta)
 
 
 def gradient_block(num_params: int) -> int:

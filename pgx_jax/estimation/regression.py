@@ -17,15 +17,15 @@ import functools
 import jax
 import numpy as np
 
+from pgx_jax.arguments import as_integer, as_numbers, check_number
 from pgx_jax.estimation.blocks import plan_blocks
 from pgx_jax.estimation.checks import (
     as_advantage,
-    as_integer,
     as_mask,
     as_samples,
-    check_number,
     check_values,
     describe,
+    is_traced,
 )
 from pgx_jax.estimation.projection import working_dtype
 from pgx_jax.estimation.sharding import call_with_auto_axes
@@ -80,9 +80,10 @@ def solve_regressions(
     """
     advantage = as_advantage(advantage)
     features = as_samples("features", features, advantage.shape)
-    if getattr(features, "ndim", 0) != 3:
+    if getattr(features, "ndim", 0) != 3 or features.shape[2] == 0:
         raise ValueError(
-            f"features must be one array of shape [n, N, d], got {describe(features)}"
+            "features must be one array of shape [n, N, d], d >= 1, got "
+            f"{describe(features)}"
         )
     mask = None if mask is None else as_mask(mask, advantage.shape)
     subsets = as_subsets(subsets, len(advantage))
@@ -92,6 +93,8 @@ def solve_regressions(
     if subset_block is not None:
         subset_block = as_integer("subset_block", subset_block, 1)
     if initial is not None:
+        if not is_traced(initial):
+            as_numbers("initial", initial)
         shape = (len(subsets), features.shape[2])
         if np.shape(initial) != shape:
             raise ValueError(

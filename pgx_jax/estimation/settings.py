@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax
-import numpy as np
 from jax.core import Tracer
 
+from pgx_jax.arguments import as_integer, check_number, check_switch
 from pgx_jax.estimation.blocks import BlockPlan
-from pgx_jax.estimation.checks import as_integer, check_hashable, check_number
+from pgx_jax.estimation.checks import check_hashable
 from pgx_jax.estimation.evaluators import EVALUATORS, Evaluator, default_distance
-from pgx_jax.estimation.projection import GaussianProjection, Projection, count_params
+from pgx_jax.estimation.projection import (
+    GaussianProjection,
+    Projection,
+    check_projection,
+    count_params,
+)
 from pgx_jax.types import PyTree
 
 PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32"}
@@ -68,13 +73,9 @@ def find_projection(
         dim = min(DIM, num_params)
     if projection is None:
         projection = GaussianProjection(as_integer("dim", dim, 1))
-    elif not hasattr(projection, "dim") or not hasattr(projection, "column"):
-        raise ValueError(
-            "projection must have a dim and a method column, as GaussianProjection "
-            f"does, got {projection!r}"
-        )
+    check_projection(projection)
     check_hashable("projection", projection)
-    if as_integer("projection.dim", projection.dim, 1) > num_params:
+    if projection.dim > num_params:
         raise ValueError(
             f"dim must be at most the number of parameters, p = {num_params}, got "
             f"{projection.dim}. dim=None does without a projection, which is exact"
@@ -117,12 +118,7 @@ def check_precision(feature_precision: str) -> None:
 
 def check_switches(normalize_advantages, center_features, mesh) -> None:
     """Refuses what would be taken for true or false, or fail without its name."""
-    for name, value, allowed in (
-        ("normalize_advantages", normalize_advantages, "True or False"),
-        ("center_features", center_features, "True, False or None"),
-    ):
-        is_none = value is None and allowed.endswith("None")
-        if not is_none and not isinstance(value, (bool, np.bool_)):
-            raise ValueError(f"{name} must be {allowed}, got {value!r}")
+    check_switch("normalize_advantages", normalize_advantages)
+    check_switch("center_features", center_features, none=True)
     if mesh is not None and not isinstance(mesh, jax.sharding.Mesh):
         raise ValueError(f"mesh must be a jax.sharding.Mesh or None, got {mesh!r}")

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pgx_jax.arguments import as_host_array, show
+from pgx_jax.estimation.checks import is_traced
 from pgx_jax.estimation.samples import Sample, center
 from pgx_jax.types import EstimateStatus, SubsetEstimates
 
@@ -157,11 +159,24 @@ def check_estimates(estimates: SubsetEstimates) -> SubsetEstimates:
 
     Raises:
       ValueError: a status is not OK; the message gives it, how many subsets have it,
-        and the tasks all of whose subsets do.
+        and the tasks all of whose subsets do. Or `estimates` are none.
     """
+    if not isinstance(estimates, SubsetEstimates):
+        raise ValueError(
+            f"estimates must be SubsetEstimates, got {type(estimates).__name__}"
+        )
+    if is_traced(estimates):
+        raise ValueError("estimates must be known outside of jit to be checked")
     if estimates.status is None:
         return estimates
     status, subsets = jax.device_get((estimates.status, estimates.subsets))
+    status = as_host_array("estimates.status", status)
+    allowed = [int(x) for x in EstimateStatus]
+    if status.shape != (len(subsets),) or not np.isin(status, allowed).all():
+        raise ValueError(
+            "estimates.status must hold one EstimateStatus, 0..6, for each of the "
+            f"{len(subsets)} subsets, got {show(status)}"
+        )
     worst = _worst(status)
     if worst is EstimateStatus.OK:
         return estimates

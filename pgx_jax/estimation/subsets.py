@@ -11,7 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from pgx_jax.estimation.checks import as_key
+from pgx_jax.arguments import MOST, as_integer, as_subset_matrix, check_switch
+from pgx_jax.estimation.checks import as_key, is_traced
+
+# Beyond, drawing alone takes minutes, and affinities have long stopped to change.
+MOST_SUBSETS = 10**6
+# Pairs are counted in a matrix [n, n].
+MOST_TASKS = 10_000
 
 
 def sample_subsets(
@@ -42,9 +48,14 @@ def sample_subsets(
       come last.
 
     Raises:
-      ValueError: subset_size is not in 2..n, or num_subsets too small to cover every
-        pair; the message names the least number that can.
+      ValueError: subset_size is not in 2..n, num_subsets is too small to cover every
+        pair (the message names the least number that can) or above a million, or
+        another argument is of another kind.
     """
+    num_tasks = as_integer("num_tasks", num_tasks, 1, MOST_TASKS)
+    num_subsets = as_integer("num_subsets", num_subsets, 1, MOST_SUBSETS)
+    subset_size = as_integer("subset_size", subset_size, -MOST)
+    check_switch("singletons", singletons)
     if not 2 <= subset_size <= num_tasks:
         raise ValueError(
             f"subset_size must be in 2..num_tasks = 2..{num_tasks}, got {subset_size}"
@@ -93,9 +104,14 @@ def pair_counts(subsets: jax.Array) -> jax.Array:
 
     Returns:
       int32 [n, n]; the diagonal counts the subsets that contain the task.
+
+    Raises:
+      ValueError: `subsets` is no 0/1 matrix, where it is known.
     """
-    subsets = jnp.asarray(subsets).astype(jnp.int32)
-    return subsets.T @ subsets
+    if not is_traced(subsets):
+        as_subset_matrix(subsets, empty=True)
+    counted = jnp.asarray(subsets).astype(jnp.int32)
+    return counted.T @ counted
 
 
 def distinct_subsets(subsets: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

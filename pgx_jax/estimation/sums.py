@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from pgx_jax.arguments import as_integer, check_switch
 from pgx_jax.estimation.checks import (
-    as_integer,
     as_key,
     as_params,
     as_transitions,
@@ -31,6 +31,7 @@ from pgx_jax.estimation.projection import (
     GaussianProjection,
     LogProbFn,
     Projection,
+    check_projection,
     count_params,
     draw_columns,
     project_gradients,
@@ -86,25 +87,29 @@ class TaskSums(NamedTuple):
         """The sums over the transitions of both.
 
         Raises:
+          TypeError: `other` are no sums.
           ValueError: shapes differ, or, outside jit, the sums are of other policies or
             projections.
         """
         if not isinstance(other, TaskSums):
-            return NotImplemented
+            raise TypeError(
+                f"other must be TaskSums to be added, got {type(other).__name__}"
+            )
         shapes = [jax.tree.map(jnp.shape, x._asdict()) for x in (self, other)]
         if shapes[0] != shapes[1]:
             name = next(k for k in self._fields if shapes[0][k] != shapes[1][k])
             raise ValueError(
-                f"sums must have the same shapes to be added; {name} has "
-                f"{shapes[0][name]} and {shapes[1][name]}"
+                "other must be sums of the same shapes to be added; their "
+                f"{name} is of {shapes[0][name]} and {shapes[1][name]}"
             )
         prints = (self.fingerprint, other.fingerprint)
         if not any(isinstance(x, Tracer) for x in prints):
             first, second = map(np.asarray, prints)
             if not np.allclose(first, second, rtol=1e-4, atol=1e-6):
                 raise ValueError(
-                    "sums must be of one policy and one projection to be added; theirs "
-                    f"differ: fingerprints {first.tolist()} and {second.tolist()}"
+                    "other must be sums of the same policy and projection to be "
+                    f"added; fingerprints differ: {first.tolist()} and "
+                    f"{second.tolist()}"
                 )
         added = jax.tree.map(jnp.add, self, other)
         return added._replace(fingerprint=self.fingerprint)
@@ -147,7 +152,9 @@ def accumulate(
     params, key = as_params(params), as_key(key)
     check_precision(feature_precision)
     num_parts = as_integer("num_parts", num_parts, 1)
+    check_switch("noise", noise)
     projection = GaussianProjection() if projection is None else projection
+    check_projection(projection)
     static = (log_prob_fn, projection, num_parts, noise, feature_precision)
     if not is_stream(data):
         batch = _check_batch(params, data, num_parts)

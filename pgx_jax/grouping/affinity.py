@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +12,16 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from pgx_jax.estimation.checks import as_key
+from pgx_jax.arguments import (
+    as_host_array,
+    as_integer,
+    as_subset_matrix,
+    check_choice,
+    check_switch,
+    is_real,
+    show,
+)
+from pgx_jax.estimation.checks import as_key, is_traced
 from pgx_jax.estimation.projection import working_dtype
 from pgx_jax.estimation.sharding import call_with_auto_axes
 from pgx_jax.estimation.subsets import check_coverage, check_subsets, pair_counts
@@ -90,13 +98,9 @@ def task_affinity(
     Source: PolicyGradEx (arXiv 2511.12779), section 3; the standardization and the
     bootstrap (Efron, 1979; of a finite population, Rao and Wu, 1988) are ours.
     """
-    if score not in SCORES:
-        raise ValueError(f"score must be one of {', '.join(SCORES)}, got {score!r}")
-    is_integer = isinstance(num_resamples, Integral)
-    if not is_integer or isinstance(num_resamples, bool) or num_resamples < 1:
-        raise ValueError(
-            f"num_resamples must be an integer of at least 1, got {num_resamples!r}"
-        )
+    check_choice("score", score, SCORES)
+    check_switch("symmetric", symmetric)
+    num_resamples = as_integer("num_resamples", num_resamples, 1)
     table = _read_table(estimates)
     if not isinstance(table.subsets, Tracer):
         check_coverage(table.subsets)
@@ -125,16 +129,40 @@ def _read_table(estimates: ScoredSubsets) -> _Table:
                 "estimates must have subsets and scores, both [m, n], got "
                 f"{type(estimates).__name__} without {name}"
             )
-        fields[name] = value if isinstance(value, jax.Array) else np.asarray(value)
-    shape = fields["subsets"].shape
-    check_subsets(fields["subsets"], shape[-1] if len(shape) == 2 else 0)
+    for name, value in fields.items():
+        if value is not None and not isinstance(value, jax.Array):
+            fields[name] = as_host_array(f"estimates.{name}", value)
+    if is_traced(fields["subsets"]):
+        shape = fields["subsets"].shape
+        check_subsets(fields["subsets"], shape[-1] if len(shape) == 2 else 0)
+    else:
+        shape = as_subset_matrix(fields["subsets"]).shape
     for name in ("scores", "resampled_scores"):
-        given = None if fields[name] is None else np.shape(fields[name])
-        if given is not None and given[name == "resampled_scores" :] != shape:
+        value = fields[name]
+        if value is None:
+            continue
+        if value.shape[name == "resampled_scores" :] != shape:
             raise ValueError(
                 f"estimates.{name} must be of the shape of subsets, {shape}, got "
-                f"{given}"
+                f"{value.shape}"
             )
+        if not is_real(value.dtype) and value.dtype != bool:
+            raise ValueError(
+                f"estimates.{name} must hold real numbers, got {show(value)}"
+            )
+    resampled = fields["resampled_scores"]
+    if resampled is not None and len(resampled) == 0:
+        raise ValueError(
+            "estimates.resampled_scores must hold at least one resample, or be None"
+        )
+    status = fields["status"]
+    if status is not None and (
+        status.shape != shape[:1] or not jnp.issubdtype(status.dtype, jnp.integer)
+    ):
+        raise ValueError(
+            f"estimates.status must be integers of shape [m] = [{shape[0]}], got "
+            f"{show(status)}"
+        )
     return _Table(**fields)
 
 

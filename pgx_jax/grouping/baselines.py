@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgx_jax.estimation.checks import as_key
+from pgx_jax.arguments import as_host_array, as_integer, check_switch, show
+from pgx_jax.estimation.checks import as_key, as_transitions
 from pgx_jax.estimation.gradients import task_gradients
 from pgx_jax.estimation.projection import LogProbFn
 from pgx_jax.estimation.samples import check_centering, has_one_sign
@@ -40,16 +41,18 @@ def random_grouping(
       ValueError: num_groups is no integer in 1..num_tasks, sizes are no positive
         integers of that sum, or not exactly one of both is given.
     """
+    num_tasks = as_integer("num_tasks", num_tasks, 1)
     if num_groups is not None and sizes is None:
-        check_num_groups(num_groups, num_tasks, "num_tasks")
+        num_groups = check_num_groups(num_groups, num_tasks, "num_tasks")
         group = np.arange(num_tasks) % num_groups
     elif sizes is not None and num_groups is None:
-        counts = np.asarray(sizes)
+        counts = as_host_array("sizes", sizes)
         integers = counts.ndim == 1 and np.issubdtype(counts.dtype, np.integer)
-        if not integers or counts.min() < 1 or counts.sum() != num_tasks:
+        whole = integers and counts.size
+        if not whole or counts.min() < 1 or counts.sum() != num_tasks:
             raise ValueError(
                 f"sizes must be positive integers that add up to num_tasks = "
-                f"{num_tasks}, got {counts.tolist()}"
+                f"{num_tasks}, got {show(sizes)}"
             )
         group = np.repeat(np.arange(len(counts)), counts)
     else:
@@ -85,9 +88,11 @@ def gradient_similarity(
       Cosines; float32 [n, n]. `pair_counts` is 1 throughout.
 
     Raises:
-      ValueError: features are to be centered although the advantages of a task have one
-        sign; outside jit.
+      ValueError: shapes do not agree, or, outside jit, a number is not finite or
+        features are to be centered although the advantages of a task have one sign.
     """
+    check_switch("center_features", center_features, none=True)
+    batch = as_transitions(batch)
     check_centering(batch, center_features)
     if center_features is not False:
         center = _center if center_features else _center_mixed_signs

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from numbers import Integral
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from pgx_jax.analysis.gains import check_returns
-from pgx_jax.analysis.partitions import all_subsets, encode_subsets
 from pgx_jax.analysis.ranked_partitions import ranked_partitions
+from pgx_jax.analysis.truth_tables import all_subsets, encode_subsets
+from pgx_jax.arguments import as_integer, as_seed, as_square, as_subset_matrix
 from pgx_jax.grouping.clustering import check_num_groups, number_labels
 from pgx_jax.grouping.partition_search import best_partition
 from pgx_jax.types import Grouping
@@ -43,9 +43,13 @@ def affinity_scores(affinity: ArrayLike, subsets: ArrayLike) -> np.ndarray:
 
     Returns:
       float64 [m, n]; 0 where task i is not in S.
+
+    Raises:
+      ValueError: `affinity` is not square or not finite, or `subsets` are no 0/1 matrix
+        of its tasks.
     """
-    matrix = np.asarray(affinity, np.float64)
-    member = np.asarray(subsets).astype(np.float64)
+    matrix = as_square("affinity", affinity)
+    member = as_subset_matrix(subsets, len(matrix)).astype(np.float64)
     size = np.maximum(member.sum(axis=1, keepdims=True), 1.0)
     return member * (member @ (0.5 * (matrix + matrix.T))) / size
 
@@ -75,26 +79,11 @@ def candidate_partitions(
       ValueError: `affinity` is not square or not finite, k is no integer in 1..n or
         num_candidates is no positive integer.
     """
-    affinity = np.asarray(affinity, np.float64)
-    if (
-        affinity.ndim != 2
-        or affinity.shape[0] != affinity.shape[1]
-        or not len(affinity)
-    ):
-        raise ValueError(f"affinity must have shape [n, n], got {affinity.shape}")
-    if not np.isfinite(affinity).all():
-        i, j = np.argwhere(~np.isfinite(affinity))[0]
-        raise ValueError(
-            f"affinity must be finite; that of tasks {i} and {j} is {affinity[i, j]}"
-        )
-    integer = isinstance(num_candidates, Integral)
-    if not integer or isinstance(num_candidates, bool) or num_candidates < 1:
-        raise ValueError(
-            f"num_candidates must be an integer of at least 1, got {num_candidates!r}"
-        )
+    affinity, seed = as_square("affinity", affinity), as_seed(seed)
+    num_candidates = as_integer("num_candidates", num_candidates, 1)
     num_tasks = len(affinity)
     if num_groups is not None:
-        check_num_groups(num_groups, num_tasks, "the tasks of affinity")
+        num_groups = check_num_groups(num_groups, num_tasks, "the tasks of affinity")
         return _best_few(affinity, num_groups, num_candidates, seed)
     ks = range(2, num_tasks)
     rounds = -(-num_candidates // max(len(ks), 1))
@@ -127,7 +116,8 @@ def best_trained_partition(
     """
     member, returns = check_returns(subsets, returns)
     if num_groups is not None:
-        check_num_groups(num_groups, member.shape[1], "the tasks of subsets")
+        n = member.shape[1]
+        num_groups = check_num_groups(num_groups, n, "the tasks of subsets")
     gathered: dict[int, list[float]] = {}
     for row, tasks in enumerate(member):
         code = sum(1 << int(i) for i in np.flatnonzero(tasks))

@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from numbers import Integral, Real
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from pgx_jax.analysis.statistics import normalized_mutual_information
+from pgx_jax.arguments import as_integer, as_labels, as_numbers, is_real, show
 from pgx_jax.grouping.significance import FEWEST_TASKS, LEVEL, gain_p_value
 from pgx_jax.types import Affinity, Grouping, GroupingStability
 
@@ -73,8 +72,9 @@ def cluster_tasks(
     matrix = _check_affinity(affinity)
     num_tasks = len(matrix)
     if num_groups is not None:
-        check_num_groups(num_groups, num_tasks, "n")
+        num_groups = check_num_groups(num_groups, num_tasks, "n")
     _check_penalty(penalty, num_groups)
+    _check_solver(solver)
     # Exact, since by a power of two: every floor below is relative to units of U.
     exponent = int(np.frexp(np.abs(matrix).max())[1])
     matrix = np.ldexp(matrix, -exponent)
@@ -118,13 +118,13 @@ def grouping_stability(
       num_groups: k of every resample, or None to choose it each time.
 
     Raises:
-      ValueError: the affinity has no resamples.
+      ValueError: the affinity has no resamples, or the grouping is not one of its
+        tasks.
     """
-    if affinity.resamples is None:
-        raise ValueError(
-            "affinity has no resamples; task_affinity(estimates, key=key) draws them"
-        )
-    affinity = jax.device_get(affinity)
+    affinity = _check_resamples(affinity)
+    labels_of_all = check_grouping(grouping, len(affinity.matrix))
+    if num_groups is not None:
+        num_groups = check_num_groups(num_groups, len(affinity.matrix), "n")
     # The noise of a resample is that of the affinity.
     noise = np.asarray(affinity.resamples) - np.asarray(affinity.matrix)
     labels = np.stack(
@@ -138,14 +138,45 @@ def grouping_stability(
     together = labels[:, :, None] == labels[:, None, :]
     return GroupingStability(
         co_assignment=together.mean(axis=0),
-        nmi=np.array(
-            [normalized_mutual_information(x, grouping.labels) for x in labels]
-        ),
+        nmi=np.array([normalized_mutual_information(x, labels_of_all) for x in labels]),
     )
 
 
-def check_num_groups(num_groups: int, num_tasks: int, name: str) -> None:
-    """Refuses a number of groups that is no integer in 1..num_tasks.
+def check_grouping(grouping: Grouping, num_tasks: int) -> np.ndarray:
+    """The labels of a grouping; int64 [n].
+
+    Raises:
+      ValueError: it is no `Grouping` of as many tasks.
+    """
+    if not isinstance(grouping, Grouping):
+        raise ValueError(
+            f"grouping must be a Grouping, got {type(grouping).__name__}; "
+            "cluster_tasks(affinity) makes one"
+        )
+    return as_labels("grouping.labels", grouping.labels, num_tasks)
+
+
+def _check_resamples(affinity: Affinity) -> Affinity:
+    """The affinity on the host; its resamples are float64 [resamples, n, n]."""
+    if getattr(affinity, "resamples", None) is None:
+        raise ValueError(
+            "affinity has no resamples; task_affinity(estimates, key=key) draws them"
+        )
+    affinity = jax.device_get(affinity)
+    shape = _check_affinity(affinity).shape
+    resamples = as_numbers("affinity.resamples", affinity.resamples)
+    if resamples.shape[1:] != shape or not len(resamples):
+        raise ValueError(
+            f"affinity.resamples must have shape [resamples, n, n] with n = {shape[0]},"
+            f" got {resamples.shape}"
+        )
+    return affinity._replace(
+        matrix=np.asarray(affinity.matrix, np.float64), resamples=resamples
+    )
+
+
+def check_num_groups(num_groups: int, num_tasks: int, name: str) -> int:
+    """The number of groups as an int, refused if it is none in 1..num_tasks.
 
     Args:
       num_groups: k.
@@ -155,12 +186,13 @@ def check_num_groups(num_groups: int, num_tasks: int, name: str) -> None:
     Raises:
       ValueError: it is none.
     """
-    is_integer = isinstance(num_groups, Integral) and not isinstance(num_groups, bool)
-    if not is_integer or not 1 <= num_groups <= num_tasks:
+    try:
+        return as_integer("num_groups", num_groups, 1, num_tasks)
+    except ValueError:
         raise ValueError(
             f"num_groups must be an integer in 1..{name} = 1..{num_tasks}, got "
-            f"{num_groups!r}"
-        )
+            f"{show(num_groups)}"
+        ) from None
 
 
 def number_labels(labels: np.ndarray) -> np.ndarray:
@@ -185,16 +217,15 @@ def _check_affinity(affinity: Affinity | jax.Array | np.ndarray) -> np.ndarray:
         ) from None
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:
         raise ValueError(f"affinity must have shape [n, n], got {matrix.shape}")
-    real = (jnp.floating, jnp.integer, jnp.bool_)
-    if not any(jnp.issubdtype(matrix.dtype, kind) for kind in real):
+    if not is_real(matrix.dtype) and matrix.dtype != bool:
         raise ValueError(f"affinity must hold real numbers, got {matrix.dtype}")
     matrix = matrix.astype(np.float64)
     if not np.isfinite(matrix).all():
         i, j = np.argwhere(~np.isfinite(matrix))[0]
         raise ValueError(f"affinity must be finite; entry ({i}, {j}) is {matrix[i, j]}")
     resamples = getattr(affinity, "resamples", None)
-    if resamples is not None and not np.isfinite(np.asarray(resamples)).all():
-        raise ValueError("affinity must be finite; its resamples are not")
+    if resamples is not None:
+        as_numbers("affinity.resamples", resamples)
     return 0.5 * matrix + 0.5 * matrix.T
 
 
@@ -203,9 +234,27 @@ def _check_penalty(penalty: float | None, num_groups: int | None) -> None:
         return
     if num_groups is not None:
         raise ValueError("penalty chooses the number of groups; num_groups gives it")
-    is_number = isinstance(penalty, Real) and not isinstance(penalty, bool)
-    if not is_number or not np.isfinite(penalty):
-        raise ValueError(f"penalty must be a finite number or None, got {penalty!r}")
+    if not isinstance(penalty, bool):
+        try:
+            if as_numbers("penalty", penalty).shape == ():
+                return
+        except ValueError:
+            pass
+    raise ValueError(f"penalty must be a finite number or None, got {show(penalty)}")
+
+
+def _check_solver(solver: str | None) -> None:
+    """Refuses what is not the name of a solver that CVXPY finds."""
+    if solver is None:
+        return
+    import cvxpy
+
+    installed = cvxpy.installed_solvers()
+    if not isinstance(solver, str) or solver not in installed:
+        raise ValueError(
+            "solver must be None or a solver of CVXPY that is installed, "
+            f"{', '.join(installed)}, got {show(solver)}"
+        )
 
 
 def _default_penalty(

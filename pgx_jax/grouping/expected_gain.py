@@ -15,13 +15,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pgx_jax.analysis.partitions import (
-    MOST_TASKS,
-    best_partitions,
-    encode_subsets,
-    mean_partition_value,
-)
+from pgx_jax.analysis.partitions import best_partitions, mean_partition_value
 from pgx_jax.analysis.statistics import rank_correlation
+from pgx_jax.analysis.truth_tables import MOST_TASKS, encode_subsets
+from pgx_jax.arguments import (
+    as_numbers,
+    as_share,
+    as_subset_matrix,
+    check_number,
+)
 from pgx_jax.estimation.closed_form import draw_halves
 from pgx_jax.grouping.clustering import check_num_groups
 from pgx_jax.grouping.partition_search import best_partition
@@ -124,10 +126,9 @@ def grouping_gain(
     subsets, scores, halves, parts = _read(estimates)
     num_tasks = subsets.shape[1]
     if num_groups is not None:
-        check_num_groups(num_groups, num_tasks, "n")
-    for name, value, most in (("level", level, 0.5), ("tolerance", tolerance, np.inf)):
-        if not 0 < value < most:
-            raise ValueError(f"{name} must be in (0, {most}), got {value!r}")
+        num_groups = check_num_groups(num_groups, num_tasks, "n")
+    level = as_share("level", level, 0.5)
+    check_number("tolerance", tolerance)
     totals = _totals(subsets, halves), _totals(subsets, parts)
     judged = _judge(*totals, num_groups)
     p_value, gain = _test(judged.chosen - judged.values[..., 0])
@@ -280,8 +281,14 @@ def _totals(subsets: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 def _read(estimates: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Subsets, scores, scores of halves and scores of their parts."""
-    subsets = np.asarray(estimates.subsets).astype(bool)
-    if subsets.ndim != 2 or not subsets.size or subsets.shape[1] > MOST_TASKS:
+    if not hasattr(estimates, "subsets"):
+        raise ValueError(
+            "estimates must have subsets, half_scores and part_scores, as "
+            "estimate_subsets(..., regression='least_squares', num_splits=4) makes "
+            f"them, got {type(estimates).__name__}"
+        )
+    subsets = as_subset_matrix(estimates.subsets)
+    if subsets.shape[1] > MOST_TASKS:
         raise ValueError(
             f"subsets must have shape [m, n] with n in 1..{MOST_TASKS}, got "
             f"{subsets.shape}"
@@ -289,8 +296,11 @@ def _read(estimates: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarra
     if getattr(estimates, "half_scores", None) is None:
         scores, halves, parts = _from_replicates(estimates, subsets)
     else:
-        fields = (estimates.scores, estimates.half_scores, estimates.part_scores)
-        scores, halves, parts = (np.asarray(x, np.float64) for x in fields)
+        scores, halves, parts = (
+            as_numbers(name, getattr(estimates, name, None), finite=False)
+            for name in ("scores", "half_scores", "part_scores")
+        )
+        _check_shapes(subsets, scores, halves, parts)
     for name, x in (
         ("scores", scores),
         ("half_scores", halves),
@@ -306,6 +316,21 @@ def _read(estimates: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarra
     return subsets, scores, halves, parts
 
 
+def _check_shapes(subsets, scores, halves, parts) -> None:
+    of_splits = halves.shape[:-2]
+    for name, x, allowed in (
+        ("scores", scores, scores.shape == subsets.shape),
+        ("half_scores", halves, halves.ndim == 4 and of_splits[1:] == (2,)),
+        ("part_scores", parts, parts.ndim == 5 and parts.shape[:2] == of_splits),
+    ):
+        if not allowed or x.shape[-2:] != subsets.shape or 0 in x.shape:
+            raise ValueError(
+                f"{name} must have the axes [m, n] = {list(subsets.shape)} of subsets "
+                "after those of splits, the 2 halves and their parts, got shape "
+                f"{x.shape}"
+            )
+
+
 def _from_replicates(estimates: Any, subsets: np.ndarray):
     """Halves of independent replicates, and each replicate as a part of its half."""
     values = getattr(estimates, "values", None)
@@ -315,7 +340,7 @@ def _from_replicates(estimates: Any, subsets: np.ndarray):
             "estimate_subsets(..., regression='least_squares', num_splits=4) makes, or "
             "values of at least 4 replicates"
         )
-    values = np.asarray(values, np.float64)
+    values = as_numbers("values", values, finite=False)
     if values.shape[1:] != subsets.shape or len(values) < 4 or len(values) % 2:
         raise ValueError(
             "values must have shape [replicates, m, n], an even number of at least 4 "

@@ -8,18 +8,25 @@ which requests the scores of the subsets that it meets, in batches.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from numbers import Integral
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pgx_jax.analysis.partitions import (
-    MOST_TASKS,
-    all_subsets,
-    best_partitions,
-    encode_subsets,
+from pgx_jax.analysis.partitions import best_partitions
+from pgx_jax.analysis.truth_tables import MOST_TASKS, all_subsets, encode_subsets
+from pgx_jax.arguments import (
+    as_integer,
+    as_labels,
+    as_numbers,
+    as_seed,
+    as_subset_matrix,
+    show,
 )
-from pgx_jax.grouping.clustering import cluster_tasks, number_labels
+from pgx_jax.grouping.clustering import (
+    check_num_groups,
+    cluster_tasks,
+    number_labels,
+)
 from pgx_jax.types import Grouping, ScoredSubsets
 
 SubsetScorer = Callable[[np.ndarray], ArrayLike]
@@ -70,20 +77,24 @@ def best_partition(
         groups has is missing, `num_groups` is not an integer in 1..n, or another
         argument is out of range; the message names it.
     """
-    if batch_size < SMALLEST_BATCH or batch_size & (batch_size - 1):
+    batch_size = as_integer("batch_size", batch_size, SMALLEST_BATCH)
+    if batch_size & (batch_size - 1):
         raise ValueError(
             f"batch_size must be a power of 2 of at least {SMALLEST_BATCH}, got "
             f"{batch_size}"
         )
-    for name, value in (("num_starts", num_starts), ("num_kicks", num_kicks)):
-        if value < 0:
-            raise ValueError(f"{name} must not be negative, got {value}")
+    num_starts = as_integer("num_starts", num_starts, 0)
+    num_kicks = as_integer("num_kicks", num_kicks, 0)
+    seed = as_seed(seed)
     num_tasks = _count_tasks(estimates, num_tasks)
-    _check_num_groups(num_groups, num_tasks)
+    if num_groups is not None:
+        num_groups = check_num_groups(num_groups, num_tasks, "n")
+    starts = _check_starts(starts, num_tasks, num_groups)
     asked = estimates if callable(estimates) else None
     totals = _Totals(asked, num_tasks, batch_size)
     if asked is None:
-        totals.add(np.asarray(estimates.subsets), np.asarray(estimates.scores))
+        scores = as_numbers("scores", estimates.scores, finite=False)
+        totals.add(as_subset_matrix(estimates.subsets), scores)
     if num_tasks <= MOST_TASKS:
         return _exact(totals, num_tasks, num_groups)
     if asked is None:
@@ -187,23 +198,10 @@ class _Search:
         self.num_groups: int | None = num_groups
         self.rng: np.random.Generator = rng
 
-    def starts(self, given: Sequence[ArrayLike], num_random: int) -> list[np.ndarray]:
+    def starts(self, given: Sequence[np.ndarray], num_random: int) -> list[np.ndarray]:
         """The agglomerated, the relaxed, the given and the random partitions."""
         starts = [self._agglomerate(), *self._relax()]
-        for labels in given:
-            labels = np.asarray(labels)
-            if labels.shape != (self.num_tasks,):
-                raise ValueError(
-                    f"starts must be labels of shape [n] = [{self.num_tasks}], got "
-                    f"{list(labels.shape)}"
-                )
-            labels = number_labels(labels)
-            if self.num_groups not in (None, labels.max() + 1):
-                raise ValueError(
-                    f"starts must have num_groups = {self.num_groups} groups, got one "
-                    f"of {labels.max() + 1}"
-                )
-            starts.append(labels)
+        starts.extend(given)
         usual = int(starts[0].max()) + 1
         for _ in range(num_random):
             order = self.rng.permutation(self.num_tasks)
@@ -378,29 +376,42 @@ def _pack(subsets: np.ndarray) -> list[bytes]:
 
 
 def _count_tasks(estimates: ScoredSubsets | SubsetScorer, num_tasks: int | None) -> int:
+    if num_tasks is not None:
+        num_tasks = as_integer("num_tasks", num_tasks, 1)
     if callable(estimates):
-        if num_tasks is None or num_tasks < 1:
+        if num_tasks is None:
             raise ValueError(
                 "num_tasks must be the number of tasks where estimates is a function, "
-                f"got {num_tasks}"
+                "got None"
             )
         return num_tasks
-    shape = np.shape(estimates.subsets)
-    if len(shape) != 2 or 0 in shape:
-        raise ValueError(f"subsets must have shape [m, n], got {shape}")
-    if num_tasks not in (None, shape[1]):
+    for name in ("subsets", "scores"):
+        if getattr(estimates, name, None) is None:
+            raise ValueError(
+                "estimates must have subsets and scores, both [m, n], or be a function "
+                f"from subsets to scores, got {show(estimates)} without {name}"
+            )
+    found = as_subset_matrix(estimates.subsets).shape[1]
+    if num_tasks not in (None, found):
         raise ValueError(
-            f"num_tasks must be that of subsets, {shape[1]}, or None, got {num_tasks}"
+            f"num_tasks must be that of subsets, {found}, or None, got {num_tasks}"
         )
-    return shape[1]
+    return found
 
 
-def _check_num_groups(num_groups: int | None, num_tasks: int) -> None:
-    if num_groups is None:
-        return
-    if isinstance(num_groups, bool) or not isinstance(num_groups, Integral):
-        raise ValueError(f"num_groups must be an integer or None, got {num_groups!r}")
-    if not 1 <= num_groups <= num_tasks:
+def _check_starts(starts, num_tasks: int, num_groups: int | None) -> list[np.ndarray]:
+    """The partitions that local search is to start from, groups numbered."""
+    if not isinstance(starts, (list, tuple, np.ndarray)):
         raise ValueError(
-            f"num_groups must be in 1..n = 1..{num_tasks}, got {num_groups}"
+            f"starts must be a list of labels [n] = [{num_tasks}], got {show(starts)}"
         )
+    checked = []
+    for labels in starts:
+        labels = number_labels(as_labels("starts", labels, num_tasks))
+        if num_groups not in (None, labels.max() + 1):
+            raise ValueError(
+                f"starts must have num_groups = {num_groups} groups, got one "
+                f"of {labels.max() + 1}"
+            )
+        checked.append(labels)
+    return checked

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pgx_jax.arguments import as_labels, as_numbers, show
 from pgx_jax.extras import needs_extra
 from pgx_jax.types import Affinity, Grouping
 
@@ -47,7 +48,7 @@ def plot_affinity(
         from matplotlib.patches import Rectangle
 
     matrix = affinity.matrix if isinstance(affinity, Affinity) else affinity
-    matrix = np.array(matrix, np.float64)
+    matrix = as_numbers("affinity", matrix, finite=False)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:
         raise ValueError(f"affinity must have shape [n, n], got {matrix.shape}")
     num_tasks = len(matrix)
@@ -55,14 +56,15 @@ def plot_affinity(
     if not np.isfinite(matrix[off_diagonal]).all():
         raise ValueError("affinity must be finite off the diagonal")
     labels = grouping.labels if isinstance(grouping, Grouping) else grouping
-    labels = np.zeros(num_tasks, int) if labels is None else np.asarray(labels)
-    names = list(map(str, range(num_tasks) if task_names is None else task_names))
-    for argument, values in (("grouping", labels), ("task_names", names)):
-        if len(values) != num_tasks:
-            raise ValueError(
-                f"{argument} must hold {num_tasks} entries, one a task, got "
-                f"{len(values)}"
-            )
+    labels = np.zeros(num_tasks, int) if labels is None else labels
+    labels = as_labels("grouping", labels, num_tasks)
+    names = list(map(str, range(num_tasks)))
+    if task_names is not None:
+        names = _check_names(task_names, num_tasks)
+    if axes is not None and not hasattr(axes, "imshow"):
+        raise ValueError(
+            f"axes must be Matplotlib's, such as plt.gca(), got {show(axes)}"
+        )
 
     order = np.argsort(labels, kind="stable")
     shown = np.where(off_diagonal, matrix, np.nan)[np.ix_(order, order)]
@@ -83,9 +85,20 @@ def plot_affinity(
     axes.set_yticks(ticks, [names[i] for i in order])
     if grouping is not None:
         start = 0
-        for size in np.bincount(labels)[np.unique(labels)]:
+        for size in np.unique(labels, return_counts=True)[1]:
             corner = (start - 0.5, start - 0.5)
             box = Rectangle(corner, size, size, fill=False, lw=2.0, clip_on=False)
             axes.add_patch(box)
             start += size
     return axes
+
+
+def _check_names(task_names: Any, num_tasks: int) -> list[str]:
+    is_list = not isinstance(task_names, (str, Mapping))
+    names = list(task_names) if is_list and isinstance(task_names, Iterable) else []
+    if len(names) != num_tasks:
+        raise ValueError(
+            f"task_names must hold {num_tasks} names, one a task, got "
+            f"{show(task_names)}"
+        )
+    return list(map(str, names))

@@ -9,15 +9,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from pgx_jax.analysis.partitions import all_subsets
-from pgx_jax.estimation.checks import as_key
+from pgx_jax.analysis.truth_tables import all_subsets
+from pgx_jax.arguments import as_integer, check_choice, show
+from pgx_jax.estimation.checks import as_advantage, as_key
 from pgx_jax.estimation.estimate import estimate_subsets
 from pgx_jax.estimation.evaluators import Evaluator
 from pgx_jax.estimation.projection import LogProbFn, PyTree
 from pgx_jax.estimation.subsets import sample_subsets
 from pgx_jax.estimation.sums import TaskSums, is_stream
-from pgx_jax.grouping.affinity import task_affinity
-from pgx_jax.grouping.clustering import cluster_tasks
+from pgx_jax.grouping.affinity import SCORES, task_affinity
+from pgx_jax.grouping.clustering import check_num_groups, cluster_tasks
 from pgx_jax.grouping.expected_gain import GroupingGain, grouping_gain
 from pgx_jax.types import Affinity, Grouping, SubsetEstimates, Transitions
 
@@ -106,9 +107,14 @@ def group_tasks(
 
     Source: PolicyGradEx (arXiv 2511.12779), algorithm 1.
     """
+    check_choice("regression", regression, ("logistic", "least_squares"))
+    check_choice("score", score, SCORES)
+    num_resamples = as_integer("num_resamples", num_resamples, 0)
     data, num_tasks = _count_tasks(data)
     if num_tasks < 2:
         raise ValueError(f"data must be of at least 2 tasks, got {num_tasks}")
+    if num_groups is not None:
+        num_groups = check_num_groups(num_groups, num_tasks, "the tasks of data")
     subset_key, estimate_key, affinity_key = jax.random.split(as_key(key), 3)
     settings: dict[str, Any] = {
         "regression": regression,
@@ -125,6 +131,7 @@ def group_tasks(
     else:
         if subset_size is None:
             subset_size = min(3, num_tasks)
+        subset_size = as_integer("subset_size", subset_size, 2, num_tasks)
         if num_subsets is None:
             num_subsets = min(math.comb(num_tasks, subset_size), MOST_SUBSETS)
         subsets = sample_subsets(
@@ -151,18 +158,27 @@ def _count_tasks(data: Any) -> tuple[Any, int]:
     if isinstance(data, TaskSums):
         return data, data.num_tasks
     if not is_stream(data):
-        return data, np.shape(data[2])[0]
+        return data, _tasks_of(data)
     batches = iter(data)
     waiting = [batch for batch in [next(batches, None)] if batch is not None]
     if not waiting:
         raise ValueError("data must have at least one batch, the stream has none")
-    num_tasks = np.shape(waiting[0][2])[0]
+    num_tasks = _tasks_of(waiting[0])
 
     def again() -> Iterator[Transitions]:
         yield waiting.pop()  # Kept by nobody once it has been looked at.
         yield from batches
 
     return again(), num_tasks
+
+
+def _tasks_of(batch: Any) -> int:
+    if not isinstance(batch, (tuple, list)) or len(batch) < 3:
+        raise ValueError(
+            "data must be pge.Transitions(observation, action, advantage, mask), a "
+            f"stream of them or TaskSums, got {show(batch)}"
+        )
+    return len(as_advantage(batch[2]))
 
 
 def _every_subset(num_tasks, num_subsets, subset_size) -> np.ndarray:

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import pgx_jax as pge
-from pgx_jax.analysis.partitions import TruthTable, partition_value
+from pgx_jax.analysis.partitions import partition_value
 from pgx_jax.analysis.statistics import normalized_mutual_information
+from pgx_jax.analysis.truth_tables import TruthTable
 from pgx_jax.pipeline.config import GroupingConfig
 from pgx_jax.pipeline.stages import Arrays
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pgx_jax.analysis import partitions
+from pgx_jax.analysis import partitions, truth_tables
 from pgx_jax.analysis.partition_judges import PartitionJudge
 
 
 def test_scores_are_those_of_partition_score_and_of_all_partitions():
     rng = np.random.default_rng(0)
-    subsets = partitions.all_subsets(4)
-    table = partitions.TruthTable.create(subsets, rng.normal(size=(3, *subsets.shape)))
+    subsets = truth_tables.all_subsets(4)
+    table = truth_tables.TruthTable.create(
+        subsets, rng.normal(size=(3, *subsets.shape))
+    )
     judge = PartitionJudge(table)
     labels = np.array([0, 1, 1, 2])
     expected = partitions.partition_score(table, labels, num_resamples=2).score
@@ -33,8 +35,8 @@ def test_scores_are_those_of_partition_score_and_of_all_partitions():
 
 
 def test_no_score_where_all_partitions_are_worth_the_same():
-    subsets = partitions.all_subsets(3)
-    table = partitions.TruthTable.create(subsets, np.ones((2, *subsets.shape)))
+    subsets = truth_tables.all_subsets(3)
+    table = truth_tables.TruthTable.create(subsets, np.ones((2, *subsets.shape)))
     judge = PartitionJudge(table)
     assert judge.others(0) == [1]
     assert np.isnan(judge.score([0, 0, 1]))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pgx_jax.analysis.partitions import all_subsets, encode_subsets
 from pgx_jax.analysis.ranked_partitions import ranked_partitions
+from pgx_jax.analysis.truth_tables import all_subsets, encode_subsets
 
 
 def list_partitions(num_tasks):
@@ -34,7 +34,7 @@ def test_ranked_partitions_are_the_first_of_all_in_order(num_groups):
 
 def test_partitions_with_missing_groups_and_bad_counts_are_refused():
     totals = np.zeros(8)
-    with pytest.raises(ValueError, match="count must be an integer"):
+    with pytest.raises(ValueError, match="count must be at least 1"):
         ranked_partitions(totals, 2, 0)
     totals[0b110] = np.nan
     with pytest.raises(ValueError, match=r"no subset \[1, 2\]"):

@@ -232,7 +232,7 @@ def test_advantages_of_one_sign_are_fitted_without_centering(policy, batch):
         ({"num_folds": 5}, "num_folds must be in 1..4"),
         ({"num_parts": 3, "num_splits": 1}, "num_parts must be even and at least 4"),
         ({"dim": None, "projection": None}, "dim must be a number or 'auto'"),
-        ({"ridge": -1.0}, "ridge must be a positive number"),
+        ({"ridge": -1.0}, "ridge must be positive and finite"),
         ({"regression": "ridge"}, "regression must be 'logistic' or 'least_squares'"),
         ({"regression": "logistic"}, "num_parts is no argument of.*'logistic'"),
     ],

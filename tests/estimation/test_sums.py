@@ -288,22 +288,22 @@ def test_sums_of_another_projection_or_policy_are_refused(policy, batch, sums):
         other = accumulate(
             log_prob, params, batch, key, projection, num_parts=NUM_PARTS
         )
-        with pytest.raises(ValueError, match="one policy and one projection"):
+        with pytest.raises(ValueError, match="the same policy and projection"):
             _ = sums + other
     few = accumulate(log_prob, policy, batch, KEY, PROJECTION, num_parts=2)
-    with pytest.raises(ValueError, match="same shapes to be added; count has"):
+    with pytest.raises(ValueError, match="same shapes to be added; their count is of"):
         _ = sums + few
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"ridge": 0.0}, "ridge must be a positive number, got 0.0"),
-        ({"ridge": np.nan}, "ridge must be a positive number"),
+        ({"ridge": 0.0}, "ridge must be positive and finite, got 0.0"),
+        ({"ridge": np.nan}, "ridge must be positive and finite"),
         ({"num_folds": 5}, "num_folds must be in 1..4"),
         ({"weights": -np.ones((5, 3))}, "task 0 in row 0 is -1.0"),
         ({"weights": np.ones((4, 3))}, r"weights must have the shape of subsets"),
-        ({"batch_transitions": -1}, "batch_transitions must be a positive number"),
+        ({"batch_transitions": -1}, "batch_transitions must be positive and finite"),
     ],
 )
 def test_bad_settings_are_refused_by_name(sums, change, message):

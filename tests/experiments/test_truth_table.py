@@ -218,7 +218,7 @@ def test_a_way_is_chosen_on_the_other_tables(methods):
 
 
 def test_races_choose_by_one_training_and_are_judged_by_the_others(races, files):
-    from pgx_jax.analysis.partitions import TruthTable, all_subsets
+    from pgx_jax.analysis.truth_tables import TruthTable, all_subsets
 
     subsets = all_subsets(4)
     values = np.zeros((2, *subsets.shape))

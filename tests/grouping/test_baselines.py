@@ -147,7 +147,7 @@ def test_random_groups_have_the_sizes_asked_for():
         ({"sizes": [2, 2]}, r"sizes must be positive.*num_tasks = 5, got \[2, 2\]"),
         ({"sizes": [5, 0]}, "sizes must be positive"),
         ({"sizes": [2.5, 2.5]}, "sizes must be positive"),
-        ({"num_groups": 2.0}, r"num_groups must be an integer.*1\.\.5, got 2\.0"),
+        ({"num_groups": 2.5}, r"num_groups must be an integer.*1\.\.5, got 2\.5"),
         ({}, "exactly one of num_groups and sizes"),
         ({"num_groups": 2, "sizes": [2, 3]}, "exactly one of num_groups and sizes"),
     ],

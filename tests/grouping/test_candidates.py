@@ -125,7 +125,7 @@ def test_sum_of_affinity_scores_is_the_objective():
         ((np.ones((2, 3)),), r"affinity must have shape \[n, n\]"),
         ((np.full((3, 3), np.nan),), "tasks 0 and 0 is nan"),
         ((np.eye(3), 4), "num_groups must be an integer in"),
-        ((np.eye(3), 2, 0), "num_candidates must be an integer of at least 1"),
+        ((np.eye(3), 2, 0), "num_candidates must be at least 1"),
     ],
 )
 def test_candidates_of_bad_input_are_refused(arguments, message):

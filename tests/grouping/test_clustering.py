@@ -263,7 +263,7 @@ RESAMPLED = pge.Affinity(
         (np.eye(3) * 1j, {}, "affinity must hold real numbers, got complex128"),
         (np.full((2, 2), None), {}, "affinity must hold real numbers, got object"),
         (ESTIMATES, {}, r"got SubsetEstimates; task_affinity\(estimates\) makes one"),
-        (RESAMPLED, {}, "affinity must be finite; its resamples are not"),
+        (RESAMPLED, {}, "affinity.resamples must be finite"),
         (np.ones((2, 3)), {}, r"affinity must have shape \[n, n\], got \(2, 3\)"),
         (np.ones(3), {}, "affinity must have shape"),
         (np.ones((0, 0)), {}, "affinity must have shape"),

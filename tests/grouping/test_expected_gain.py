@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 import pgx_jax as pge
-from pgx_jax.analysis.partitions import TruthTable, all_subsets
+from pgx_jax.analysis.truth_tables import TruthTable, all_subsets
 from pgx_jax.estimation.sums import sum_transitions
 
 NUM_DRAWS = 60

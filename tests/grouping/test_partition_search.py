@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from pgx_jax.analysis.partitions import all_subsets
+from pgx_jax.analysis.truth_tables import all_subsets
 from pgx_jax.grouping.clustering import number_labels
 from pgx_jax.grouping.partition_search import best_partition
 
@@ -170,7 +170,7 @@ def test_bad_input_is_refused_by_name():
     estimates = draw(4)
     for k, message in (
         (5, r"in 1..n = 1..4, got 5"),
-        (2.0, "integer or None, got 2.0"),
+        (2.5, r"an integer in 1..n = 1..4, got 2.5"),
     ):
         with pytest.raises(ValueError, match=f"num_groups must be.*{message}"):
             best_partition(estimates, k)

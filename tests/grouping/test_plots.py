@@ -27,7 +27,7 @@ def test_entries_are_ordered_by_group_and_groups_outlined():
     [
         (np.zeros((2, 3)), {}, r"affinity must have shape \[n, n\]"),
         (np.full((2, 2), np.nan), {}, "affinity must be finite"),
-        (np.zeros((2, 2)), {"grouping": [0]}, "grouping must hold 2"),
+        (np.zeros((2, 2)), {"grouping": [0]}, "grouping must have shape"),
         (np.zeros((2, 2)), {"task_names": ["a"]}, "task_names must hold 2"),
     ],
 )

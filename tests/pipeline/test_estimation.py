@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import pgx_jax as pge
-from pgx_jax.analysis.partitions import all_subsets
+from pgx_jax.analysis.truth_tables import all_subsets
 from pgx_jax.envs import ActionSpace, from_functions
 from pgx_jax.evaluation.transition_sums import collect_sums
 from pgx_jax.pipeline.checks import make_networks, sample_subsets

@@ -1,0 +1,118 @@
+"""No input makes a public function fail by another package's error, or give nonsense.
+
+The table is `bad_inputs.py`. A share of it runs with the other tests, all of it by
+`pytest -m reliability`.
+"""
+
+from __future__ import annotations
+
+import collections
+
+import jax
+import numpy as np
+import pytest
+from reliability import bad_inputs
+
+import pgx_jax as pge
+
+CASES = collections.defaultdict(list)
+for _case in bad_inputs.cases():
+    CASES[_case.function].append(_case)
+
+
+def failures(cases) -> list[str]:
+    found = []
+    for case in cases:
+        outcome, message = bad_inputs.outcome(case)
+        if outcome != "refused":
+            found.append(f"{case.argument}={case.value!r}: {outcome}: {message}")
+    return found
+
+
+@pytest.fixture(autouse=True)
+def figures():
+    """Pictures without a display, closed afterwards."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    yield
+    plt.close("all")
+
+
+def test_the_table_is_as_large_as_it_says():
+    assert sum(len(cases) for cases in CASES.values()) > 2000
+    assert set(CASES) == set(bad_inputs.CALLS)
+
+
+def test_every_function_of_arrays_is_in_the_table():
+    functions = {
+        name
+        for name in pge.__all__
+        if callable(getattr(pge, name)) and not isinstance(getattr(pge, name), type)
+    }
+    on_disk = {"save_estimates", "load_estimates"}  # tests/estimation/test_storage.py
+    assert functions - on_disk <= set(bad_inputs.CALLS)
+
+
+@pytest.mark.parametrize("function", CASES)
+def test_bad_inputs_are_refused_by_name(function):
+    assert failures(CASES[function][::5]) == []
+
+
+@pytest.mark.reliability
+@pytest.mark.parametrize("function", CASES)
+def test_every_bad_input_is_refused_by_name(function):
+    assert failures(CASES[function]) == []
+
+
+# Values of one meaning work, whatever their type.
+WORK = {
+    "whole float": ("cluster_tasks", {"num_groups": 2.0}),
+    "numpy integer": ("cluster_tasks", {"num_groups": np.int8(2)}),
+    "array of one integer": ("cluster_tasks", {"num_groups": np.array(2)}),
+    "lists for an affinity": (
+        "cluster_tasks",
+        {"affinity": bad_inputs.MATRIX.tolist()},
+    ),
+    "a device's affinity": (
+        "cluster_tasks",
+        {"affinity": jax.numpy.asarray(bad_inputs.MATRIX)},
+    ),
+    "integer subsets": (
+        "best_trained_partition",
+        {"subsets": bad_inputs.ALL_SUBSETS.astype(int)},
+    ),
+    "lists for subsets": (
+        "best_trained_partition",
+        {"subsets": bad_inputs.ALL_SUBSETS.tolist()},
+    ),
+    "a whole float of tasks": ("sample_subsets", {"num_tasks": 4.0}),
+    "an integer for a key": ("sample_subsets", {"key": 0}),
+    "labels of a list": ("partition_value", {"labels": [0, 0, 1, 1]}),
+    "labels of bytes": (
+        "partition_value",
+        {"labels": np.array([3, 3, 7, 7], np.uint8)},
+    ),
+    "lists for samples": ("t_interval", {"values": bad_inputs.VALUES.tolist()}),
+    "half precision": (
+        "rank_correlation",
+        {"a": jax.numpy.asarray(bad_inputs.VALUES, jax.numpy.bfloat16)},
+    ),
+    "lists for transitions": (
+        "task_gradients",
+        {"batch": jax.tree.map(lambda x: x.tolist(), bad_inputs.BATCH)},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WORK)
+def test_inputs_of_one_meaning_give_the_same_result(case):
+    name, changed = WORK[case]
+    function, arguments = bad_inputs.CALLS[name]
+    expected = jax.tree.leaves(function(**arguments))
+    for a, b in zip(
+        jax.tree.leaves(function(**{**arguments, **changed})), expected, strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
