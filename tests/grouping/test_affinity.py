@@ -291,7 +291,9 @@ def test_resampled_scores_that_are_not_finite_are_refused():
 @pytest.mark.parametrize("num_resamples", [0, 2.5, True, "9"])
 def test_numbers_of_resamples_that_cannot_be_are_refused(num_resamples):
     subsets, scores = draw(0)
-    with pytest.raises(ValueError, match="num_resamples must be (an integer|at least 1)"):
+    with pytest.raises(
+        ValueError, match="num_resamples must be (an integer|at least 1)"
+    ):
         pge.task_affinity(make_estimates(subsets, scores), num_resamples=num_resamples)
 
 
