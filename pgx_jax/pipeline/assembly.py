@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,6 @@ from pgx_jax.pipeline.results import (
 )
 from pgx_jax.pipeline.runner import Runner
 from pgx_jax.pipeline.stages import Adaptation, Arrays, count_group_updates
-from pgx_jax.runs.metrics import read_metrics
 from pgx_jax.runs.provenance import describe
 
 
@@ -252,15 +252,12 @@ def _curve(
     """Of the policies whose returns are logged, up to the end of their training.
 
     Args:
-      runner: whose workdir has the metrics.
+      runner: whose workdir has the stage's metrics.
       stage: of the training.
       columns: those of the tasks among the rows that are logged; all if None.
     """
-    lines = [
-        line
-        for line in read_metrics(runner.directory.path)
-        if line["stage"] == stage and "return" in line
-    ]
+    lines = [json.loads(line) for line in runner.directory.lines(stage)]
+    lines = [line for line in lines if "return" in line]
 
     def values(name: str) -> list[list[float]]:
         every = [[np.nan if y is None else y for y in x[name]] for x in lines]

@@ -135,6 +135,7 @@ def run_stages(config: PipelineConfig, runner: Runner, command: str) -> RunResul
         ),
     )
     adaptation = adapt(config, runner, trained, groupings)
+    runner.writer.trim()
     runner.progress.note("writing the report")
     return assemble_results(
         config,

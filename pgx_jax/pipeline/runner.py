@@ -142,14 +142,14 @@ class Runner:
         """
         before = self._begin(stage)
         if self._has_result(stage, before):
+            self._restore_lines(stage, self.directory.lines(stage), is_finished=True)
             return self.directory.result(stage, state)
         per_update = ppo.config.steps_per_update
         lengths = _Lengths.create(ppo, state)
         began = time.perf_counter()
         checkpoints = self.directory.training_checkpoints(stage, before)
-        done, state, seconds_before = self._restore(checkpoints, state)
+        done, state, seconds_before = self._restore(stage, checkpoints, state)
         seconds = seconds_before  # where only the result was still to be stored
-        self.writer.rewind(stage, done * per_update)
         self.progress.start(
             stage.replace("_", " "),
             lengths.count(ppo.total_updates) * per_update,
@@ -169,7 +169,10 @@ class Runner:
             )
             done += chunk
             seconds = seconds_before + time.perf_counter() - began
-            checkpoints.save(done, state, {"seconds": seconds})
+            self.writer.flush()
+            checkpoints.save(
+                done, state, {"seconds": seconds}, self.writer.lines(stage)
+            )
             shown = _latest_returns(values["return"][:, rows])
             self.progress.update(
                 lengths.count(done) * per_update,
@@ -177,7 +180,8 @@ class Runner:
             )
         env_steps = lengths.count(ppo.total_updates) * per_update
         info = {"seconds": seconds, "env_steps": env_steps}
-        self.directory.finish(stage, state, info, before)
+        lines = self.writer.lines(stage)
+        self.directory.finish(stage, state, info, before, lines)
         self.progress.finish()
         return state
 
@@ -199,17 +203,26 @@ class Runner:
         return True
 
     def _restore(
-        self, checkpoints: TrainingCheckpoints, start: TrainingState
+        self, stage: str, checkpoints: TrainingCheckpoints, start: TrainingState
     ) -> tuple[int, TrainingState, float]:
         """Updates done, the state then, and seconds taken."""
         restored = checkpoints.restore(start)
         if restored is None:
+            self._restore_lines(stage, [])
             return 0, start, 0.0
         for damage in restored.passed_over:
             self.progress.note(
                 f"{damage}; going on from the checkpoint after update {restored.step}"
             )
+        self._restore_lines(stage, restored.lines)
         return restored.step, restored.state, restored.info["seconds"]
+
+    def _restore_lines(
+        self, stage: str, lines: Sequence[str], *, is_finished: bool = False
+    ) -> None:
+        lost = self.writer.restore(stage, lines, is_finished=is_finished)
+        if lost is not None:
+            self.progress.note(lost)
 
     def _log(
         self,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,16 +17,21 @@ from pgx_jax.runs.digests import (
     check_seal,
     digest_arrays,
     read_json,
-    replace_text,
     seal,
     write_json,
+)
+from pgx_jax.runs.files import (
+    FREE_SPACE,
+    PARTIAL,
+    explain_errors,
+    remove,
+    replace_text,
 )
 from pgx_jax.types import PyTree
 
 with needs_extra("experiments"):
     import orbax.checkpoint as ocp
 
-PARTIAL = ".partial"  # ends the names of what is being written, or being deleted
 _MAX_KEPT = 2
 
 
@@ -101,7 +105,7 @@ class TrainingCheckpoints:
         with explain_errors(
             f"the checkpoint after update {step} cannot be written to "
             f"{self._directory}",
-            f"the last whole one is {left}; free space and give the same command again",
+            f"the last whole one is {left}; {FREE_SPACE}",
         ):
             write_sealed(
                 self._directory / str(step), state, info, lines, self._of(step)
@@ -211,29 +215,6 @@ def read_info(directory: Path) -> tuple[dict[str, Any], list[str]]:
     info.pop("digest")
     text = (directory / "metrics.jsonl").read_text(encoding="utf-8")
     return info, text.splitlines()
-
-
-def remove(directory: Path) -> None:
-    """Deletes a directory, which never is there by half under its own name."""
-    if directory.exists():
-        partial = directory.with_name(directory.name + ".old" + PARTIAL)
-        shutil.rmtree(partial, ignore_errors=True)
-        directory.rename(partial)
-        shutil.rmtree(partial)
-
-
-@contextlib.contextmanager
-def explain_errors(what: str, remedy: str) -> Iterator[None]:
-    """Says in one line what could not be written, and how to go on.
-
-    Raises:
-      OSError: as the operating system, or Orbax in its place, has said.
-    """
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise OSError(f"{what}: {reason[:200]}; {remedy}") from error
 
 
 def pack(tree: PyTree) -> PyTree:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from pgx_jax.runs.files import replace_text
 from pgx_jax.types import PyTree
 
 SEAL = "seal.json"
@@ -78,16 +78,6 @@ def read_any_json(path: Path) -> dict[str, Any]:
 def without_digest(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a JSON file but for the digest."""
     return {name: value for name, value in values.items() if name != _DIGEST}
-
-
-def replace_text(path: Path, lines: Iterable[str]) -> None:
-    """Writes lines to a file, which is either whole or as it was before."""
-    temporary = path.with_name(path.name + ".partial")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.writelines(f"{line}\n" for line in lines)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def seal(directory: Path, about: Mapping[str, Any], content: str = "") -> None:

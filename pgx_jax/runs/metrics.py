@@ -7,13 +7,15 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pgx_jax.extras import needs_extra
+from pgx_jax.runs.events import EventWriter, import_tensorboard, restore_events
+from pgx_jax.runs.files import FREE_SPACE, explain_errors, replace_text
 
 _METRICS_FILE = "metrics.jsonl"
 
@@ -23,7 +25,7 @@ class MetricsWriter:
 
     A line is one JSON object, `{"stage": ..., "step": ..., metric: value, ...}`, on
     disk as soon as `write` returns. TensorBoard gets one run a stage, in
-    `directory/tensorboard/`, so that a stage can be rewound without the others.
+    `directory/tensorboard/`, which shows what the lines hold.
 
     Args:
       directory: made if it does not exist; an earlier run's lines are kept.
@@ -43,22 +45,29 @@ class MetricsWriter:
         task_names: Sequence[str] | None = None,
     ) -> None:
         if tensorboard:
-            _import_tensorboard()
+            import_tensorboard()
         self._directory = Path(directory)
         self._directory.mkdir(parents=True, exist_ok=True)
+        self._path = self._directory / _METRICS_FILE
         self._tensorboard = tensorboard
         self._task_names = None if task_names is None else list(task_names)
-        self._event_writers: dict[str, Any] = {}
-        path = self._directory / _METRICS_FILE
-        if path.exists() and not path.read_bytes().endswith(b"\n"):
-            _write_atomically(path, _whole_lines(path))
-        self._file = path.open("a", encoding="utf-8")
+        self._event_writers: dict[str, EventWriter] = {}
+        self._known: list[str] = []
+        self._was_damaged = False
+        self._of_stage: dict[str, list[str]] = {}
+        if self._path.exists() and not self._path.read_bytes().endswith(b"\n"):
+            replace_text(self._path, _whole_lines(self._path))
+        self._file = self._path.open("a", encoding="utf-8")
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.close()
+        except OSError:  # of a disk that is full, which the error under way has said
+            if kind is None:
+                raise
 
     def write(
         self, stage: str, step: int, metrics: Mapping[str, float | ArrayLike]
@@ -76,40 +85,71 @@ class MetricsWriter:
         """
         if reserved := {"stage", "step"} & set(metrics):
             raise ValueError(f"metrics must not be called {sorted(reserved)}")
-        arrays = {name: np.asarray(value) for name, value in metrics.items()}
         line = {"stage": stage, "step": int(step)}
         line |= {
-            name: _finite_or_none(array.tolist()) for name, array in arrays.items()
+            name: _finite_or_none(np.asarray(value).tolist())
+            for name, value in metrics.items()
         }
-        self._file.write(json.dumps(line, allow_nan=False) + "\n")
-        self._file.flush()
+        text = json.dumps(line, allow_nan=False)
+        with self._explain_errors():
+            self._file.write(text + "\n")
+            self._file.flush()
+        self._known.append(text)
+        self._of_stage.setdefault(stage, []).append(text)
         if self._tensorboard:
-            self._write_events(stage, int(step), arrays)
+            with self._explain_errors():
+                self._write_event(stage, line)
 
-    def rewind(self, stage: str, step: int) -> None:
-        """Drops what was written of a stage after a step; to be called on resuming.
+    def lines(self, stage: str) -> list[str]:
+        """The lines of a stage that were restored and written, without line ends."""
+        return list(self._of_stage.get(stage, []))
 
-        A run that was killed may have written past its last checkpoint; resumed from
-        that checkpoint, it would write those lines again. The file is replaced
-        atomically: it never lacks a line that is to stay.
+    def restore(
+        self, stage: str, lines: Sequence[str], *, is_finished: bool = False
+    ) -> str | None:
+        """Makes the files hold the lines that a stage had; to be called on resuming.
+
+        Stages are to be restored in the order in which they ran. What a killed run has
+        written since is dropped; what is missing or was changed is written again. The
+        file is replaced atomically: it never lacks a line that is to stay.
 
         Args:
-          stage: the stage that is resumed.
-          step: the step of its checkpoint.
+          stage: that is resumed, or was found finished.
+          lines: of the stage, as `lines` gave them, up to where it is resumed.
+          is_finished: whether lines of later stages may follow.
+
+        Returns:
+          A sentence on lines that had to be written again; None if there were none.
         """
-        path = self._directory / _METRICS_FILE
-        kept = [
-            line
-            for line in _whole_lines(path)
-            if not _is_later(json.loads(line), stage, step)
-        ]
-        self._file.close()
-        _write_atomically(path, kept)
-        self._file = path.open("a", encoding="utf-8")
-        if self._tensorboard and self._event_directory(stage).exists():
-            if writer := self._event_writers.pop(stage, None):
-                writer.close()
-            self._open_events(stage, purge_step=step + 1)
+        self._known += lines
+        self._of_stage[stage] = list(lines)
+        found = _whole_lines(self._path)
+        same = _count_equal(found, self._known)
+        is_damaged = same < len(self._known)
+        with self._explain_errors():
+            if is_damaged or (len(found) > same and not is_finished):
+                self._replace(self._known)
+            if self._tensorboard:
+                self._restore_events(stage)
+        if not is_damaged or self._was_damaged:  # lines of later stages are gone then
+            return None
+        self._was_damaged = True
+        return (
+            f"{self._path}: line {same + 1} was missing or not the one written; it and "
+            "those after it were restored"
+        )
+
+    def trim(self) -> None:
+        """Drops lines of the file that were neither restored nor written."""
+        if _whole_lines(self._path) != self._known:
+            self._replace(self._known)
+
+    def flush(self) -> None:
+        """Returns once everything is on disk."""
+        with self._explain_errors():
+            os.fsync(self._file.fileno())
+            for writer in self._event_writers.values():
+                writer.flush()
 
     def close(self) -> None:
         """Closes the files; the writer cannot be used afterwards."""
@@ -118,18 +158,45 @@ class MetricsWriter:
             writer.close()
         self._event_writers.clear()
 
-    def _write_events(
-        self, stage: str, step: int, arrays: Mapping[str, np.ndarray]
-    ) -> None:
-        writer = self._event_writers.get(stage) or self._open_events(stage)
-        for name, array in arrays.items():
-            tag = f"{_slug(stage)}/{name}"
+    def _replace(self, lines: Sequence[str]) -> None:
+        self._file.close()
+        replace_text(self._path, lines)
+        self._file = self._path.open("a", encoding="utf-8")
+
+    def _explain_errors(self) -> AbstractContextManager[None]:
+        return explain_errors(
+            f"metrics cannot be written to {self._directory}",
+            f"the last checkpoint has those up to it; {FREE_SPACE}",
+        )
+
+    def _write_event(self, stage: str, line: Mapping[str, Any]) -> None:
+        if stage not in self._event_writers:
+            self._event_writers[stage] = EventWriter(self._event_directory(stage))
+        self._event_writers[stage].write(line["step"], self._scalars(line))
+
+    def _restore_events(self, stage: str) -> None:
+        if writer := self._event_writers.pop(stage, None):
+            writer.close()
+        expected: dict[int, dict[str, float]] = {}
+        for line in map(json.loads, self._of_stage[stage]):
+            expected.setdefault(line["step"], {}).update(self._scalars(line))
+        restore_events(self._event_directory(stage), expected)
+
+    def _scalars(self, line: Mapping[str, Any]) -> dict[str, float]:
+        """What TensorBoard gets of a line, by tag."""
+        scalars = {}
+        for name, value in line.items():
+            if name in ("stage", "step"):
+                continue
+            tag = f"{_slug(line['stage'])}/{name}"
+            array = np.array(value, dtype=float)  # in which None is NaN
             if array.ndim == 0:
-                writer.add_scalar(tag, float(array), step)
+                scalars[tag] = float(array)
                 continue
             names = self._entry_names(array)
             for entry_name, entry in zip(names, array.ravel().tolist(), strict=True):
-                writer.add_scalar(f"{tag}/{_slug(entry_name)}", float(entry), step)
+                scalars[f"{tag}/{_slug(entry_name)}"] = entry
+        return scalars
 
     def _entry_names(self, array: np.ndarray) -> list[str]:
         if self._task_names is not None and array.shape == (len(self._task_names),):
@@ -139,31 +206,27 @@ class MetricsWriter:
     def _event_directory(self, stage: str) -> Path:
         return self._directory / "tensorboard" / _slug(stage)
 
-    def _open_events(self, stage: str, purge_step: int | None = None) -> Any:
-        directory = self._event_directory(stage)
-        # Event files are named by the second; the suffix distinguishes two of the same
-        # second, and keeps the order in which TensorBoard reads them.
-        num_files = len(list(directory.glob("*"))) if directory.exists() else 0
-        writer = _import_tensorboard().SummaryWriter(
-            str(directory), purge_step=purge_step, filename_suffix=f".{num_files:04d}"
-        )
-        self._event_writers[stage] = writer
-        return writer
-
 
 def read_metrics(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The lines of a run's `metrics.jsonl`, in order; null is read as None.
 
     A last line that a killed run left unfinished is passed over.
+
+    Raises:
+      ValueError: a line is not one that a run writes; the message names it.
     """
-    lines = _whole_lines(Path(directory) / _METRICS_FILE)
-    return [json.loads(line) for line in lines]
-
-
-def _import_tensorboard() -> Any:
-    with needs_extra("experiments", ", or pass tensorboard=False"):
-        import tensorboardX
-    return tensorboardX
+    path = Path(directory) / _METRICS_FILE
+    found = []
+    for i, text in enumerate(_whole_lines(path)):
+        try:
+            line = json.loads(text)
+            found.append({"stage": line["stage"], "step": line["step"]} | line)
+        except (ValueError, TypeError, KeyError):
+            raise ValueError(
+                f"{path}, line {i + 1} is damaged: {text[:40]!r} is not a JSON object "
+                'with "stage" and "step"; the command of the run writes it again'
+            ) from None
+    return found
 
 
 def _slug(text: str) -> str:
@@ -178,21 +241,15 @@ def _finite_or_none(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _count_equal(a: Sequence[str], b: Sequence[str]) -> int:
+    """The number of entries before the first that differ."""
+    pairs = enumerate(zip(a, b, strict=False))
+    return next((i for i, (x, y) in pairs if x != y), min(len(a), len(b)))
+
+
 def _whole_lines(path: Path) -> list[str]:
     """A file's lines without what follows the last line end; none if it is missing."""
     if not path.exists():
         return []
-    return path.read_text(encoding="utf-8").split("\n")[:-1]
-
-
-def _write_atomically(path: Path, lines: Sequence[str]) -> None:
-    temporary = path.with_name(path.name + ".partial")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.writelines(f"{line}\n" for line in lines)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def _is_later(line: Mapping[str, Any], stage: str, step: int) -> bool:
-    return line["stage"] == stage and line["step"] > step
+    # Bytes that are no text must not stop a run, which restores their line.
+    return path.read_text(encoding="utf-8", errors="backslashreplace").split("\n")[:-1]

@@ -13,12 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from pgx_jax.runs.checkpoints import (
-    PARTIAL,
     TrainingCheckpoints,
-    explain_errors,
     read_arrays,
     read_info,
-    remove,
     write_sealed,
 )
 from pgx_jax.runs.digests import (
@@ -30,6 +27,7 @@ from pgx_jax.runs.digests import (
     without_digest,
     write_json,
 )
+from pgx_jax.runs.files import FREE_SPACE, PARTIAL, explain_errors, remove
 from pgx_jax.types import PyTree
 
 _CONFIG, _POLICIES = "config.json", "policies.json"
@@ -78,10 +76,7 @@ class Workdir:
         if not self.resumed:
             self._refuse_leavings()
             self.run_id: str | None = uuid.uuid4().hex
-            with explain_errors(
-                f"{self.path / _CONFIG} cannot be written",
-                "free space, and give the same command again",
-            ):
+            with explain_errors(f"{self.path / _CONFIG} cannot be written", FREE_SPACE):
                 write_json(self.path / _CONFIG, config | {"run": self.run_id})
             return
         stored = self._read_config()
@@ -125,7 +120,13 @@ class Workdir:
 
         To be called by the one process that writes to the directory.
         """
-        for pattern in ("*", "stages/*", "checkpoints/*", "checkpoints/*/*"):
+        for pattern in (
+            "*",
+            "stages/*",
+            "checkpoints/*",
+            "checkpoints/*/*",
+            "tensorboard/*",
+        ):
             for path in self.path.glob(pattern + PARTIAL):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         for checkpoints in self.path.glob("checkpoints/*"):
@@ -203,8 +204,7 @@ class Workdir:
         about = self._about(stage, after)
         with explain_errors(
             f"the result of stage {stage!r} cannot be written to {directory}",
-            "free space, and give the same command again, which goes on from the last "
-            "checkpoint",
+            f"{FREE_SPACE}, which goes on from the last checkpoint",
         ):
             content = write_sealed(directory, result, info, lines, about, name="result")
         self._sound[stage] = content
@@ -267,9 +267,7 @@ class Workdir:
         """
         self._require()
         path = self.path / _POLICIES
-        with explain_errors(
-            f"{path} cannot be written", "free space, and give the same command again"
-        ):
+        with explain_errors(f"{path} cannot be written", FREE_SPACE):
             write_json(path, {"run": self.run_id, "policies": policies})
 
     def read_policies(self) -> dict[str, Any] | None:

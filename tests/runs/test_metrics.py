@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgx_jax.runs import metrics
+from pgx_jax.runs import events, metrics
 
 
 def test_lines_are_valid_json_with_null_for_nan(tmp_path):
@@ -45,11 +45,13 @@ def test_resumed_run_repeats_no_line(tmp_path):
     with metrics.MetricsWriter(tmp_path, tensorboard=False) as writer:
         writer.write("meta-training", 100, {"loss": 9.0})
         run(0, 7)
+        lines = [*writer.lines("meta-training"), *writer.lines("group training")]
     with metrics.MetricsWriter(tmp_path, tensorboard=False) as writer:
-        writer.rewind("group training", 4)
+        writer.restore("meta-training", lines[:1], is_finished=True)
+        assert writer.restore("group training", lines[1:6]) is None
         run(5, 9)
-    lines = metrics.read_metrics(tmp_path)
-    assert [line["step"] for line in lines] == [100, *range(9)]
+    found = metrics.read_metrics(tmp_path)
+    assert [line["step"] for line in found] == [100, *range(9)]
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
@@ -76,8 +78,6 @@ def read_events(directory):
             length = int.from_bytes(data[:8], "little")
             event = event_pb2.Event.FromString(data[12 : 12 + length])
             data = data[12 + length + 4 :]
-            if event.HasField("session_log"):
-                values = {k: v for k, v in values.items() if k[1] < event.step}
             for value in event.summary.value:
                 assert (value.tag, event.step) not in values
                 values[value.tag, event.step] = value.simple_value
@@ -99,18 +99,118 @@ def test_tensorboard_gets_one_scalar_a_task(tmp_path):
     }
 
 
-def test_tensorboard_is_rewound_one_stage_at_a_time(tmp_path):
+@pytest.fixture
+def killed(tmp_path):
+    """Lines of stages "a" and "b" at steps 1, 2 and 3, and past them."""
     pytest.importorskip("tensorboardX")
     with metrics.MetricsWriter(tmp_path) as writer:
-        for step in (1, 2, 3):
-            writer.write("a", step, {"x": step})
-            writer.write("b", step, {"x": step})
-    with metrics.MetricsWriter(tmp_path) as writer:
-        writer.rewind("a", 1)
-        writer.write("a", 2, {"x": 20})
-    events = tmp_path / "tensorboard"
-    assert read_events(events / "a") == {("a/x", 1): 1.0, ("a/x", 2): 20.0}
-    assert set(read_events(events / "b")) == {("b/x", 1), ("b/x", 2), ("b/x", 3)}
+        for stage in "ab":
+            for step in (1, 2, 3):
+                writer.write(stage, step, {"x": step, "y": [0.1 * step, np.nan]})
+        lines = {stage: writer.lines(stage) for stage in "ab"}
+        writer.write("b", 4, {"x": 40, "y": [4.0, 4.0]})
+    return tmp_path, lines
+
+
+def restore(killed):
+    """What is said on resuming; then files must hold what a run without a kill has."""
+    directory, lines = killed
+    with metrics.MetricsWriter(directory) as writer:
+        told = [writer.restore("a", lines["a"], is_finished=True)]
+        told.append(writer.restore("b", lines["b"]))
+        writer.write("b", 4, {"x": 4, "y": [0.4, np.nan]})
+        writer.flush()  # a kill here loses nothing
+        assert_equal_to_lines(directory)
+    text = "".join(f"{line}\n" for line in lines["a"] + lines["b"])
+    text += '{"stage": "b", "step": 4, "x": 4, "y": [0.4, null]}\n'
+    assert (directory / "metrics.jsonl").read_text() == text
+    return [sentence for sentence in told if sentence is not None]
+
+
+def assert_equal_to_lines(directory):
+    expected = {}
+    for line in metrics.read_metrics(directory):
+        stage, step = line["stage"], line["step"]
+        expected[f"{stage}/x", step] = line["x"]
+        for i, value in enumerate(line["y"]):
+            expected[f"{stage}/y/{i}", step] = np.nan if value is None else value
+    shown = {}
+    for stage in "ab":
+        shown |= read_events(directory / "tensorboard" / stage)
+    assert list(shown) == list(expected)
+    np.testing.assert_array_equal(
+        np.float32(list(shown.values())), np.float32(list(expected.values()))
+    )
+
+
+def test_what_a_killed_run_wrote_past_its_checkpoint_is_dropped(killed):
+    assert restore(killed) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "line"),
+    [
+        (lambda text: None, 1),
+        (lambda text: "", 1),
+        (lambda text: text[:70], 2),
+        (lambda text: text.replace('"x": 2', '"x": 7'), 2),
+        (lambda text: text.replace('"x": 3', '"x'), 3),
+        (lambda text: text.split("\n", 1)[1], 1),
+        (lambda text: text.replace('"b", "step": 2', '"\udcff", "step": 2'), 5),
+    ],
+)
+def test_lines_that_are_missing_or_changed_are_restored(killed, damage, line):
+    path = killed[0] / "metrics.jsonl"
+    damaged = damage(path.read_text())
+    if damaged is None:
+        path.unlink()
+    else:
+        path.write_text(damaged, errors="surrogateescape")
+    (told,) = restore(killed)
+    assert told.startswith(f"{path}: line {line} was ") and "restored" in told
+
+
+@pytest.mark.parametrize("damage", ["delete", "empty", "cut", "flip"])
+def test_events_that_are_missing_or_changed_are_restored(killed, damage):
+    for stage in "ab":
+        (path,) = (killed[0] / "tensorboard" / stage).iterdir()
+        data = bytearray(path.read_bytes())
+        if damage == "delete":
+            path.unlink()
+        else:
+            data[len(data) // 2] ^= 4
+            path.write_bytes({"empty": b"", "cut": data[:90], "flip": data}[damage])
+    assert restore(killed) == []
+
+
+def test_events_that_are_right_keep_their_times(killed):
+    def read_times():
+        return {
+            step: events.read_events(directory)[1][step]
+            for directory in [killed[0] / "tensorboard" / "b"]
+            for step in (1, 2, 3)
+        }
+
+    before = read_times()
+    restore(killed)
+    assert read_times() == before
+
+
+def test_lines_past_the_end_of_a_finished_run_are_dropped(killed):
+    directory, lines = killed
+    with metrics.MetricsWriter(directory) as writer:
+        for stage in "ab":
+            writer.restore(stage, lines[stage], is_finished=True)
+        writer.trim()
+    assert len(metrics.read_metrics(directory)) == 6
+
+
+@pytest.mark.parametrize("line", ["{", "[]", "1", '{"stage": "a"}', "\udcff"])
+def test_a_damaged_line_is_named(tmp_path, line):
+    text = f'{{"stage": "a", "step": 1}}\n{line}\n'
+    (tmp_path / "metrics.jsonl").write_text(text, errors="surrogateescape")
+    with pytest.raises(ValueError, match="metrics.jsonl, line 2 is damaged: "):
+        metrics.read_metrics(tmp_path)
 
 
 def test_missing_tensorboard_names_the_extra(tmp_path, monkeypatch):
