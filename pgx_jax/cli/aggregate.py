@@ -13,6 +13,8 @@ figure, OUTPUT_learning_curves.png: a panel a task, a line a seed.
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import app, flags
@@ -34,7 +36,14 @@ def main() -> None:
 def _run(argv: list[str]) -> None:
     if len(argv) < 2:
         raise app.UsageError("name the workdirs of the runs to aggregate")
-    runs = [RunResults.from_json(Path(path) / "results.json") for path in argv[1:]]
+    try:
+        _aggregate(argv[1:])
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f"error: {error}")
+
+
+def _aggregate(workdirs: Sequence[str]) -> None:
+    runs = [RunResults.from_json(Path(path) / "results.json") for path in workdirs]
     command = shown_command()
     entries = aggregate(runs) | {"command": command}
     page = aggregate_page(entries, command)

@@ -39,16 +39,18 @@ def _run(argv: list[str]) -> None:
     from pgx_jax.pipeline.runner import TrainingDiverged
     from pgx_jax.reporting.page import write_report
     from pgx_jax.reporting.summary import summary_table
+    from pgx_jax.runs.locks import lock
 
     try:
         config = PipelineConfig.from_dict(_CONFIG.value.to_dict())
-        results = run_pipeline(
-            config,
-            _WORKDIR.value,
-            command=shown_command(),
-            tensorboard=_TENSORBOARD.value,
-        )
-        report = write_report(results, _WORKDIR.value)
+        with lock(_WORKDIR.value):
+            results = run_pipeline(
+                config,
+                _WORKDIR.value,
+                command=shown_command(),
+                tensorboard=_TENSORBOARD.value,
+            )
+            report = write_report(results, _WORKDIR.value)
     except (ValueError, OSError, ImportError, TrainingDiverged) as error:
         sys.exit(f"error: {error}")
     print(summary_table(results))

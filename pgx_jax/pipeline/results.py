@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,10 @@ from pathlib import Path
 from typing import Any, NotRequired, Self, TypedDict
 
 import numpy as np
+
+from pgx_jax.runs.digests import Damaged, read_any_json, without_digest, write_json
+
+_KIND = "results"  # under any name of the file
 
 
 class LearningCurve(TypedDict):
@@ -235,18 +238,29 @@ class RunResults:
         return order_by_group(self.groups["estimated"])
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
-        """Writes everything to a JSON file, NaN as null."""
-        text = json.dumps(_without_nan(dataclasses.asdict(self)), allow_nan=False)
-        Path(path).write_text(text + "\n", encoding="utf-8")
+        """Writes everything to a JSON file, NaN as null, with a digest."""
+        write_json(Path(path), _without_nan(dataclasses.asdict(self)), _KIND)
 
     @classmethod
     def from_json(cls, path: str | os.PathLike[str]) -> Self:
-        """Reads what `to_json` wrote."""
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        """Reads what `to_json` wrote.
+
+        Raises:
+          Damaged: the file is missing, or not what was written.
+        """
+        remedy = "the command of the run writes it again"
+        try:
+            data = without_digest(read_any_json(Path(path), _KIND))
+        except Damaged as damage:
+            raise Damaged(f"{damage}; {remedy}") from None
         data.pop("max_return", None)  # of earlier versions; never used
-        for name in ("affinity", "learning_curves", "relative_distance", "nmi"):
-            data[name] = _with_nan(data[name])
-        return cls(**data)
+        try:
+            for name in ("affinity", "learning_curves", "relative_distance", "nmi"):
+                data[name] = _with_nan(data[name])
+            return cls(**data)
+        except (KeyError, TypeError, ValueError) as error:
+            message = f"{path} holds no results of a run: {error}; {remedy}"
+            raise Damaged(message) from None
 
 
 def order_by_group(labels: Sequence[int]) -> list[list[int]]:

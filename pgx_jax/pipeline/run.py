@@ -30,6 +30,8 @@ from pgx_jax.pipeline.race import (
 from pgx_jax.pipeline.results import RunResults
 from pgx_jax.pipeline.runner import Runner
 from pgx_jax.pipeline.stages import Adaptation, Arrays, Policies, Problem
+from pgx_jax.runs.files import FREE_SPACE, explain_errors
+from pgx_jax.runs.locks import lock
 from pgx_jax.runs.metrics import MetricsWriter
 from pgx_jax.runs.progress import Progress
 from pgx_jax.runs.workdir import Workdir
@@ -62,22 +64,26 @@ def run_pipeline(
 
     Raises:
       ValueError: a setting is not allowed, or the workdir is of another config.
-      OSError: the workdir cannot be written to.
+      OSError: the workdir cannot be written to, or another process uses it.
       TrainingDiverged: training met a NaN or an infinity.
     """
     suite = make_checked_suite(config)
     problem = Problem(suite, make_networks(config, suite), config.ppo)
-    directory = Workdir(workdir, config.to_dict())
-    directory.remove_leavings()
-    with (
-        progress or Progress() as shown,
-        MetricsWriter(
-            directory.path, tensorboard=tensorboard, task_names=suite.task_names
-        ) as writer,
-    ):
-        runner = Runner(problem, directory, writer, shown, config.checkpoint_every)
-        results = run_stages(config, runner, command)
-    results.to_json(directory.path / "results.json")
+    with lock(workdir):
+        directory = Workdir(workdir, config.to_dict())
+        directory.remove_leavings()
+        with (
+            progress or Progress() as shown,
+            MetricsWriter(
+                directory.path, tensorboard=tensorboard, task_names=suite.task_names
+            ) as writer,
+        ):
+            runner = Runner(problem, directory, writer, shown, config.checkpoint_every)
+            results = run_stages(config, runner, command)
+        directory.require()
+        path = directory.path / "results.json"
+        with explain_errors(f"{path} cannot be written", FREE_SPACE):
+            results.to_json(path)
     return results
 
 

@@ -28,16 +28,21 @@ class Damaged(ValueError):
     """A file is not what the run has written; the message names it."""
 
 
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
+def write_json(path: Path, values: Mapping[str, Any], kind: str | None = None) -> None:
     """Writes a JSON file with its digest; it is either whole or as it was before.
 
     Args:
       path: of the file; its directory exists.
       values: JSON values by name, none of them called "digest".
+      kind: goes into the digest, so that no file passes for one of another kind; the
+        file's name if None.
+
+    Raises:
+      ValueError: a number is not finite.
     """
-    plain = json.loads(json.dumps(values))
-    text = json.dumps(plain | {_DIGEST: _digest_values(path.name, plain)}, indent=2)
-    replace_text(path, [text])
+    plain = json.loads(json.dumps(values, allow_nan=False))
+    digest = _digest_values(kind or path.name, plain)
+    replace_text(path, [json.dumps(plain | {_DIGEST: digest}, indent=2)])
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -52,8 +57,12 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def read_any_json(path: Path) -> dict[str, Any]:
+def read_any_json(path: Path, kind: str | None = None) -> dict[str, Any]:
     """A JSON file that earlier versions may have written without a digest.
+
+    Args:
+      path: of the file.
+      kind: that it was written as.
 
     Returns:
       Its values, with "digest" among them where there is one, which has been checked.
@@ -70,7 +79,7 @@ def read_any_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise Damaged(f"{path} is damaged: it holds no JSON object")
     rest = {name: value for name, value in values.items() if name != _DIGEST}
-    if _DIGEST in values and values[_DIGEST] != _digest_values(path.name, rest):
+    if _DIGEST in values and values[_DIGEST] != _digest_values(kind or path.name, rest):
         raise Damaged(f"{path} is damaged: its values do not match their digest")
     return values
 
@@ -140,7 +149,7 @@ def _describe(file: Path) -> dict[str, Any]:
     return {"bytes": file.stat().st_size, "sha256": digest}
 
 
-def _digest_values(name: str, values: Mapping[str, Any]) -> str:
-    """Of JSON values and the name of their file, however the file is laid out."""
-    text = json.dumps([name, values], sort_keys=True, separators=(",", ":"))
+def _digest_values(kind: str, values: Mapping[str, Any]) -> str:
+    """Of JSON values and the kind of their file, however the file is laid out."""
+    text = json.dumps([kind, values], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

@@ -115,6 +115,22 @@ class Workdir:
         """The run's config as a nested dict of JSON values."""
         return self._read_config()
 
+    def require(self) -> None:
+        """Refuses to write where the directory is gone, or is now another one.
+
+        Raises:
+          OSError: it was removed or moved, or holds another run.
+        """
+        try:
+            found = read_json(self.path / _CONFIG)["run"]
+        except Damaged as damage:
+            raise OSError(
+                "the workdir was removed, moved or changed during the run, which ends "
+                f"here: {damage}; put it back, and give the same command again"
+            ) from None
+        if found != self.run_id:
+            raise OSError(f"workdir {str(self.path)!r} now holds another run")
+
     def remove_leavings(self) -> None:
         """Deletes what a killed run had not finished writing, or deleting.
 
@@ -143,11 +159,11 @@ class Workdir:
           stage: its name.
           after: the stages whose results it depends on, all of them finished.
         """
-        self._require()
+        self.require()
         directory = self.path / "checkpoints" / stage
         directory.parent.mkdir(exist_ok=True)
         about = self._about(stage, after)
-        return TrainingCheckpoints(directory, about, self._require)
+        return TrainingCheckpoints(directory, about, self.require)
 
     def is_finished(self, stage: str) -> bool:
         """Whether the stage has ended and its result, sound or not, is here."""
@@ -199,7 +215,7 @@ class Workdir:
         Raises:
           OSError: it cannot be written.
         """
-        self._require()
+        self.require()
         directory = self.path / "stages" / stage
         about = self._about(stage, after)
         with explain_errors(
@@ -265,7 +281,7 @@ class Workdir:
           policies: by method, a dict of "stage", whose training state holds them, and
             "policy_ids", the policy of each task there; [draws][n].
         """
-        self._require()
+        self.require()
         path = self.path / _POLICIES
         with explain_errors(f"{path} cannot be written", FREE_SPACE):
             write_json(path, {"run": self.run_id, "policies": policies})
@@ -309,18 +325,6 @@ class Workdir:
                 f"{', '.join(found)} of a run; put back a copy of it, or give another "
                 "workdir"
             )
-
-    def _require(self) -> None:
-        """Refuses to write where the directory is gone, or is now another one."""
-        try:
-            found = read_json(self.path / _CONFIG)["run"]
-        except Damaged as damage:
-            raise OSError(
-                "the workdir was removed, moved or changed during the run, which ends "
-                f"here: {damage}; put it back, and give the same command again"
-            ) from None
-        if found != self.run_id:
-            raise OSError(f"workdir {str(self.path)!r} now holds another run")
 
     def _check_to_read(self, stage: str) -> None:
         with _remedy(f", or delete {self.path / 'stages' / stage}"):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pgx_jax.pipeline.results import RunResults, order_by_group
+from pgx_jax.runs.digests import Damaged
 
 
 def test_results_survive_json(make_results, tmp_path):
@@ -27,6 +28,27 @@ def test_files_of_earlier_versions_are_read(make_results, tmp_path):
     del old["uncertainty"], old["scalarization"]
     path.write_text(json.dumps(old))
     assert RunResults.from_json(path).methods == results.methods
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda text: text.replace('"seed": 0', '"seed": 1'), "do not match"),
+        (lambda text: text[: len(text) // 2], "no JSON"),
+        (lambda text: "", "no JSON"),
+        (lambda text: "[]", "no JSON object"),
+        (lambda text: '{"seed": 0}', "holds no results"),
+        (lambda text: None, "is missing"),
+    ],
+)
+def test_damaged_results_name_file_and_remedy(make_results, tmp_path, damage, reason):
+    path = tmp_path / "results.json"
+    make_results().to_json(path)
+    damaged = damage(path.read_text())
+    assert damaged != path.read_text()
+    path.unlink() if damaged is None else path.write_text(damaged)
+    with pytest.raises(Damaged, match=f"results.json .*{reason}.*writes it again$"):
+        RunResults.from_json(path)
 
 
 def test_groups_are_in_the_order_of_their_first_task(make_results):
