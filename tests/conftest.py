@@ -9,6 +9,9 @@ from pgx_jax import runtime
 
 runtime.choose_opengl()
 runtime.configure(cache_directory=Path(__file__).parent.parent / ".jax_cache")
+# What is broadcast or converted is to be written out, as callers may demand.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 MOST_MAPS = 25_000
 

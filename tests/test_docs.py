@@ -11,6 +11,7 @@ import matplotlib
 import pytest
 
 from pgx_jax.envs import SUITES
+from pgx_jax.runtime import allow_promotion
 
 matplotlib.use("Agg")
 DOCS = Path(__file__).parent.parent / "docs"
@@ -37,7 +38,8 @@ def test_examples_print_what_the_page_says(page):
     text = page.read_text(encoding="utf-8")
     for example in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
+        # Users' programs, and Brax in them, promote implicitly.
+        with contextlib.redirect_stdout(printed), allow_promotion():
             exec(example, {})
         expected = re.findall(r"print\(.*\)  # (.+)", example)
         assert printed.getvalue().splitlines() == expected

@@ -3,12 +3,15 @@
 import re
 from pathlib import Path
 
+from pgx_jax.runtime import allow_promotion
+
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
 
 def test_example_prints_the_groups_that_it_says(capsys):
     (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    exec(example, {})
+    with allow_promotion():  # as under the settings that users have
+        exec(example, {})
     printed = capsys.readouterr().out.strip()
     assert printed == "[0 0 0 0 0 1 1 1 1 1]"
     assert printed in example

@@ -108,7 +108,7 @@ def exact_features(
     # One gradient that is not finite would take all coordinates with it.
     size = jnp.diagonal(gram)
     bad = ~jnp.isfinite(size)
-    gram = jnp.where(bad[:, None] | bad, 0.0, gram)
+    gram = jnp.where(bad[:, None] | bad[None, :], 0.0, gram)
     factor = _factor(0.5 * (gram + gram.T))
     # The factor of a gradient of zero is what was added to the diagonal.
     values = jnp.where((size == 0)[:, None], 0.0, factor)

@@ -330,7 +330,7 @@ def back_project(
 
         def add_leaf(t, c):
             scaled = coefficient.reshape(-1, *[1] * c.ndim).astype(t.dtype)
-            return t + scaled * c.astype(t.dtype)
+            return t + scaled * c[None].astype(t.dtype)
 
         return jax.tree.map(add_leaf, total, column), None
 

@@ -18,6 +18,7 @@ from pgx_jax.envs.locomotion.objectives import (
     objective_suite,
 )
 from pgx_jax.envs.mjx import Physics, edit_model, put_model, replace_arrays
+from pgx_jax.runtime import allow_promotion
 
 NUM_STEPS = 12
 
@@ -56,10 +57,14 @@ def both(request):
 
     @jax.jit
     def roll(key):
-        start = env.reset(key), brax_env.reset(key)
+        with allow_promotion():  # Brax converts and broadcasts implicitly
+            theirs = brax_env.reset(key)
+        start = env.reset(key), theirs
 
         def step(states, action):
-            new = env.step(states[0], action), brax_env.step(states[1], action)
+            with allow_promotion():
+                theirs = brax_env.step(states[1], action)
+            new = env.step(states[0], action), theirs
             return new, tuple(show(x) for x in new)
 
         shown = jax.lax.scan(step, start, actions)[1]

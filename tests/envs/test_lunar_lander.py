@@ -225,7 +225,8 @@ def policy_episodes():
         landed = state.done & (state.reward == 100)
         legs = state.next_observation[..., 6:].sum(-1)
         figures = [state.reward, landed, legs == 2, legs == 1]
-        return state, jnp.stack(figures, -1)[0], state.done[0]
+        figures = jnp.stack([x.astype(jnp.float32) for x in figures], -1)
+        return state, figures[0], state.done[0]
 
     state = jax.jit(suite.reset, static_argnums=1)(jax.random.key(0), len(names))
     figures, going = np.zeros((len(names), 4)), np.ones(len(names), bool)

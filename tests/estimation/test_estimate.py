@@ -52,10 +52,10 @@ def step_lengths(adapted):
     base = jax.tree.leaves(PARAMS)
     moved = jax.tree.leaves(adapted.adapt(adapted.delta))
     squares = [
-        jnp.sum((a - b) ** 2, axis=tuple(range(1, a.ndim)))
+        jnp.sum((a - b[None]) ** 2, axis=tuple(range(1, a.ndim)))
         for a, b in zip(moved, base, strict=True)
     ]
-    return jnp.sqrt(sum(squares))[:, None] * jnp.ones(NUM_TASKS)
+    return jnp.sqrt(sum(squares))[:, None] * jnp.ones((1, NUM_TASKS))
 
 
 def flat_rows(tree):

@@ -17,7 +17,8 @@ SUBSETS = np.array([[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1], [1, 0, 0, 1]])
 
 def log_prob(params, observation, action):
     # Weights near zero still have a gradient: their sizes are what is tested.
-    mean = jnp.sum(observation * params["weight"]) + params["bias"]
+    weight, bias = (params[x].astype(observation.dtype) for x in ("weight", "bias"))
+    mean = jnp.sum(observation * weight) + bias
     return -0.5 * jnp.square(action - jnp.tanh(mean)).astype(jnp.float32)
 
 

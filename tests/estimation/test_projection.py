@@ -17,9 +17,14 @@ DIM = 7
 KEY = jax.random.key(3)
 
 
+def add_bias(values, bias):
+    """Of one transition or of a batch."""
+    return values + jnp.broadcast_to(bias, values.shape)
+
+
 def discrete_log_prob(params, observation, action):
     """An MLP over four actions; of one transition or of a batch."""
-    hidden = jnp.tanh(observation @ params[0] + params[1])
+    hidden = jnp.tanh(add_bias(observation @ params[0], params[1]))
     log_probs = jax.nn.log_softmax(hidden @ params[2])
     return jnp.take_along_axis(log_probs, action[..., None], axis=-1)[..., 0]
 
@@ -27,15 +32,15 @@ def discrete_log_prob(params, observation, action):
 def gaussian_log_prob(params, observation, action):
     """A Gaussian over two actions, with nested parameters and observations."""
     layer = params["policy"]["mean"]
-    mean = observation["state"] @ layer["kernel"] + layer["bias"]
+    mean = add_bias(observation["state"] @ layer["kernel"], layer["bias"])
     mean = mean + observation["goal"][..., None]
-    std = jnp.exp(params["log_std"])
+    std = jnp.broadcast_to(jnp.exp(params["log_std"]), mean.shape)
     return jnp.sum(jax.scipy.stats.norm.logpdf(action, mean, std), axis=-1)
 
 
 def batch_log_prob(params, observation, action):
     """The MLP again, indexed in a way that works for batches only."""
-    hidden = jnp.tanh(observation @ params[0] + params[1])
+    hidden = jnp.tanh(add_bias(observation @ params[0], params[1]))
     log_probs = jax.nn.log_softmax(hidden @ params[2], axis=1)
     return log_probs[jnp.arange(len(action)), action]
 

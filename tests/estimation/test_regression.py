@@ -272,7 +272,7 @@ def test_the_gradient_at_zero_is_minus_half_the_policy_gradient():
     advantage = rng.normal(size=(2, 9)).astype(np.float32)
 
     def log_prob(p, obs, act):
-        return jax.nn.log_sigmoid((2.0 * act - 1.0) * (obs @ p))
+        return jax.nn.log_sigmoid((2.0 * act.astype(jnp.float32) - 1.0) * (obs @ p))
 
     def policy_objective(p, task):
         return jnp.mean(advantage[task] * log_prob(p, observation[task], action[task]))

@@ -224,7 +224,7 @@ class Identity:
     dim: int = 3
 
     def column(self, key, params, index):
-        return jax.nn.one_hot(index, 3)
+        return jax.nn.one_hot(index, 3, dtype=jnp.float32)
 
 
 def test_three_arms_get_the_optimal_policy():

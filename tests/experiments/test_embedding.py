@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pgx_jax.runtime import allow_promotion
+
 PROGRAMS = Path(__file__).parents[2] / "experiments" / "embedding"
 
 
@@ -19,7 +21,9 @@ PROGRAMS = Path(__file__).parents[2] / "experiments" / "embedding"
 )
 def test_known_groups_are_found(program, library, size, capsys):
     pytest.importorskip(library)
-    runpy.run_path(str(PROGRAMS / f"{program}.py"))["main"](**size)
+    # Optax, Rejax and the environments of Gymnax convert implicitly.
+    with allow_promotion():
+        runpy.run_path(str(PROGRAMS / f"{program}.py"))["main"](**size)
     printed = capsys.readouterr().out
     assert printed.startswith("groups: [0 0 0 ")
     assert "\naffinity:\n[[" in printed

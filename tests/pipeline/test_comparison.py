@@ -117,7 +117,7 @@ def meta_policy(run):
     """A policy for all tasks whose value statistics differ by task."""
     ppo = PPO(run.config.ppo, run.runner.problem.actor_critic, 1)
     meta = ppo.init(run.runner.problem.suite, jax.random.key(0))
-    mean = 1000.0 * jnp.arange(NUM_TASKS)
+    mean = 1000.0 * jnp.arange(NUM_TASKS, dtype=jnp.float32)
     return meta._replace(value_statistics=meta.value_statistics._replace(mean=mean))
 
 
@@ -354,7 +354,8 @@ def test_all_methods_are_evaluated_on_the_same_states(make_run, monkeypatch):
 
     def step(arm, state, action, key):
         noise = jax.random.uniform(key)
-        return state, state[None], state + noise + action, False
+        reward = state + noise + action.astype(jnp.float32)
+        return state, state[None], reward, False
 
     run = make_run(evaluation={"num_episodes": 3, "deterministic": False})
     suite = from_functions(
