@@ -6,7 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from absl import logging
+from absl import app, flags, logging
 
 from pgx_jax import runtime
 
@@ -23,3 +23,23 @@ def shown_command() -> str:
     if Path(program).suffix == ".py":
         return shlex.join(["python", program, *arguments])
     return " ".join([program, shlex.join(arguments)])
+
+
+def parse_flags(argv: list[str], most_arguments: int | None = None) -> list[str]:
+    """As absl does, with one line and no usage for what is wrong.
+
+    Args:
+      argv: the program and its arguments.
+      most_arguments: that are no flags; None for any number.
+
+    Returns:
+      The arguments that are no flags.
+    """
+    app.define_help_flags()
+    try:
+        rest = flags.FLAGS(argv)[1:]
+    except flags.Error as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
+    if most_arguments is not None and len(rest) > most_arguments:
+        sys.exit(f"error: unknown arguments: {' '.join(rest[most_arguments:])}")
+    return rest

@@ -8,33 +8,34 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
-from absl import app, flags
-from ml_collections import config_flags
+from absl import flags
 
-from pgx_jax.cli.common import quiet, shown_command
-from pgx_jax.configs import find_config
+from pgx_jax.cli.common import parse_flags, quiet, shown_command
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Settings of the run.")
-_WORKDIR = flags.DEFINE_string(
-    "workdir",
+if TYPE_CHECKING:
+    from pgx_jax.cli.config_files import Change
+    from pgx_jax.pipeline.config import PipelineConfig
+
+_CONFIG = flags.DEFINE_string(
+    "config",
     None,
-    "Directory of the run; the same command goes on from it.",
-    required=True,
+    "Name of a config of the package, or path of a file with a function get_config; "
+    "--config.SECTION.FIELD=VALUE changes a setting.",
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Directory of the run; the same command goes on from it."
 )
 _TENSORBOARD = flags.DEFINE_bool("tensorboard", True, "Also write TensorBoard events.")
-flags.mark_flag_as_required("config")
 
 
 def main() -> None:
-    app.run(_run, flags_parser=parse_flags)
+    from pgx_jax.cli.config_files import split_changes
 
-
-def _run(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    argv, changes = split_changes(sys.argv)
+    parse_flags(argv, most_arguments=0)
     quiet()
-    from pgx_jax.pipeline.config import PipelineConfig
     from pgx_jax.pipeline.run import run_pipeline
     from pgx_jax.pipeline.runner import TrainingDiverged
     from pgx_jax.reporting.page import write_report
@@ -42,47 +43,43 @@ def _run(argv: list[str]) -> None:
     from pgx_jax.runs.locks import lock
 
     try:
-        config = PipelineConfig.from_dict(_CONFIG.value.to_dict())
-        with lock(_WORKDIR.value):
+        config, workdir = read_command(changes)
+        with lock(workdir):
             results = run_pipeline(
                 config,
-                _WORKDIR.value,
+                workdir,
                 command=shown_command(),
                 tensorboard=_TENSORBOARD.value,
             )
-            report = write_report(results, _WORKDIR.value)
+            report = write_report(results, workdir)
     except (ValueError, OSError, ImportError, TrainingDiverged) as error:
         sys.exit(f"error: {error}")
     print(summary_table(results))
     print(f"report: {report}")
 
 
-def parse_flags(argv: list[str]) -> list[str]:
-    """As absl does, with configs by name and one line for an unknown setting."""
-    app.define_help_flags()
-    try:
-        return app.parse_flags_with_usage(find_configs(argv))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    except AttributeError as error:
-        cause = error.args[0]
-        text = cause.args[0] if isinstance(cause, Exception) else str(cause)
-        sys.exit(f"error: config has no such field: {' '.join(text.split())}")
-
-
-def find_configs(argv: list[str]) -> list[str]:
-    """The arguments with the name of a config replaced by the path of its file.
+def read_command(changes: list[Change]) -> tuple[PipelineConfig, str]:
+    """The settings of the run and its workdir, once all flags have been looked at.
 
     Raises:
-      ValueError: there is no such config.
+      SettingsError: some are not allowed; the message has a line for each.
     """
-    found = list(argv)
-    for i, argument in enumerate(argv):
-        flag, equals, value = argument.partition("=")
-        if flag.lstrip("-") != "config" or not flag.startswith("-"):
-            continue
-        if equals:
-            found[i] = f"{flag}={find_config(value)}"
-        elif i + 1 < len(argv):
-            found[i + 1] = find_config(argv[i + 1])
-    return found
+    from pgx_jax.cli.config_files import read_settings
+    from pgx_jax.pipeline.checks import find_problems
+    from pgx_jax.settings import CONFIG_FIELD, Problem, SettingsError
+
+    problems = []
+    workdir = _WORKDIR.value or ""
+    if not workdir:
+        text = f"must name a directory, got {_WORKDIR.value!r}"
+        problems.append(Problem("--workdir", text))
+    if not _CONFIG.value:
+        text = f"must name a config or a file, got {_CONFIG.value!r}"
+        raise SettingsError([*problems, Problem("--config", text)])
+    values, found = read_settings(_CONFIG.value, changes)
+    config, more = find_problems(values, found)
+    problems += more
+    if problems:
+        of = "" if problems[0].field.startswith("--") else CONFIG_FIELD
+        raise SettingsError(problems, of)
+    return config, workdir

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pgx_jax.extras import needs_extra
+from pgx_jax.settings import suggest
 
 with needs_extra("experiments"):
     import ml_collections  # noqa: F401  # every config needs it
@@ -35,7 +36,8 @@ def find_config(name_or_path: str) -> str:
     # What follows a colon is an argument of `get_config`.
     if Path(name_or_path.partition(":")[0]).is_file():
         return name_or_path
+    names = config_names()
     raise ValueError(
-        f"config must be the path of a file or one of {', '.join(config_names())}, got "
-        f"{name_or_path!r}"
+        f"must be the path of a file or one of {', '.join(names)}"
+        f"{suggest(name_or_path, names)}, got {name_or_path!r}"
     )

@@ -18,7 +18,8 @@ from pgx_jax.pipeline.config import (
     PipelineConfig,
     SuiteConfig,
 )
-from pgx_jax.training.ppo import PPOConfig
+from pgx_jax.settings import field_types
+from pgx_jax.training.ppo_config import PPOConfig
 
 
 def suite_defaults(suite: str) -> Any:
@@ -63,7 +64,7 @@ def metaworld_defaults(suite: str) -> Any:
 def to_config_dict(settings: Any) -> config_dict.ConfigDict:
     """The settings as a `ConfigDict`, in which a field that is None keeps its type."""
     fields = {}
-    for name, hint in typing.get_type_hints(type(settings)).items():
+    for name, hint in field_types(type(settings)).items():
         value = getattr(settings, name)
         if dataclasses.is_dataclass(value):
             value = to_config_dict(value)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
 import jax
 import numpy as np
 
@@ -11,8 +15,17 @@ from pgx_jax.envs import SUITES, TaskIdSuite, TaskSuite, make_suite
 from pgx_jax.estimation.projection import count_params
 from pgx_jax.networks.mlp import ActorCritic, make_actor_critic
 from pgx_jax.pipeline.config import PipelineConfig
+from pgx_jax.settings import (
+    CONFIG_FIELD,
+    MOST,
+    Checker,
+    Problem,
+    SettingsError,
+    suggest,
+)
 
 MOST_TASKS = 12  # of which all subsets are scored
+MOST_SUBSETS = 100_000  # drawn one after another, some seconds for so many
 
 STAGES = (
     "meta_training",
@@ -34,26 +47,68 @@ def make_checked_suite(config: PipelineConfig) -> TaskSuite:
     """The suite, once every setting that depends on it has been found possible.
 
     Raises:
-      ValueError: one is not; the message names the field and what is allowed.
+      SettingsError: some are not; the message names each field and what is allowed.
     """
-    suite = make_suite(config.suite.name)
-    if config.suite.task_id:
-        suite = TaskIdSuite.create(suite)
-    _check_suite(suite)
-    _check_groups(config, suite)
-    _check_adaptation(config, suite)
-    # Drawn here once, so that what cannot be sampled is refused before training.
-    sample_subsets(config, suite.num_tasks)
-    _check_dim(config, suite)
+    suite, problems = check_suite(config)
+    if problems:
+        raise SettingsError(problems, CONFIG_FIELD)
+    assert suite is not None
     return suite
 
 
-def _check_suite(suite: TaskSuite) -> None:
-    if suite.num_tasks < 2:
-        raise ValueError(
-            f"config field 'suite.name': {suite.name!r} has one task; there is nothing "
-            "to group"
-        )
+def find_problems(
+    values: Mapping[str, Any], known: Sequence[Problem] = ()
+) -> tuple[PipelineConfig, list[Problem]]:
+    """Settings from a nested dict, and all that is wrong with them.
+
+    Args:
+      values: of the settings; those left out keep their defaults.
+      known: problems that are known already; what depends on them is left out.
+    """
+    config, problems = PipelineConfig.read(values)
+    problems = [*known, *problems]
+    problems += check_suite(config, {problem.field for problem in problems})[1]
+    return config, problems
+
+
+def check_suite(
+    config: PipelineConfig, bad: Collection[str] = ()
+) -> tuple[TaskSuite | None, list[Problem]]:
+    """The suite of a config, and what the config asks of it in vain.
+
+    Args:
+      config: its fields are right, but for those that `bad` names.
+      bad: fields that are known to be wrong already.
+
+    Returns:
+      None for the suite where there is no such one.
+    """
+    checker = Checker(config, bad)
+    name = config.suite.name
+    checker.require(
+        name in SUITES,
+        "suite.name",
+        f"must be one of {', '.join(sorted(SUITES))}{suggest(name, SUITES)}",
+    )
+    if not checker.trusts("suite.name"):
+        return None, checker.problems
+    suite = make_suite(name)
+    if config.suite.task_id:
+        suite = TaskIdSuite.create(suite)
+    _check_planted(suite)
+    checker.require(
+        suite.num_tasks >= 2,
+        "suite.name",
+        "must have two tasks or more: there is nothing to group",
+    )
+    _check_groups(config, suite, checker)
+    _check_subsets(config, suite, checker)
+    _check_adaptation(config, checker)
+    _check_dim(config, suite, checker)
+    return suite, checker.problems
+
+
+def _check_planted(suite: TaskSuite) -> None:
     planted = suite.planted_labels
     if planted is not None and len(planted) != suite.num_tasks:
         raise ValueError(
@@ -62,49 +117,93 @@ def _check_suite(suite: TaskSuite) -> None:
         )
 
 
-def _check_groups(config: PipelineConfig, suite: TaskSuite) -> None:
-    num_groups, num_tasks = config.grouping.num_groups, suite.num_tasks
-    if num_groups is not None and num_groups > num_tasks:
-        raise ValueError(
-            f"config field 'grouping.num_groups' must be at most the {num_tasks} tasks "
-            f"of {suite.name!r}, or None to choose it, got {num_groups}"
-        )
-    if config.grouping.method == "partition" and num_tasks > MOST_TASKS:
-        raise ValueError(
-            "config field 'grouping.method' must be 'clustering' for more than "
-            f"{MOST_TASKS} tasks, of which not all subsets are scored; {suite.name!r} "
-            f"has {num_tasks}"
-        )
-    others = config.grouping.other_num_groups
-    if not all(1 <= k <= num_tasks for k in others) or len({*others}) < len(others):
-        raise ValueError(
-            "config field 'grouping.other_num_groups' must be different numbers of at "
-            f"least 1 and at most the {num_tasks} tasks of {suite.name!r}, got {others}"
-        )
+def _check_groups(config: PipelineConfig, suite: TaskSuite, checker: Checker) -> None:
+    grouping, num_tasks = config.grouping, suite.num_tasks
+    of_suite = f"the {num_tasks} tasks of {suite.name!r}"
+    checker.require(
+        grouping.num_groups is None or grouping.num_groups <= num_tasks,
+        "grouping.num_groups",
+        f"must be at most {of_suite}, or None to choose it",
+    )
+    checker.require(
+        all(k <= num_tasks for k in grouping.other_num_groups),
+        "grouping.other_num_groups",
+        f"must be at most {of_suite}",
+    )
+    checker.require(
+        grouping.method != "partition" or num_tasks <= MOST_TASKS,
+        "grouping.method",
+        f"must be another one for more than {MOST_TASKS} tasks, of which not all "
+        f"subsets are scored; {suite.name!r} has {num_tasks}",
+    )
 
 
-def _check_adaptation(config: PipelineConfig, suite: TaskSuite) -> None:
-    if config.adaptation.num_updates and "target" not in SUITES[config.suite.name]:
-        raise ValueError(
-            f"config field 'adaptation.num_updates' must be 0, since {suite.name!r} "
-            "has no target tasks"
+def _check_subsets(config: PipelineConfig, suite: TaskSuite, checker: Checker) -> None:
+    """Whether there are such subsets, and as many cover every pair of tasks."""
+    settings, num_tasks = config.estimation, suite.num_tasks
+    if config.grouping.method == "partition":
+        return
+    size = settings.subset_size
+    checker.require(
+        size <= num_tasks,
+        "estimation.subset_size",
+        f"must be at most the {num_tasks} tasks of {suite.name!r}",
+    )
+    checker.require(
+        settings.num_subsets <= MOST_SUBSETS,
+        "estimation.num_subsets",
+        f"must be at most {MOST_SUBSETS:,}",
+    )
+    if checker.trusts("estimation.subset_size", "estimation.num_subsets"):
+        least = -(-math.comb(num_tasks, 2) // math.comb(size, 2))
+        checker.require(
+            settings.num_subsets >= least,
+            "estimation.num_subsets",
+            f"must be at least {least}, so that subsets of {size} out of {num_tasks} "
+            "tasks hold every pair",
         )
-    if config.adaptation.num_updates and config.suite.task_id:
-        raise ValueError(
-            "config field 'suite.task_id' must be False for adaptation: a target task "
-            "has no id among the source tasks"
-        )
+    if not checker.trusts("seed", "grouping.method", "estimation"):
+        return
+    try:  # drawn once, since chance decides whether a few subsets hold every pair
+        sample_subsets(config, num_tasks)
+    except ValueError as error:
+        checker.add(Problem("estimation.num_subsets", f"is too small: {error}"))
 
 
-def _check_dim(config: PipelineConfig, suite: TaskSuite) -> None:
-    dim, networks = config.estimation.dim, make_networks(config, suite)
-    params = jax.eval_shape(networks.init, jax.random.key(0))["policy"]
-    num_params = count_params(params)
-    if dim is not None and dim > num_params:
-        raise ValueError(
-            f"config field 'estimation.dim' must be at most the {num_params} "
-            f"parameters of the policy, or None for no projection, got {dim}"
-        )
+def _check_adaptation(config: PipelineConfig, checker: Checker) -> None:
+    adapts = bool(config.adaptation.num_updates)
+    checker.require(
+        not adapts or "target" in SUITES[config.suite.name],
+        "adaptation.num_updates",
+        f"must be 0, since {config.suite.name!r} has no target tasks",
+    )
+    checker.require(
+        not adapts or not config.suite.task_id,
+        "suite.task_id",
+        "must be False for adaptation: a target task has no id among the source tasks",
+        reads=("adaptation.num_updates",),
+    )
+
+
+def _check_dim(config: PipelineConfig, suite: TaskSuite, checker: Checker) -> None:
+    if not checker.trusts("network.hidden_sizes", "network.activation"):
+        return
+    networks = make_networks(config, suite)
+    params = jax.eval_shape(networks.init, jax.random.key(0))
+    total = count_params(params)
+    checker.require(
+        total <= MOST,
+        "network.hidden_sizes",
+        f"must make at most {MOST:,} parameters, not {total:,}",
+    )
+    dim, num_params = config.estimation.dim, count_params(params["policy"])
+    checker.require(
+        dim is None or dim <= num_params,
+        "estimation.dim",
+        f"must be at most the {num_params} parameters of the policy"
+        + ("" if config.estimation.uses_sums else ", or None for no projection"),
+        reads=("network.hidden_sizes",),
+    )
 
 
 def make_networks(config: PipelineConfig, suite: TaskSuite) -> ActorCritic:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import types
-import typing
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from pgx_jax.analysis.scalarization import KINDS
 from pgx_jax.estimation.evaluators import EVALUATORS
 from pgx_jax.estimation.settings import PRECISIONS
 from pgx_jax.grouping.affinity import SCORES
 from pgx_jax.networks.mlp import ACTIVATIONS
-from pgx_jax.training.ppo import PPOConfig
+from pgx_jax.settings import Checker, Settings
+from pgx_jax.training.ppo_config import PPOConfig
 
 REGRESSIONS = ("logistic", "least_squares")
 METHODS = ("clustering", "partition", "race")
@@ -25,26 +23,8 @@ FORMER_WAY = {
 ROUNDS_FACTOR = 16  # of the transitions of the first round, collected at most
 
 
-def _check_choice(name: str, value: str, allowed: Iterable[str]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
-
-
-def _check_least(settings: Any, **least: int) -> None:
-    """Refuses integers of `settings` below what is given by name."""
-    for name, bound in least.items():
-        value = getattr(settings, name)
-        if value < bound:
-            raise ValueError(f"{name} must be at least {bound}, got {value}")
-
-
-def _check_positive(name: str, value: float) -> None:
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name} must be positive and finite, got {value}")
-
-
 @dataclasses.dataclass(frozen=True)
-class SuiteConfig:
+class SuiteConfig(Settings):
     """Which tasks.
 
     Attributes:
@@ -57,7 +37,7 @@ class SuiteConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class NetworkConfig:
+class NetworkConfig(Settings):
     """The actor and the critic.
 
     Attributes:
@@ -71,14 +51,17 @@ class NetworkConfig:
     activation: str = "tanh"
     bounded_mean: bool = False
 
-    def __post_init__(self):
-        _check_choice("activation", self.activation, ACTIVATIONS)
-        if not self.hidden_sizes or min(self.hidden_sizes) < 1:
-            raise ValueError(f"hidden_sizes must be positive, got {self.hidden_sizes}")
+    def check(self, checker: Checker) -> None:
+        checker.choice("activation", ACTIVATIONS)
+        checker.require(
+            bool(self.hidden_sizes) and min(self.hidden_sizes) >= 1,
+            "hidden_sizes",
+            "must be positive, and at least one",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
-class MetaTrainingConfig:
+class MetaTrainingConfig(Settings):
     """Training of the meta-policy.
 
     Attributes:
@@ -88,12 +71,12 @@ class MetaTrainingConfig:
 
     num_updates: int = 40
 
-    def __post_init__(self):
-        _check_least(self, num_updates=1)
+    def check(self, checker: Checker) -> None:
+        checker.least(num_updates=1)
 
 
 @dataclasses.dataclass(frozen=True)
-class EstimationConfig:
+class EstimationConfig(Settings):
     """The estimate; see `pgx_jax.estimate_subsets` and `pgx_jax.task_affinity`.
 
     Attributes:
@@ -150,62 +133,66 @@ class EstimationConfig:
     num_resamples: int = 40
     resample_length: int = 32
 
-    def __post_init__(self):
-        _check_choice("regression", self.regression, REGRESSIONS)
-        _check_choice("evaluator", self.evaluator, (*EVALUATORS, "rollout"))
-        _check_choice("score", self.score, SCORES)
-        _check_choice("feature_precision", self.feature_precision, PRECISIONS)
-        _check_least(
-            self,
+    def check(self, checker: Checker) -> None:
+        checker.choice("regression", REGRESSIONS)
+        checker.choice("evaluator", (*EVALUATORS, "rollout"))
+        checker.choice("score", SCORES)
+        checker.choice("feature_precision", PRECISIONS)
+        checker.least(
             num_transitions=1,
+            num_envs=1,
             num_subsets=1,
             subset_size=2,
+            dim=1,
+            batch_transitions=1,
             num_rollouts=2,
             num_resamples=0,
             resample_length=1,
         )
-        for name, bound in (
-            ("max_transitions", self.num_transitions),
-            ("num_envs", 1),
-            ("dim", 1),
-            ("batch_transitions", 1),
-        ):
-            if getattr(self, name) is not None:
-                _check_least(self, **{name: bound})
-        _check_positive("l2", self.l2)
-        _check_positive("ridge", self.ridge)
-        if self.max_relative_distance is not None:
-            _check_positive("max_relative_distance", self.max_relative_distance)
-        if not 0 <= self.held_out_fraction < 1:
-            raise ValueError(
-                f"held_out_fraction must be in [0, 1), got {self.held_out_fraction}"
-            )
-        if not 0 < self.stable_agreement <= 1:
-            raise ValueError(
-                f"stable_agreement must be in (0, 1], got {self.stable_agreement}"
-            )
-        self._check_regression()
+        checker.positive("l2", "ridge", "max_relative_distance")
+        checker.fraction("held_out_fraction", one=False)
+        checker.fraction("stable_agreement", zero=False)
+        checker.require(
+            self.max_transitions is None
+            or self.max_transitions >= self.num_transitions,
+            "max_transitions",
+            f"must be at least num_transitions = {self.num_transitions}",
+            reads=("num_transitions",),
+        )
+        if checker.trusts("regression"):
+            self._check_regression(checker)
 
-    def _check_regression(self) -> None:
-        """Refuses settings that say nothing of the regression chosen."""
-        if not self.uses_sums:
-            return
-        of_logistic = {
-            "max_relative_distance": None,
-            "held_out_fraction": 0.0,
-            "evaluator": "surrogate",
-        }
-        for name, value in of_logistic.items():
-            if getattr(self, name) != value:
-                raise ValueError(
-                    f"{name} must be {value!r} where regression is "
-                    f"{self.regression!r}, got {getattr(self, name)!r}"
+    def _check_regression(self, checker: Checker) -> None:
+        """Refuses what the regression chosen does without, or cannot do with."""
+        where = f"where regression is {self.regression!r}"
+        if self.uses_sums:
+            for name in ("max_relative_distance", "held_out_fraction", "evaluator"):
+                default = getattr(EstimationConfig, name)
+                checker.require(
+                    getattr(self, name) == default,
+                    name,
+                    f"must be {default!r} {where}",
                 )
-        if self.dim is None:
-            raise ValueError(
-                f"dim must be a number where regression is {self.regression!r}, got "
-                "None"
-            )
+            checker.require(self.dim is not None, "dim", f"must be a number {where}")
+            return
+        fitted = self.num_transitions - round(
+            self.num_transitions * self.held_out_fraction
+        )
+        checker.require(
+            fitted > 0
+            and (fitted < self.num_transitions or not self.held_out_fraction),
+            "held_out_fraction",
+            f"must leave some of num_transitions = {self.num_transitions} to fit and "
+            "some to score",
+            reads=("num_transitions",),
+        )
+        checker.require(
+            self.resample_length == 1
+            or 2 * self.resample_length <= self.num_transitions,
+            "resample_length",
+            f"must be at most half of num_transitions = {self.num_transitions}",
+            reads=("num_transitions",),
+        )
 
     @property
     def uses_sums(self) -> bool:
@@ -221,7 +208,7 @@ class EstimationConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class GroupingConfig:
+class GroupingConfig(Settings):
     """The groups, and those to compare with.
 
     Attributes:
@@ -247,12 +234,17 @@ class GroupingConfig:
     num_random_draws: int = 5
     single_tasks: bool = False
 
-    def __post_init__(self):
-        _check_choice("method", self.method, METHODS)
-        _check_least(self, num_random_draws=0, num_candidates=1)
-        _check_least(self, num_race_episodes=1)
-        if self.num_groups is not None:
-            _check_least(self, num_groups=1)
+    def check(self, checker: Checker) -> None:
+        checker.choice("method", METHODS)
+        checker.least(
+            num_random_draws=0, num_candidates=1, num_race_episodes=1, num_groups=1
+        )
+        others = self.other_num_groups
+        checker.require(
+            all(k >= 1 for k in others) and len({*others}) == len(others),
+            "other_num_groups",
+            "must be different numbers of at least 1",
+        )
 
     @property
     def races(self) -> bool:
@@ -261,7 +253,7 @@ class GroupingConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class GroupTrainingConfig:
+class GroupTrainingConfig(Settings):
     """Training of one policy per group, for every way of grouping.
 
     Attributes:
@@ -278,13 +270,13 @@ class GroupTrainingConfig:
     start: str = "meta"
     match_race: bool = False
 
-    def __post_init__(self):
-        _check_choice("start", self.start, ("meta", "scratch"))
-        _check_least(self, num_updates=1)
+    def check(self, checker: Checker) -> None:
+        checker.choice("start", ("meta", "scratch"))
+        checker.least(num_updates=1)
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluationConfig:
+class EvaluationConfig(Settings):
     """How policies are compared.
 
     Attributes:
@@ -301,19 +293,20 @@ class EvaluationConfig:
     sampled_too: bool = False
     scalarization: str | None = None
 
-    def __post_init__(self):
-        _check_least(self, num_episodes=1)
-        if self.sampled_too and not self.deterministic:
-            raise ValueError(
-                "sampled_too must be False where deterministic is: actions are sampled "
-                "as it is"
-            )
+    def check(self, checker: Checker) -> None:
+        checker.least(num_episodes=1)
+        checker.require(
+            self.deterministic or not self.sampled_too,
+            "sampled_too",
+            "must be False where deterministic is: actions are sampled as it is",
+            reads=("deterministic",),
+        )
         if self.scalarization is not None:
-            _check_choice("scalarization", self.scalarization, KINDS)
+            checker.choice("scalarization", KINDS)
 
 
 @dataclasses.dataclass(frozen=True)
-class AdaptationConfig:
+class AdaptationConfig(Settings):
     """Adaptation to the suite's target tasks, where it has some.
 
     Attributes:
@@ -326,12 +319,12 @@ class AdaptationConfig:
     num_updates: int = 0
     num_selection_episodes: int = 8
 
-    def __post_init__(self):
-        _check_least(self, num_updates=0, num_selection_episodes=1)
+    def check(self, checker: Checker) -> None:
+        checker.least(num_updates=0, num_selection_episodes=1)
 
 
 @dataclasses.dataclass(frozen=True)
-class PipelineConfig:
+class PipelineConfig(Settings):
     """All settings of a run.
 
     Attributes:
@@ -351,27 +344,36 @@ class PipelineConfig:
     evaluation: EvaluationConfig = EvaluationConfig()
     adaptation: AdaptationConfig = AdaptationConfig()
 
-    def __post_init__(self):
-        _check_least(self, checkpoint_every=1)
+    SEEDS: ClassVar[tuple[str, ...]] = ("seed",)
+
+    def check(self, checker: Checker) -> None:
+        # JAX would take a seed modulo 2^32, and two seeds would give one run.
+        checker.require(0 <= self.seed < 2**32, "seed", "must be in [0, 2^32)")
+        checker.least(checkpoint_every=1)
         estimation = self.estimation
-        most = estimation.max_transitions
-        if self.grouping.races and most not in (None, estimation.num_transitions):
-            raise ValueError(
-                "estimation.max_transitions must be None or num_transitions = "
-                f"{estimation.num_transitions} where grouping.method is 'race', whose "
-                f"candidates are of so many, got {most}"
-            )
-        if estimation.uses_sums:
-            if self.num_estimation_envs % 4:
-                raise ValueError(
-                    f"{self._envs_field} must be a multiple of 4, for parts of the "
-                    f"transitions that are kept apart, got {self.num_estimation_envs}"
+        most, num_transitions = estimation.max_transitions, estimation.num_transitions
+        checker.require(
+            not self.grouping.races or most in (None, num_transitions),
+            "estimation.max_transitions",
+            f"must be None or num_transitions = {num_transitions} where "
+            "grouping.method is 'race', whose candidates are of so many",
+            reads=("grouping.method", "estimation.num_transitions"),
+        )
+        envs, num_envs = self._envs_field, self.num_estimation_envs
+        if checker.trusts(envs, "estimation.regression"):
+            if estimation.uses_sums:
+                checker.require(
+                    num_envs % 4 == 0,
+                    envs,
+                    "must be a multiple of 4, for parts of the transitions that are "
+                    "kept apart",
                 )
-        elif estimation.num_transitions % self.num_estimation_envs:
-            raise ValueError(
-                f"estimation.num_transitions must be a multiple of {self._envs_field} "
-                f"= {self.num_estimation_envs}, got {estimation.num_transitions}"
-            )
+            else:
+                checker.require(
+                    num_transitions % num_envs == 0,
+                    "estimation.num_transitions",
+                    f"must be a multiple of {envs} = {num_envs}",
+                )
 
     @property
     def num_estimation_envs(self) -> int:
@@ -380,21 +382,8 @@ class PipelineConfig:
 
     @property
     def _envs_field(self) -> str:
-        return (
-            "ppo.num_envs"
-            if self.estimation.num_envs is None
-            else ("estimation.num_envs")
-        )
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> PipelineConfig:
-        """Builds the settings from a nested dict; what is left out keeps its default.
-
-        Raises:
-          ValueError: a field does not exist, has a value of another type or one that is
-            not allowed; the message names the field and those that exist.
-        """
-        return _build(cls, values, "")
+        chosen = self.estimation.num_envs is not None
+        return "estimation.num_envs" if chosen else "ppo.num_envs"
 
     @classmethod
     def from_stored(cls, values: Mapping[str, Any]) -> PipelineConfig:
@@ -407,44 +396,3 @@ class PipelineConfig:
             name: known | values.get(name, {}) for name, known in FORMER_WAY.items()
         }
         return cls.from_dict({**values, **filled})
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings as a nested dict of JSON values."""
-        return dataclasses.asdict(self)
-
-
-def _build(cls: Any, values: Mapping[str, Any], prefix: str) -> Any:
-    hints = typing.get_type_hints(cls)
-    unknown = sorted(set(values) - set(hints))
-    if unknown:
-        raise ValueError(
-            f"config has no field {prefix + unknown[0]!r}; "
-            f"{prefix[:-1] or 'the config'} has {', '.join(hints)}"
-        )
-    arguments = {}
-    for name, value in values.items():
-        path, hint = prefix + name, hints[name]
-        if dataclasses.is_dataclass(hint):
-            if not isinstance(value, Mapping):
-                raise ValueError(f"config field {path!r} must be a dict, got {value!r}")
-            arguments[name] = _build(hint, value, f"{path}.")
-        else:
-            arguments[name] = _convert(path, hint, value)
-    try:
-        return cls(**arguments)
-    except ValueError as error:
-        raise ValueError(f"config field {prefix}{error}") from None
-
-
-def _convert(path: str, hint: Any, value: Any) -> Any:
-    """The value as the type that the field is declared with."""
-    if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
-        item = typing.get_args(hint)[0]
-        return tuple(_convert(path, item, x) for x in value)
-    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if typing.get_origin(hint) is tuple or type(value) not in allowed:
-        name = getattr(hint, "__name__", None) or str(hint)
-        raise ValueError(f"config field {path!r} must be {name}, got {value!r}")
-    return value

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from numbers import Integral
 from typing import Any
 
+from pgx_jax.settings import MOST, Checker, Settings
+
 
 @dataclasses.dataclass(frozen=True)
-class PPOConfig:
+class PPOConfig(Settings):
     """Settings of PPO.
 
     Attributes:
@@ -52,27 +53,27 @@ class PPOConfig:
     stagger_resets: bool = False
     value_decay: float = 0.99
 
-    def __post_init__(self):
-        for field in ("num_envs", "unroll_length", "num_epochs", "num_minibatches"):
-            check_count(field, getattr(self, field))
-        for field in ("learning_rate", "clip_epsilon", "max_gradient_norm"):
-            value = getattr(self, field)
-            if not (value > 0 and math.isfinite(value)):
-                raise ValueError(f"{field} must be positive, got {value}")
-        for field in ("entropy_cost", "value_cost"):
-            value = getattr(self, field)
-            if not (value >= 0 and math.isfinite(value)):
-                raise ValueError(f"{field} must not be negative, got {value}")
-        for field in ("discount", "gae_lambda"):
-            value = getattr(self, field)
-            if not 0 <= value <= 1:
-                raise ValueError(f"{field} must be in [0, 1], got {value}")
-        if not 0 <= self.value_decay < 1:
-            raise ValueError(f"value_decay must be in [0, 1), got {self.value_decay}")
-        if self.steps_per_update % self.num_minibatches:
-            raise ValueError(
-                f"num_minibatches must divide num_envs * unroll_length = "
-                f"{self.steps_per_update}, got {self.num_minibatches}"
+    def check(self, checker: Checker) -> None:
+        checker.least(num_envs=1, unroll_length=1, num_epochs=1, num_minibatches=1)
+        checker.positive("learning_rate", "clip_epsilon", "max_gradient_norm")
+        checker.not_negative("entropy_cost", "value_cost")
+        checker.fraction("discount", "gae_lambda")
+        checker.fraction("value_decay", one=False)
+        sizes = ("num_envs", "unroll_length")
+        if checker.trusts(*sizes, "num_minibatches"):
+            checker.require(
+                self.steps_per_update <= MOST,
+                "num_envs",
+                f"must take at most {MOST:,} steps an update with unroll_length = "
+                f"{self.unroll_length}",
+                reads=("unroll_length",),
+            )
+            checker.require(
+                self.steps_per_update % self.num_minibatches == 0,
+                "num_minibatches",
+                "must divide num_envs * unroll_length = "
+                f"{self.num_envs} * {self.unroll_length} = {self.steps_per_update}",
+                reads=sizes,
             )
 
     @property

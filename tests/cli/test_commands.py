@@ -30,7 +30,10 @@ def test_help_lists_every_command(monkeypatch, capsys):
         (["rum"], "no command 'rum'"),
         (["run", "--config=cartpol", "--workdir=unused"], "got 'cartpol'"),
         (["run", "--config", "cartpol", "--workdir=unused"], "got 'cartpol'"),
-        (["run", "--config=cartpole", "--workdir=unused", "--config.sed=1"], "'sed'"),
+        (
+            ["run", "--config=cartpole", "--workdir=unused", "--config.sed=1"],
+            "field sed",
+        ),
     ],
 )
 def test_what_is_not_there_is_refused_in_one_message(arguments, message):

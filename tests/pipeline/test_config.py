@@ -18,12 +18,15 @@ def test_round_trip():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"sed": 1}, "no field 'sed'.*seed"),
-        ({"ppo": {"lr": 1e-3}}, "no field 'ppo.lr'.*learning_rate"),
-        ({"ppo": 3}, "'ppo' must be a dict"),
-        ({"seed": "one"}, "'seed' must be int"),
-        ({"seed": True}, "'seed' must be int"),
-        ({"network": {"hidden_sizes": [8, "wide"]}}, "'network.hidden_sizes'"),
+        ({"sed": 1}, "field sed does not exist .did you mean seed"),
+        ({"ppo": {"lr": 1e-3}}, "field ppo.lr does not exist.*learning_rate"),
+        ({"ppo": 3}, "ppo must be a dict"),
+        ({"seed": "one"}, "seed must be int"),
+        ({"seed": True}, "seed must be int"),
+        (
+            {"network": {"hidden_sizes": [8, "wide"]}},
+            "network.hidden_sizes must be tuple",
+        ),
         ({"ppo": {"num_minibatches": 3}}, "ppo.num_minibatches must divide"),
         ({"group_training": {"start": "cold"}}, "group_training.start must be one of"),
         (

@@ -320,8 +320,11 @@ def test_adaptation_to_target_tasks(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"suite": {"name": "cartpol"}}, "suite 'cartpol' does not exist.*cartpole"),
-        ({"suite": {"name": "cartpole_v1"}}, "one task"),
+        (
+            {"suite": {"name": "cartpol"}},
+            "suite.name must be one of .*cartpole.*'cartpol'",
+        ),
+        ({"suite": {"name": "cartpole_v1"}}, "must have two tasks"),
         ({"grouping": {"num_groups": 11}}, "grouping.num_groups.*10 tasks"),
         ({"grouping": {"other_num_groups": [2, 11]}}, "other_num_groups.*10 tasks"),
         ({"grouping": {"other_num_groups": [2, 2]}}, "other_num_groups.*different"),
@@ -331,8 +334,8 @@ def test_adaptation_to_target_tasks(tmp_path):
         ),
         ({"estimation": {"num_transitions": 63}}, "estimation.num_transitions"),
         ({"estimation": {"subset_size": 11}}, "subset_size"),
-        ({"estimation": {"dim": 59}}, "estimation.dim' must be at most the 58 param"),
-        ({"estimation": {"num_subsets": 3}}, "num_subsets=3"),
+        ({"estimation": {"dim": 59}}, "estimation.dim must be at most the 58 param"),
+        ({"estimation": {"num_subsets": 3}}, "num_subsets must be at least 15"),
         ({"estimation": {"evaluator": "oracle"}}, "estimation.evaluator"),
         ({"estimation": {"num_resamples": -1}}, "estimation.num_resamples"),
         ({"estimation": {"max_relative_distance": -0.1}}, "max_relative_distance"),
@@ -380,9 +383,10 @@ def test_an_unknown_setting_on_the_command_line_is_one_line():
         text=True,
     )
     assert result.returncode != 0
-    assert result.stderr.strip().splitlines() == [
-        'error: config has no such field: \'sed\' Did you mean "seed" instead of "sed"?'
-    ]
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith(
+        "error: config field sed does not exist (did you mean seed?); the config has "
+    )
 
 
 def test_a_workdir_of_another_config_is_refused(finished):

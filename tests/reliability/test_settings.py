@@ -1,0 +1,190 @@
+"""What is not allowed is refused before a workdir exists, in one message.
+
+A bad value of every field is tried with the other tests, all command lines of
+`bad_settings.py` by `pytest -m reliability`.
+"""
+
+import sys
+
+import pytest
+from absl.testing import flagsaver
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reliability.bad_settings import CONFIG, all_lines, every_bad_value, other_lines
+
+import pgx_jax.runs.locks
+from pgx_jax.cli import run as command
+from pgx_jax.cli.config_files import load_config
+from pgx_jax.envs import SUITES
+from pgx_jax.pipeline.config import PipelineConfig
+from pgx_jax.settings import Settings, SettingsError, field_types
+from pgx_jax.training.ppo_config import PPOConfig
+
+
+class Reached(Exception):
+    """The workdir would have been made."""
+
+
+@pytest.fixture
+def refusal(monkeypatch, tmp_path):
+    """`refusal(*arguments)` is the message of `pgx_jax run`; None if it goes on."""
+
+    def make_workdir(*_, **__):
+        raise Reached
+
+    monkeypatch.setattr(pgx_jax.runs.locks, "lock", make_workdir)
+    monkeypatch.setattr(command, "quiet", lambda: None)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments, workdir="run"):
+        argv = ["pgx_jax run", f"--workdir={workdir}", *arguments]
+        monkeypatch.setattr(sys, "argv", argv)
+        with flagsaver.flagsaver(), pytest.raises((SystemExit, Reached)) as ended:
+            command.main()
+        assert not list(tmp_path.iterdir())
+        return None if ended.type is Reached else ended.value.code
+
+    return run
+
+
+def check_refused(refusal, lines):
+    late = []
+    for line in lines:
+        message = refusal(*line.arguments)
+        named = message is not None and all(field in message for field in line.fields)
+        if not named or not message.startswith("error: "):
+            late.append((line, message))
+    assert not late, "\n".join(map(str, late))
+
+
+def test_one_bad_value_of_every_field_is_refused(refusal):
+    first = {line.fields: line for line in reversed(every_bad_value())}
+    check_refused(refusal, [*first.values(), *other_lines()])
+    assert len(first) >= 50
+
+
+@pytest.mark.reliability
+def test_every_bad_line_is_refused(refusal):
+    lines = all_lines()
+    assert len(lines) >= 250
+    check_refused(refusal, lines)
+
+
+def test_what_is_allowed_goes_on(refusal):
+    allowed = [
+        (),
+        ("--config.seed=4294967295",),
+        ("--config.network.hidden_sizes=64",),
+        ("--config.grouping.num_groups", "3"),
+        ("--config.grouping.num_groups=none", "--config.suite.task_id"),
+        ("--config.estimation.dim=4610", "--noconfig.evaluation.deterministic"),
+    ]
+    for arguments in allowed:
+        assert refusal(CONFIG, *arguments) is None
+
+
+def test_all_problems_are_in_one_message(refusal):
+    message = refusal(
+        CONFIG,
+        "--config.seed=-1",
+        "--config.ppo.discoun=0.9",
+        "--config.suite.name=cartpole_plantd",
+        "--config.network.activation=tan",
+        "--config.evaluation.num_episodes=0",
+        workdir="",
+    )
+    assert message.splitlines()[1:] == [
+        "  --workdir must name a directory, got ''",
+        "  ppo.discoun does not exist (did you mean discount?); ppo has "
+        + ", ".join(field_types(PPOConfig)),
+        "  network.activation must be one of tanh, relu, swish (did you mean tanh?), "
+        "got 'tan'",
+        "  evaluation.num_episodes must be at least 1, got 0",
+        "  seed must be in [0, 2^32), got -1",
+        f"  suite.name must be one of {', '.join(sorted(SUITES))} (did you mean "
+        "cartpole_planted?), got 'cartpole_plantd'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("settings = 1", "defines no function get_config"),
+        ("get_config = 1", "defines no function get_config"),
+        ("def get_config(", "fails with SyntaxError: "),
+        ("import no_such_module", "fails with ModuleNotFoundError: "),
+        ("def get_config(): 1 / 0", "get_config fails with ZeroDivisionError: "),
+        ("def get_config(): return {}", "must return a ConfigDict .* got dict {}"),
+        ("def get_config(): pass", "must return a ConfigDict .* got NoneType None"),
+    ],
+)
+def test_config_files_that_give_no_settings_are_told_apart(tmp_path, text, message):
+    path = tmp_path / "config.py"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_config(str(path))
+    assert [x.name for x in tmp_path.iterdir()] == ["config.py"]
+
+
+def test_config_files_may_return_either_kind_of_settings(tmp_path):
+    path = tmp_path / "config.py"
+    path.write_text(
+        "from pgx_jax.pipeline.config import PipelineConfig\n"
+        "def get_config(seed): return PipelineConfig(seed=int(seed))\n"
+    )
+    assert load_config(f"{path}:7") == PipelineConfig(seed=7).to_dict()
+    assert load_config("cartpole")["suite"]["name"] == "cartpole"
+
+
+# Values of any kind, and those that are near what fields take.
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(-1, 40),
+    st.floats(),
+    st.sampled_from(["logistic", "rollout", "clustering", "scratch", "linear", ""]),
+    st.lists(st.integers(-1, 70), max_size=3),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+)
+SECTIONS = {
+    name: sorted(field_types(hint))
+    for name, hint in field_types(PipelineConfig).items()
+    if isinstance(hint, type) and issubclass(hint, Settings)
+}
+CONFIGS = st.fixed_dictionaries(
+    {},
+    optional={
+        "seed": VALUES,
+        "checkpoint_every": VALUES,
+        **{
+            name: st.dictionaries(st.sampled_from([*fields, "other"]), VALUES)
+            for name, fields in SECTIONS.items()
+        },
+    },
+)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(CONFIGS)
+def test_any_config_is_read_or_refused_by_field(values):
+    config, problems = PipelineConfig.read(values)
+    if not problems:
+        assert PipelineConfig.from_dict(config.to_dict()) == config
+        return
+    with pytest.raises(SettingsError) as refused:
+        PipelineConfig.from_dict(values)
+    assert refused.value.problems == tuple(problems)
+    given_fields = {
+        f"{section}.{name}"
+        for section, inner in values.items()
+        if isinstance(inner, dict)
+        for name in inner
+    } | set(values)
+    for problem in problems:
+        assert f"{problem.field} {problem.text}" in str(refused.value)
+        blamed = {problem.field, *problem.reads}
+        # Of defaults, that of minibatches goes with given environments, for example.
+        assert blamed & given_fields or any(
+            x.startswith(f"{problem.field.partition('.')[0]}.") for x in given_fields
+        )
