@@ -70,6 +70,15 @@ def generalized_advantages(
     return jnp.where(divergence, lowest - value, advantages)
 
 
+def normalize_advantages(advantages: jax.Array) -> jax.Array:
+    """Mean 0 and standard deviation 1 within each row of [r, B]; 0 where all are equal.
+
+    Tasks that pay in other units then have steps of one size.
+    """
+    centered = advantages - advantages.mean(axis=1, keepdims=True)
+    return centered / (advantages.std(axis=1, keepdims=True) + 1e-8)
+
+
 class PolicyLoss(NamedTuple):
     """The clipped objective and its diagnostics; each of shape []."""
 

@@ -21,7 +21,7 @@ from pgx_jax.envs.dtypes import strengthen
 from pgx_jax.networks.mlp import ActorCritic
 from pgx_jax.training.assignment import check_num_updates, check_policy_ids, choose
 from pgx_jax.training.learning import Batch, Metrics, learn, make_optimizer
-from pgx_jax.training.losses import generalized_advantages
+from pgx_jax.training.losses import generalized_advantages, normalize_advantages
 from pgx_jax.training.ppo_config import PPOConfig, check_count
 from pgx_jax.training.rollouts import (
     Rollout,
@@ -431,13 +431,11 @@ class PPO:
         statistics = update_value_statistics(
             state.value_statistics, targets, self.config.value_decay
         )
-        advantages = _flatten(advantages)
-        centered = advantages - advantages.mean(axis=1, keepdims=True)
         batch = Batch(
             observation=_flatten(observation),
             action=_flatten(rollout.action),
             log_prob=_flatten(rollout.log_prob),
-            advantage=centered / (advantages.std(axis=1, keepdims=True) + 1e-8),
+            advantage=normalize_advantages(_flatten(advantages)),
             value_target=(targets - statistics.mean[:, None]) / statistics.std[:, None],
         )
         return batch, statistics

@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
-from pgx_jax.training.losses import clipped_policy_loss, generalized_advantages
+from pgx_jax.training.losses import (
+    clipped_policy_loss,
+    generalized_advantages,
+    normalize_advantages,
+)
 
 DISCOUNT, GAE_LAMBDA = 0.97, 0.9
 
@@ -100,3 +104,11 @@ def test_clipped_loss_matches_a_loop():
     np.testing.assert_allclose(loss.loss, -objective, rtol=1e-4)
     np.testing.assert_allclose(loss.approximate_kl, kl, rtol=1e-3)
     np.testing.assert_allclose(loss.clip_fraction, clipped / 200, rtol=1e-5)
+
+
+def test_advantages_of_every_row_have_one_size():
+    rows = np.array([[1.0, 2.0, 3.0], [-4e3, 0.0, 4e3], [5.0, 5.0, 5.0]])
+    step = np.sqrt(1.5)
+    expected = [[-step, 0.0, step], [-step, 0.0, step], [0.0, 0.0, 0.0]]
+    found = normalize_advantages(rows.astype(np.float32))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
