@@ -14,10 +14,18 @@ from pathlib import Path
 CPU_FLAG = "--xla_cpu_use_fusion_emitters=false"
 # jaxlib ends the process when it meets a flag that it does not know.
 FIRST_JAXLIB_WITHOUT_FLAG = (0, 11)
+# Reductions in one order, and no choice of kernels by how fast each ran this time.
+DETERMINISTIC_FLAGS = (
+    "--xla_gpu_deterministic_ops=true",
+    "--xla_gpu_autotune_level=0",
+)
 
 
 def configure(
-    *, cache_directory: str | os.PathLike[str] | None = None, precision: str = "highest"
+    *,
+    cache_directory: str | os.PathLike[str] | None = None,
+    precision: str = "highest",
+    deterministic: bool = False,
 ) -> None:
     """Sets JAX up; to be called before the first JAX computation of the process.
 
@@ -34,14 +42,18 @@ def configure(
         been given one by its own setting.
       precision: of `jax_default_matmul_precision`: "highest" is full float32,
         "tensorfloat32" is TF32.
+      deterministic: lets XLA compile for a GPU so that every process gets the same
+        numbers, bit for bit, on GPUs of one kind under the same versions. Without it
+        XLA times several kernels and takes the fastest, which round differently.
+        Flags that `XLA_FLAGS` has already stay as they are. A CPU needs none.
     """
-    flags = os.environ.get("XLA_FLAGS", "")
     jaxlib = tuple(map(int, metadata.version("jaxlib").split(".")[:2]))
-    if (
-        jaxlib < FIRST_JAXLIB_WITHOUT_FLAG
-        and "xla_cpu_use_fusion_emitters" not in flags
-    ):
-        os.environ["XLA_FLAGS"] = f"{flags} {CPU_FLAG}".strip()
+    wanted = [CPU_FLAG] if jaxlib < FIRST_JAXLIB_WITHOUT_FLAG else []
+    wanted += DETERMINISTIC_FLAGS if deterministic else ()
+    flags = os.environ.get("XLA_FLAGS", "")
+    missing = [flag for flag in wanted if flag.partition("=")[0] not in flags]
+    if missing:
+        os.environ["XLA_FLAGS"] = " ".join([flags, *missing]).strip()
 
     import jax
 

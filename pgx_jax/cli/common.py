@@ -11,10 +11,10 @@ from absl import app, flags, logging
 from pgx_jax import runtime
 
 
-def quiet() -> None:
+def quiet(*, deterministic: bool = False) -> None:
     """Sets JAX up, and leaves out what libraries log of their own work."""
     logging.set_verbosity(logging.ERROR)  # Orbax logs every file it touches
-    runtime.configure()
+    runtime.configure(deterministic=deterministic)
 
 
 def shown_command() -> str:
