@@ -26,11 +26,13 @@ from pgx_jax.runs.files import (
     explain_errors,
     remove,
     replace_text,
+    require_room,
 )
 from pgx_jax.types import PyTree
 
 with needs_extra("experiments"):
     import orbax.checkpoint as ocp
+    from absl import logging
 
 _MAX_KEPT = 2
 
@@ -170,17 +172,33 @@ def write_sealed(
     directory.parent.mkdir(exist_ok=True)
     partial = directory.with_name(directory.name + PARTIAL)
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
     packed = jax.device_get(pack(arrays))
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-        checkpointer.save(partial / name, args=ocp.args.StandardSave(packed))
-    write_json(partial / "info.json", info)
-    replace_text(partial / "metrics.jsonl", lines)
     content = digest_arrays(packed)
-    seal(partial, about, content)
-    remove(directory)
-    partial.rename(directory)
+    try:
+        partial.mkdir()
+        require_room(
+            partial, sum(np.asarray(x).nbytes for x in jax.tree.leaves(packed))
+        )
+        _save_arrays(partial / name, packed)
+        write_json(partial / "info.json", info)
+        replace_text(partial / "metrics.jsonl", lines)
+        seal(partial, about, content)
+        remove(directory)
+        partial.rename(directory)
+    except (OSError, ValueError):  # of a full disk, which needs the space
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     return content
+
+
+def _save_arrays(directory: Path, arrays: PyTree) -> None:
+    verbosity = logging.get_verbosity()
+    try:
+        logging.set_verbosity(logging.FATAL)  # the error that is raised says it all
+        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+            checkpointer.save(directory, args=ocp.args.StandardSave(arrays))
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def read_arrays(directory: Path, template: PyTree | None = None) -> PyTree:

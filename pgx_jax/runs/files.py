@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 PARTIAL = ".partial"  # ends the names of what is being written, or being deleted
-FREE_SPACE = "free space and give the same command again"
+FREE_SPACE = (
+    "make room (disk, quota or file-size limit) and give the same command again"
+)
+_OVERHEAD = 2**20  # bytes of metadata, in blocks of the disk
 
 
 def replace_text(path: Path, lines: Iterable[str]) -> None:
@@ -20,6 +26,22 @@ def replace_text(path: Path, lines: Iterable[str]) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def require_room(directory: Path, num_bytes: int) -> None:
+    """Refuses to begin what will not fit, so that nothing is written by half.
+
+    Raises:
+      OSError: the disk has less room, or files must not be as large.
+    """
+    if shutil.disk_usage(directory).free < num_bytes + _OVERHEAD:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory))
+    if sys.platform != "win32":
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if limit != resource.RLIM_INFINITY and limit < num_bytes:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(directory))
 
 
 def remove(directory: Path) -> None:
@@ -41,5 +63,13 @@ def explain_errors(what: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise OSError(f"{what}: {reason[:200]}; {remedy}") from error
+        raise OSError(f"{what}: {_find_reason(error)}; {remedy}") from error
+
+
+def _find_reason(error: OSError | ValueError) -> str:
+    """What the operating system has said, by itself or within Orbax's text."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if code := re.search(r"os_error_code='(\d+)'", str(error)):
+        return os.strerror(int(code[1]))
+    return " ".join(str(error).split())[:200]

@@ -82,6 +82,20 @@ def test_policies_come_from_the_newest_stage(workdir):
     assert policies.params["number"].shape == (1,)
 
 
+def test_reading_policies_writes_nothing(workdir):
+    def look():
+        return {path: path.stat().st_mtime_ns for path in workdir.path.rglob("*")}
+
+    before = look()
+    rendering.restore_policies(workdir.path)
+    assert look() == before
+    begin_groups(workdir)
+    finish_groups(workdir)
+    before = look()
+    rendering.restore_policies(workdir.path, method="one policy")
+    assert look() == before
+
+
 def test_what_a_workdir_lacks_is_reported(tmp_path, workdir):
     with pytest.raises(ValueError, match="holds no run"):
         rendering.restore_policies(tmp_path / "none")

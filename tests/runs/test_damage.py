@@ -1,5 +1,6 @@
 """Damage to what a run keeps on disk is found, named, and mended where it can be."""
 
+import errno
 import hashlib
 import json
 import shutil
@@ -204,6 +205,37 @@ def test_a_workdir_that_is_gone_ends_the_run_in_one_line(saved):
             write()
         assert "\n" not in str(error.value)
     assert not saved.exists()
+
+
+@pytest.mark.parametrize("full", ["before", "in Orbax", "after"])
+def test_a_full_disk_leaves_the_checkpoints_that_are_whole(saved, monkeypatch, full):
+    checkpoints = Workdir(saved, {"seed": 0}).training_checkpoints("meta_training")
+    checkpoints.restore(make_state(0.0))
+    before = files_of(saved)
+    if full == "before":
+        usage = shutil._ntuple_diskusage(10, 10, 0)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    else:
+        name = "_save_arrays" if full == "in Orbax" else "seal"
+        error = OSError(errno.ENOSPC, "No space left on device")
+        if full == "in Orbax":  # as it words it
+            error = ValueError("UNKNOWN: Failed\\n [os_error_code='28', x='y']")
+
+        def fail(*_):
+            raise error
+
+        monkeypatch.setattr(f"pgx_jax.runs.checkpoints.{name}", fail)
+    with pytest.raises(OSError) as raised:
+        checkpoints.save(6, make_state(6), {"seconds": 6.0})
+    directory = saved / "checkpoints" / "meta_training"
+    assert str(raised.value) == (
+        f"the checkpoint after update 6 cannot be written to {directory}: No space "
+        "left on device; the last whole one is that after update 4; make room (disk, "
+        "quota or file-size limit) and give the same command again"
+    )
+    monkeypatch.undo()
+    assert files_of(saved) == before
+    assert restore(saved).step == 4
 
 
 def test_digests_are_those_of_sha_256(tmp_path):

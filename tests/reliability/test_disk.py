@@ -1,0 +1,38 @@
+"""A run that cannot write ends in one line, and goes on once it can.
+
+By `pytest -m reliability`; a full disk is tried with the other tests, in
+`tests/runs/test_damage.py`.
+"""
+
+import re
+
+import pytest
+from reliability import small_runs
+
+pytestmark = pytest.mark.reliability
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("expected")
+    small_runs.start(small_runs.CARTPOLE, workdir).join()
+    return small_runs.snapshot(workdir)
+
+
+@pytest.mark.parametrize("file_size", [100, 1_000, 4_000, 10_000, 14_000, 18_000])
+def test_a_file_size_limit_ends_the_run_in_one_line(expected, tmp_path, file_size):
+    workdir = tmp_path / "run"
+    process = small_runs.start(small_runs.CARTPOLE, workdir, file_size=file_size)
+    process.join()
+    said = (tmp_path / "run.log").read_text()
+    (line,) = [x for x in said.splitlines() if not x.startswith("Failed to import")]
+    assert process.exitcode == 1
+    assert re.fullmatch(
+        rf"error: .*{workdir}.*: File too large; .* command again", line
+    )
+    assert not list(workdir.rglob("*/*.partial"))
+
+    process = small_runs.start(small_runs.CARTPOLE, workdir)
+    process.join()
+    assert process.exitcode == 0
+    assert small_runs.differences(expected, small_runs.snapshot(workdir)) == []
