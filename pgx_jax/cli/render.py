@@ -9,12 +9,15 @@ names the backend where there is no display.
 
 from __future__ import annotations
 
+import math
 import sys
 
-from absl import app, flags
+from absl import flags
 
 from pgx_jax import runtime
-from pgx_jax.cli.common import quiet
+from pgx_jax.cli.common import parse_flags, quiet
+from pgx_jax.runs.interruption import handle_signals
+from pgx_jax.settings import Problem, SettingsError, shorten
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a run, also unfinished.")
 _SUITE = flags.DEFINE_string(
@@ -23,9 +26,7 @@ _SUITE = flags.DEFINE_string(
 _TASK = flags.DEFINE_string(
     "task", "all", "Tasks by name or index, separated by commas, or all."
 )
-_OUTPUT = flags.DEFINE_string(
-    "output", None, "The video; ends in .mp4 or .gif.", required=True
-)
+_OUTPUT = flags.DEFINE_string("output", None, "The video; ends in .mp4 or .gif.")
 _STAGE = flags.DEFINE_string(
     "stage", None, "group_training or meta_training; by default the later one begun."
 )
@@ -47,18 +48,45 @@ _OPENGL = flags.DEFINE_bool(
 
 
 def main() -> None:
-    app.run(_run)
+    with handle_signals("no video was written; give the same command again"):
+        parse_flags(sys.argv, most_arguments=0)
+        runtime.choose_opengl()
+        quiet()
+        try:
+            render()
+        except (ValueError, OSError, ImportError) as error:
+            sys.exit(f"error: {error}")
 
 
-def _run(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    runtime.choose_opengl()
-    quiet()
-    try:
-        render()
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f"error: {error}")
+def check_flags() -> None:
+    """Refuses flags that no video could be made by.
+
+    Raises:
+      SettingsError: the message has a line for each.
+    """
+    problems = [
+        Problem(f"--{flag.name}", f"{allowed}, got {shorten(flag.value)}")
+        for flag, holds, allowed in (
+            (_OUTPUT, bool(_OUTPUT.value), "must name a video"),
+            (_WORKDIR, _WORKDIR.value != "", "must name a directory"),
+            (
+                _WORKDIR,
+                (_WORKDIR.value is None) != (_SUITE.value is None),
+                "or --suite must be given, and not both",
+            ),
+            (_EPISODES, _EPISODES.value >= 1, "must be at least 1"),
+            (_SEED, 0 <= _SEED.value < 2**32, "must be in [0, 2^32)"),
+            (
+                _FPS,
+                _FPS.value is None or 0 < _FPS.value < math.inf,
+                "must be positive and finite",
+            ),
+            (_SPEED, 0 < _SPEED.value < math.inf, "must be positive and finite"),
+        )
+        if not holds
+    ]
+    if problems:
+        raise SettingsError(problems)
 
 
 def render() -> None:
@@ -69,10 +97,10 @@ def render() -> None:
     from pgx_jax import rendering
     from pgx_jax.envs import make_suite
 
-    rendering.check_output(_OUTPUT.value)
+    check_flags()
+    output = str(_OUTPUT.value)
+    rendering.check_output(output)
     workdir, suite_name = _WORKDIR.value, _SUITE.value
-    if (workdir is None) == (suite_name is None):
-        raise ValueError("give either --workdir or --suite")
     play_key, policy_key = jax.random.split(jax.random.key(_SEED.value))
     if workdir is not None:
         suite, policies = rendering.restore_policies(
@@ -96,5 +124,5 @@ def render() -> None:
     frames = rendering.draw_frames(tiles, fps, speed=speed, opengl=_OPENGL.value)
     count = rendering.count_frames(tiles, fps, speed=speed)
     shown = track(frames, "drawing", total=count, transient=True)
-    rendering.write_video(_OUTPUT.value, shown, fps)
-    print(f"{_OUTPUT.value}: {count} frames, {count / fps:.1f} s")
+    rendering.write_video(output, shown, fps)
+    print(f"{output}: {count} frames, {count / fps:.1f} s")

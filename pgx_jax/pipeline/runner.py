@@ -18,6 +18,7 @@ from pgx_jax.pipeline.methods import Groupings
 from pgx_jax.pipeline.stages import Arrays, Policies, Problem
 from pgx_jax.runs.checkpoints import TrainingCheckpoints
 from pgx_jax.runs.digests import Damaged
+from pgx_jax.runs.interruption import awaited, stop_if_asked
 from pgx_jax.runs.metrics import MetricsWriter
 from pgx_jax.runs.progress import Progress
 from pgx_jax.runs.workdir import Workdir
@@ -116,6 +117,7 @@ class Runner:
             state.params, state.observation_statistics, state.value_statistics
         )
 
+    @awaited()
     def train(
         self,
         stage: str,
@@ -139,6 +141,7 @@ class Runner:
 
         Raises:
           TrainingDiverged: a number is not finite, or many steps diverged.
+          SystemExit: a signal has asked for it, and all is saved.
         """
         before = self._begin(stage)
         if self._has_result(stage, before):
@@ -178,6 +181,7 @@ class Runner:
                 lengths.count(done) * per_update,
                 shown if steps[rows].any() else None,
             )
+            stop_if_asked()
         env_steps = lengths.count(ppo.total_updates) * per_update
         info = {"seconds": seconds, "env_steps": env_steps}
         lines = self.writer.lines(stage)

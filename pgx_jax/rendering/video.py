@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pgx_jax.extras import needs_extra
+from pgx_jax.runs.files import PARTIAL
+from pgx_jax.runs.interruption import cleaning_up
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -46,7 +48,7 @@ def write_video(
     """Writes frames to an MP4 (H.264) or a GIF, whichever the name ends in.
 
     Args:
-      path: is replaced if it exists.
+      path: is replaced if it exists, once all frames are written.
       frames: at least one; uint8 [height, width, 3] of one even size.
       fps: frames a second.
 
@@ -54,10 +56,13 @@ def write_video(
       ValueError, ImportError, OSError: as `check_output`.
     """
     check_output(path)
-    if Path(path).suffix.lower() == ".gif":
-        _write_gif(path, frames, fps)
-    else:
-        _write_mp4(path, frames, fps)
+    path = Path(path)
+    is_gif = path.suffix.lower() == ".gif"
+    write, ending = (_write_gif, ".gif") if is_gif else (_write_mp4, ".mp4")
+    partial = path.with_name(f"{path.name}{PARTIAL}{ending}")
+    with cleaning_up(lambda: partial.unlink(missing_ok=True)):
+        write(partial, frames, fps)
+        partial.replace(path)
 
 
 def _write_mp4(

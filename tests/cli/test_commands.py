@@ -28,6 +28,7 @@ def test_help_lists_every_command(monkeypatch, capsys):
     [
         ([], "name a command"),
         (["rum"], "no command 'rum'"),
+        (["render", "--output=", "--workdir=", "--seed=-1"], "--seed must be in [0, "),
         (["run", "--config=cartpol", "--workdir=unused"], "got 'cartpol'"),
         (["run", "--config", "cartpol", "--workdir=unused"], "got 'cartpol'"),
         (

@@ -115,3 +115,15 @@ def test_what_a_workdir_lacks_is_reported(tmp_path, workdir):
         rendering.restore_policies(workdir.path, method="one policy")
     with pytest.raises(ValueError, match="one of estimated groups, one policy"):
         rendering.restore_policies(workdir.path, method="mine")
+
+
+def test_nothing_is_written_to_a_workdir_that_is_read(workdir):
+    def snapshot():
+        paths = sorted([workdir.path, *workdir.path.rglob("*")])
+        return [(path, path.stat().st_mtime_ns) for path in paths]
+
+    for step in (begin_groups, finish_groups):
+        before = snapshot()
+        rendering.restore_policies(workdir.path)
+        assert snapshot() == before
+        step(workdir)

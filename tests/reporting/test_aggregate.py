@@ -1,9 +1,14 @@
 """The table of several runs."""
 
+import json
+import sys
+
 import numpy as np
 import pytest
+from absl.testing import flagsaver
 from scipy import stats
 
+from pgx_jax.cli import aggregate as command
 from pgx_jax.pipeline.config import FORMER_WAY, PipelineConfig
 from pgx_jax.pipeline.results import RunResults
 from pgx_jax.reporting.aggregate import aggregate, aggregate_page, draw_curves
@@ -199,3 +204,58 @@ def test_a_page_begins_with_what_races_said():
     assert "Seed" not in aggregate_page(
         aggregate([make_run(0, np.ones((1, 2, 2)))]), "it"
     )
+
+
+@pytest.fixture
+def run_command(tmp_path, monkeypatch):
+    """`run_command(*arguments)`: the error of the command, None if there is none."""
+
+    def run_it(*arguments):
+        monkeypatch.setattr(sys, "argv", ["pgx_jax aggregate", *map(str, arguments)])
+        with flagsaver.flagsaver():
+            try:
+                command.main()
+            except SystemExit as error:
+                return error.code
+
+    for seed, name in ((0, "one"), (1, "two"), (1, "again")):
+        (tmp_path / name).mkdir()
+        run = make_run(seed, [[[1.0], [2.0]]])
+        run.to_json(tmp_path / name / "results.json")
+    monkeypatch.chdir(tmp_path)
+    return run_it
+
+
+def test_names_with_dots_stay_whole(run_command, tmp_path):
+    assert run_command("--output=tables/lr_0.001", "one", "two") is None
+    made = sorted(x.name for x in (tmp_path / "tables").iterdir())
+    assert made == ["lr_0.001.json", "lr_0.001.md"]
+    entries = json.loads((tmp_path / "tables/lr_0.001.json").read_text())
+    assert entries["seeds"] == [0, 1]
+    assert (tmp_path / "tables/lr_0.001.md").read_text().startswith("# two\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["one", "two", "again"], "several are of seed 1 (two and again)"),
+        (["one", "one"], "several are of seed 0 (one and one)"),
+        (["one", "torn"], "torn/results.json "),
+        (["one", "none"], "none/results.json "),
+        ([], "name the workdirs"),
+        (["--output=", "one"], "--output must name files, without an ending, got ''"),
+        (["--output=.", "one"], "--output must name files"),
+        (["--outptu=x", "one"], "Unknown command line flag 'outptu'"),
+        (["--output=one/results.json/x", "one"], "one/results.json"),
+    ],
+)
+def test_what_cannot_be_aggregated_is_named_in_one_line(
+    run_command, tmp_path, arguments, message
+):
+    (tmp_path / "torn").mkdir()
+    whole = (tmp_path / "one/results.json").read_bytes()
+    (tmp_path / "torn/results.json").write_bytes(whole[: len(whole) // 2])
+    error = run_command("--output=table", *arguments)
+    assert error.startswith("error: ") and message in error
+    assert len(error.splitlines()) == 1
+    assert not list(tmp_path.glob("table*"))

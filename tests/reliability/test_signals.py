@@ -1,0 +1,148 @@
+"""Interrupted processes end soon, in one line, with the exit code of the signal."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from small_run import run
+
+from pgx_jax.runs import interruption
+from pgx_jax.runs.workdir import Workdir
+
+# What a process does after it has printed "ready"; it waits for ten minutes at most.
+PROGRAM = """
+import pathlib, sys, time
+from pgx_jax.runs import interruption
+interruption.PATIENCE = {patience}
+file = pathlib.Path(sys.argv[1])
+with interruption.handle_signals("go on with more"):
+    with interruption.cleaning_up(lambda: file.unlink(missing_ok=True)):
+        file.touch()
+        {body}
+"""
+WORKING = """with interruption.awaited():
+            print("ready", flush=True)
+            for _ in range(6000):
+                time.sleep(0.1)
+                interruption.stop_if_asked()"""
+STUCK = """with interruption.awaited():
+            print("ready", flush=True)
+            time.sleep(600)"""
+ELSEWHERE = """print("ready", flush=True)
+        time.sleep(600)"""
+
+
+@contextlib.contextmanager
+def started(path, body, patience=60):
+    """A process that is ready for signals."""
+    program = PROGRAM.format(body=body, patience=patience)
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("body", "number", "code", "when"),
+    [
+        (WORKING, signal.SIGTERM, 143, "within 60 s"),
+        (ELSEWHERE, signal.SIGINT, 130, "now"),
+    ],
+)
+def test_a_signal_ends_in_one_line_and_its_exit_code(
+    tmp_path, body, number, code, when
+):
+    path = tmp_path / "partial"
+    with started(path, body) as process:
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=300)
+    assert process.returncode == code
+    assert errors == f"{number.name}: stopping {when}; go on with more\n"
+    assert not path.exists()
+
+
+def test_what_does_not_end_is_ended_by_a_second_signal_or_by_time(tmp_path):
+    path = tmp_path / "partial"
+    with started(path, STUCK) as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr.readline().startswith("SIGTERM: stopping within 60 s")
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=300) == 143
+    with started(path, STUCK, patience=0) as process:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=300) == 130
+    assert not path.exists()
+
+
+def test_handlers_are_as_before_afterwards():
+    before = [signal.getsignal(x) for x in interruption.SIGNALS]
+    with interruption.handle_signals(""):
+        inside = [signal.getsignal(x) for x in interruption.SIGNALS]
+        with interruption.handle_signals(""):
+            assert [signal.getsignal(x) for x in interruption.SIGNALS] == inside
+        assert not set(inside) & set(before)
+    assert [signal.getsignal(x) for x in interruption.SIGNALS] == before
+    interruption.stop_if_asked()  # of no signal, and of nobody who waits for one
+
+
+def test_training_stops_at_the_next_checkpoint(tmp_path, monkeypatch):
+    class Asked:
+        code, is_awaited, cleanups = 143, False, ()
+
+    monkeypatch.setattr(interruption, "_watch", Asked())
+    with pytest.raises(SystemExit) as stopped:
+        run(tmp_path)
+    assert stopped.value.code == 143
+    directory = Workdir.open(tmp_path)
+    assert not directory.is_finished("meta_training")
+    assert [x.name for x in (tmp_path / "checkpoints/meta_training").iterdir()] == ["2"]
+
+
+@pytest.mark.reliability
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_interrupted_goes_on(tmp_path, number):
+    """At every stage of a run, as far as the same time leads to it."""
+    command = [sys.executable, "-c", "from pgx_jax.cli import main; main()", "run"]
+    command += ["--config=cartpole_planted", "--config.checkpoint_every=2"]
+    command += ["--config.meta_training.num_updates=6"]
+    command += ["--config.group_training.num_updates=4"]
+    command += ["--config.estimation.num_transitions=2048"]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    results = []
+    for name in ("whole", "interrupted"):
+        workdir = tmp_path / name
+        interruptions = 0
+        while True:
+            with subprocess.Popen(
+                [*command, f"--workdir={workdir}"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment,
+            ) as process:
+                if name == "interrupted" and interruptions < 6:
+                    for _ in range(1 + interruptions):
+                        process.stdout.readline()
+                    process.send_signal(number)
+                _, errors = process.communicate(timeout=500)
+            if process.returncode == 0:
+                break
+            interruptions += 1
+            assert process.returncode == 128 + number
+            (line,) = [x for x in errors.splitlines() if "stopping" in x]
+            assert "goes on from the last checkpoint" in line
+            assert "Traceback" not in errors
+        results.append(Workdir.open(workdir).result("evaluation")["source"])
+    assert interruptions > 2
+    assert (results[0] == results[1]).all()
