@@ -246,11 +246,15 @@ class RunResults:
         """Reads what `to_json` wrote.
 
         Raises:
-          Damaged: the file is missing, or not what was written.
+          Damaged: the file is missing, not what was written, or of other settings than
+            the `config.json` beside it.
         """
         remedy = "the command of the run writes it again"
+        config = Path(path).with_name("config.json")
         try:
             data = without_digest(read_any_json(Path(path), _KIND))
+            if config.exists() and data.get("config"):
+                _check_config(Path(path), data["config"], read_any_json(config))
         except Damaged as damage:
             raise Damaged(f"{damage}; {remedy}") from None
         data.pop("max_return", None)  # of earlier versions; never used
@@ -261,6 +265,15 @@ class RunResults:
         except (KeyError, TypeError, ValueError) as error:
             message = f"{path} holds no results of a run: {error}; {remedy}"
             raise Damaged(message) from None
+
+
+def _check_config(
+    path: Path, config: Mapping[str, Any], stored: Mapping[str, Any]
+) -> None:
+    """Refuses results of other settings than those of the workdir that they are in."""
+    shared = {name: stored[name] for name in config if name in stored}
+    if config != shared:
+        raise Damaged(f"{path} is of other settings than the config.json beside it")
 
 
 def order_by_group(labels: Sequence[int]) -> list[list[int]]:

@@ -157,3 +157,17 @@ def test_environments(run):
         assert row["steps_per_second"] == pytest.approx(steps / row["median_s"])
     # Positions, observations, returns, lengths, flags and a key, in bytes.
     assert 60 < rows[0]["bytes_per_env"] < 120
+
+
+def test_checkpointing(run):
+    ppo = {"num_envs": 4, "unroll_length": 16, "num_epochs": 1, "num_minibatches": 2}
+    sizes = {"configs": ("cartpole_planted",), "num_chunks": 3}
+    sizes["changes"] = {"checkpoint_every": 2, "ppo": ppo}
+    rows = run("checkpointing", sizes)["rows"]
+    assert [row["num_policies"] for row in rows] == [1, 10]
+    for row in rows:
+        whole = row["training_s"] + row["checkpoint_s"] + row["rest_s"]
+        np.testing.assert_allclose(row["share"], 100 * row["checkpoint_s"] / whole)
+        assert 0 < row["digests_s"] < row["checkpoint_s"]
+        assert len(row["times"]["save"]) == 4 and len(row["times"]["digest"]) == 10
+    assert 5 < rows[1]["megabytes"] / rows[0]["megabytes"] < 10

@@ -184,8 +184,11 @@ def inflict(damage, workdir, pattern, other):
 
 
 def check_told(error, workdir):
-    """One line that names a file of the workdir and says what to do."""
-    text = str(error)
+    """One line that names a file of the workdir and says what to do.
+
+    That a workdir is of another config is told by the fields that differ as well.
+    """
+    text = str(error).partition("What differs:\n")[0]
     assert str(workdir) in text and "\n" not in text
     assert "put back" in text or "the command of the run" in text or "another" in text
 

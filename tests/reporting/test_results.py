@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pgx_jax.pipeline.results import RunResults, order_by_group
-from pgx_jax.runs.digests import Damaged
+from pgx_jax.runs.digests import Damaged, write_json
 
 
 def test_results_survive_json(make_results, tmp_path):
@@ -48,6 +48,17 @@ def test_damaged_results_name_file_and_remedy(make_results, tmp_path, damage, re
     assert damaged != path.read_text()
     path.unlink() if damaged is None else path.write_text(damaged)
     with pytest.raises(Damaged, match=f"results.json .*{reason}.*writes it again$"):
+        RunResults.from_json(path)
+
+
+def test_results_of_another_run_do_not_pass(make_results, tmp_path):
+    results, path = make_results(), tmp_path / "results.json"
+    results.config = {"seed": 0, "checkpoint_every": 10}
+    results.to_json(path)
+    write_json(tmp_path / "config.json", results.config | {"run": "a"})
+    assert RunResults.from_json(path).config == results.config
+    write_json(tmp_path / "config.json", results.config | {"seed": 1, "run": "b"})
+    with pytest.raises(Damaged, match="results.json is of other settings"):
         RunResults.from_json(path)
 
 
