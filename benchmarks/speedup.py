@@ -145,7 +145,7 @@ def _read(path: Path, config: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The rows of an earlier run of the same config."""
     document = json.loads(path.read_text())
     if difference := config_difference(document["config"], config):
-        lines = "\n".join(f"  {line}" for line in difference)
+        lines = "\n".join(f"  {line}" for line in difference.values())
         raise ValueError(f"{path} holds results of another config:\n{lines}")
     return document["rows"]
 

@@ -18,6 +18,7 @@ from pgx_jax.pipeline.checks import (
     stage_key,
 )
 from pgx_jax.pipeline.config import PipelineConfig
+from pgx_jax.pipeline.dependencies import first_stage
 from pgx_jax.pipeline.estimation import estimate
 from pgx_jax.pipeline.grouping import choose_groups
 from pgx_jax.pipeline.methods import Groupings, list_methods, locate_policies
@@ -54,7 +55,8 @@ def run_pipeline(
 
     Args:
       config: the settings.
-      workdir: directory of the run.
+      workdir: directory of the run. One that holds a run goes on; settings that no
+        stage that has begun depends on may differ from those of before.
       command: that started the run, for the report.
       tensorboard: whether to write TensorBoard events beside `metrics.jsonl`.
       progress: where to show progress; standard output if None.
@@ -70,7 +72,9 @@ def run_pipeline(
     suite = make_checked_suite(config)
     problem = Problem(suite, make_networks(config, suite), config.ppo)
     with lock(workdir):
-        directory = Workdir(workdir, config.to_dict())
+        directory = Workdir(
+            workdir, config.to_dict(), lambda field: first_stage(field, config)
+        )
         directory.remove_leavings()
         with (
             progress or Progress() as shown,

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,9 @@ class Workdir:
     Args:
       path: made if it does not exist.
       config: nested dict of JSON values, no field called "run" or "digest".
+      first_stage: the first stage that depends on a field, given its name as "ppo.dim",
+        or None if none does. A field may be changed as long as that stage has not
+        begun; no field may if this is None.
 
     Attributes:
       path: of the directory.
@@ -55,11 +58,16 @@ class Workdir:
 
     Raises:
       ValueError: the directory belongs to a run of another config (the message shows
-        the fields that differ), or its config is damaged or missing.
+        the fields that may not differ), or its config is damaged or missing.
       OSError: it cannot be written to.
     """
 
-    def __init__(self, path: str | os.PathLike[str], config: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        config: Mapping[str, Any],
+        first_stage: Callable[[str], str | None] | None = None,
+    ) -> None:
         self.path = Path(path).absolute()
         self._sound: dict[str, str] = {}
         try:
@@ -79,19 +87,44 @@ class Workdir:
             with explain_errors(f"{self.path / _CONFIG} cannot be written", FREE_SPACE):
                 write_json(self.path / _CONFIG, config | {"run": self.run_id})
             return
-        stored = self._read_config()
-        difference = config_difference(stored, config)
-        if difference:
-            lines = "\n".join(f"  {line}" for line in difference)
-            raise ValueError(
-                f"workdir {str(path)!r} holds a run of another config; give another "
-                f"workdir, or the same config. What differs:\n{lines}"
-            )
+        difference = config_difference(self._read_config(), config)
         if self.run_id is None:
             raise ValueError(
                 f"workdir {str(path)!r} holds a run of an earlier version, without "
                 "digests, that this version cannot go on with; give another workdir"
             )
+        self._refuse_changes(difference, first_stage)
+        if difference:
+            with explain_errors(f"{self.path / _CONFIG} cannot be written", FREE_SPACE):
+                write_json(self.path / _CONFIG, config | {"run": self.run_id})
+
+    def _refuse_changes(
+        self,
+        difference: Mapping[str, str],
+        first_stage: Callable[[str], str | None] | None,
+    ) -> None:
+        """Refuses changes of settings that a stage that has begun depends on."""
+        lines = []
+        for field, line in difference.items():
+            if first_stage is None:
+                lines.append(f"  {line}")
+                continue
+            stage = first_stage(field)
+            if stage is not None and self._has_begun(stage):
+                lines.append(f"  {line}; stage {stage} has begun with it")
+        if lines:
+            text = "\n".join(lines)
+            raise ValueError(
+                f"workdir {str(self.path)!r} holds a run of another config; give "
+                "another workdir, or these settings as they were. What differs:\n"
+                f"{text}"
+            )
+
+    def _has_begun(self, stage: str) -> bool:
+        checkpoints = self.path / "checkpoints" / stage
+        return self.is_finished(stage) or bool(
+            TrainingCheckpoints(checkpoints, {}).steps()
+        )
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Workdir:
@@ -342,15 +375,16 @@ class Workdir:
 
 def config_difference(
     old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
-) -> list[str]:
-    """One line per field that differs between two nested dicts."""
-    lines = []
+) -> dict[str, str]:
+    """A line for every field that differs between two nested dicts, by its name."""
+    lines = {}
     for name in sorted({*old, *new}):
         a, b = old.get(name, "absent"), new.get(name, "absent")
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            lines += config_difference(a, b, f"{prefix}{name}.")
+            lines |= config_difference(a, b, f"{prefix}{name}.")
         elif a != b:
-            lines.append(f"{prefix}{name}: {a!r} in the workdir, {b!r} now")
+            field = f"{prefix}{name}"
+            lines[field] = f"{field}: {a!r} in the workdir, {b!r} now"
     return lines
 
 

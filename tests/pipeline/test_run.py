@@ -27,6 +27,7 @@ from pgx_jax.envs import (
 from pgx_jax.pipeline import load_policies, route
 from pgx_jax.pipeline.checks import STAGES, stage_key
 from pgx_jax.pipeline.config import PipelineConfig
+from pgx_jax.pipeline.dependencies import first_stage
 from pgx_jax.pipeline.results import RunResults
 from pgx_jax.pipeline.run import run_pipeline
 from pgx_jax.pipeline.runner import TrainingDiverged
@@ -391,5 +392,41 @@ def test_an_unknown_setting_on_the_command_line_is_one_line():
 
 def test_a_workdir_of_another_config_is_refused(finished):
     workdir, *_ = finished
-    with pytest.raises(ValueError, match="seed: 0 in the workdir, 5 now"):
-        run(workdir, seed=5)
+    refused = "seed: 0 in the workdir, 5 now; stage meta_training has begun"
+    with pytest.raises(ValueError, match=refused):
+        run(workdir, seed=5, checkpoint_every=5)
+    assert Workdir.open(workdir).config["checkpoint_every"] != 5
+
+
+def test_settings_that_no_stage_depends_on_change_on_resuming(finished):
+    workdir, *_ = finished
+    run(workdir, checkpoint_every=3)
+    assert Workdir.open(workdir).config["checkpoint_every"] == 3
+
+
+@pytest.mark.parametrize(
+    ("field", "stages"),
+    [  # of a race, of least squares without one, and of the logistic regression
+        ("ppo.num_envs", ("meta_training",) * 3),
+        ("estimation.dim", ("estimation",) * 3),
+        ("grouping.num_groups", ("race_training", "estimation", "grouping")),
+        ("grouping.num_candidates", ("race_training", None, None)),
+        ("grouping.num_random_draws", ("grouping",) * 3),
+        ("group_training.start", ("race_training", "group_training", "group_training")),
+        ("group_training.match_race", ("group_training",) * 3),
+        ("evaluation.deterministic", ("race_evaluation", "evaluation", "evaluation")),
+        ("evaluation.num_episodes", ("evaluation",) * 3),
+        ("evaluation.scalarization", (None,) * 3),
+    ],
+)
+def test_stages_that_settings_come_into_first(field, stages):
+    changes = [
+        {},
+        {"grouping": {"method": "partition"}},
+        {
+            "grouping": {"method": "clustering"},
+            "estimation": {"regression": "logistic"},
+        },
+    ]
+    configs = [PipelineConfig.from_dict(x) for x in changes]
+    assert tuple(first_stage(field, config) for config in configs) == stages

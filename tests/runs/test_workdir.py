@@ -81,10 +81,32 @@ def test_workdir_of_another_config_is_refused_with_the_difference(tmp_path):
 
 
 def test_difference_names_fields_on_either_side():
-    assert config_difference({"a": 1, "b": 2}, {"a": 1, "c": 3}) == [
-        "b: 2 in the workdir, 'absent' now",
-        "c: 'absent' in the workdir, 3 now",
-    ]
+    old, new = {"a": 1, "b": 2, "d": {"e": 1}}, {"a": 1, "c": 3, "d": {"e": 2}}
+    assert config_difference(old, new) == {
+        "b": "b: 2 in the workdir, 'absent' now",
+        "c": "c: 'absent' in the workdir, 3 now",
+        "d.e": "d.e: 1 in the workdir, 2 now",
+    }
+
+
+def test_settings_of_stages_that_have_not_begun_may_change(tmp_path):
+    def open_with(**changes):
+        config = {"a": 0, "b": 0, "c": 0} | changes
+        return Workdir(tmp_path, config, {"a": "first", "b": "second", "c": None}.get)
+
+    open_with()
+    assert open_with(a=1, b=1, c=1).config == {"a": 1, "b": 1, "c": 1}
+    open_with(a=1).finish("first", {"x": np.zeros(1)}, {})
+    assert open_with(a=1, b=2, c=2).config == {"a": 1, "b": 2, "c": 2}
+    refused = r"a: 1 in the workdir, 3 now; stage first has begun with it$"
+    with pytest.raises(ValueError, match=refused):
+        open_with(a=3, b=3, c=3)
+    assert open_with(a=1, b=2, c=2).config == {"a": 1, "b": 2, "c": 2}
+    checkpoints = open_with(a=1, b=2).training_checkpoints("second", ["first"])
+    checkpoints.save(1, {"x": np.zeros(1)}, {}, [])
+    with pytest.raises(ValueError, match="b: 2 in the workdir, 0 now; stage second"):
+        open_with(a=1, b=0)
+    assert Workdir.open(tmp_path).result("first")["x"].shape == (1,)
 
 
 def test_unwritable_workdir_is_refused(tmp_path):
