@@ -16,6 +16,7 @@ from pgx_jax.pipeline.policies import (
     rebuild,
     restore_policy,
 )
+from pgx_jax.runs.digests import Damaged
 from pgx_jax.runs.workdir import Workdir
 from pgx_jax.training.running_statistics import RunningStatistics
 from pgx_jax.types import PyTree
@@ -94,9 +95,14 @@ def _choose_stage(directory: Workdir, stage: str | None) -> str:
     """The stage asked for, or the later one that has a state.
 
     Raises:
-      ValueError: there is no such stage, or it has no state yet.
+      ValueError: there is no such stage, or it has no state yet or any more.
     """
     saved = [x for x in TRAINING_STAGES if directory.latest_state(x) is not None]
+    if directory.is_finished("evaluation") and TRAINING_STAGES[0] not in saved:
+        raise Damaged(
+            f"{directory.path / 'stages' / TRAINING_STAGES[0]} is missing, though its "
+            "policies were evaluated; the command of the run makes it again"
+        )
     if stage is not None and stage not in TRAINING_STAGES:
         raise ValueError(
             f"stage must be one of {', '.join(TRAINING_STAGES)}, got {stage!r}"

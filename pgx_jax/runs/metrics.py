@@ -119,7 +119,8 @@ class MetricsWriter:
           is_finished: whether lines of later stages may follow.
 
         Returns:
-          A sentence on lines that had to be written again; None if there were none.
+          A sentence on lines that had to be written again, or on a stage that starts
+          over; None if there is nothing to say.
         """
         self._known += lines
         self._of_stage[stage] = list(lines)
@@ -131,6 +132,11 @@ class MetricsWriter:
                 self._replace(self._known)
             if self._tensorboard:
                 self._restore_events(stage)
+        if not is_damaged and not is_finished and len(found) > same and not lines:
+            return (
+                f"{self._path} had {len(found) - same} lines of {stage!r}, of which "
+                "there is no checkpoint; the stage starts over"
+            )
         if not is_damaged or self._was_damaged:  # lines of later stages are gone then
             return None
         self._was_damaged = True

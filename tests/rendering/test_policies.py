@@ -1,11 +1,14 @@
 """The policies that a workdir holds, by method and stage."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
 
 from pgx_jax import rendering
 from pgx_jax.pipeline.config import PipelineConfig
+from pgx_jax.runs.digests import Damaged
 from pgx_jax.runs.workdir import Workdir
 from pgx_jax.training.ppo import TrainingState
 from pgx_jax.training.running_statistics import RunningStatistics
@@ -94,6 +97,16 @@ def test_reading_policies_writes_nothing(workdir):
     before = look()
     rendering.restore_policies(workdir.path, method="one policy")
     assert look() == before
+
+
+def test_no_earlier_policies_take_the_place_of_those_deleted(workdir):
+    begin_groups(workdir)
+    finish_groups(workdir)
+    workdir.finish("evaluation", {"source": np.ones(1)}, {})
+    workdir.finish("meta_training", training_state([0] * 10), {})
+    shutil.rmtree(workdir.path / "stages" / "group_training")
+    with pytest.raises(Damaged, match="stages/group_training is missing, though"):
+        rendering.restore_policies(workdir.path)
 
 
 def test_what_a_workdir_lacks_is_reported(tmp_path, workdir):

@@ -196,6 +196,15 @@ def test_events_that_are_right_keep_their_times(killed):
     assert read_times() == before
 
 
+def test_a_stage_without_a_checkpoint_is_said_to_start_over(killed):
+    directory, lines = killed
+    with metrics.MetricsWriter(directory) as writer:
+        assert writer.restore("a", lines["a"], is_finished=True) is None
+        told = writer.restore("b", [])
+    assert "had 4 lines of 'b', of which there is no checkpoint" in told
+    assert len(metrics.read_metrics(directory)) == 3
+
+
 def test_lines_past_the_end_of_a_finished_run_are_dropped(killed):
     directory, lines = killed
     with metrics.MetricsWriter(directory) as writer:
