@@ -11,10 +11,15 @@ covariance of R[S, i] and R[T, j] is
     + [i = j] (4 + exp(-H(S, T) / 2) + 0.075 f_i(S) f_i(T))
     + [the same training] (0.3 + 0.5 [i = j])             the noise of a training
 
-with H the number of tasks that S and T differ by, and f standardized for each task. The
-noise is nearly as large as all that was seen to vary, on purpose: where groups do not
-matter, that is what it is. A part is common to all tasks of a policy, which share its
-luck.
+with H the number of tasks that S and T differ by, and f standardized for each task. A
+part of the noise is common to all tasks of a policy, which share its luck.
+
+The noise is nearly as large as all that was seen to vary, on purpose: where groups do
+not matter, that is what it is. Where they do, returns follow the groups too well for
+that. So other hypotheses stand beside this one, each a hundredth as likely beforehand:
+a half, a quarter or a tenth of the noise, and none or half of exp(-H / 2) common to all
+tasks. Means and variances are averaged over all, weighted by how likely the returns are
+under each.
 How often verdicts were true of other trainings: experiments/results/truth.
 """
 
@@ -38,6 +43,27 @@ from pgx_jax.arguments import (
 
 SIZE, SLOPE, TASK, GROUP, OWN_SLOPE = 0.5, 0.3, 4.0, 1.0, 0.075
 COMMON_NOISE, OWN_NOISE = 0.3, 0.5
+
+
+class Hypothesis(NamedTuple):
+    """One way in which returns may vary.
+
+    Attributes:
+      noise: times `COMMON_NOISE` and `OWN_NOISE`.
+      shared: variance that like groups have in common for all tasks.
+      prior: how likely it is beforehand, times any constant.
+    """
+
+    noise: float
+    shared: float
+    prior: float
+
+
+HYPOTHESES = (
+    Hypothesis(1.0, 0.0, 1.0),
+    *(Hypothesis(x, y, 0.01) for x in (0.5, 0.25, 0.1) for y in (0.0, 0.5)),
+)
+LEAST_WEIGHT = 1e-4  # below it a hypothesis is left out
 # The standard deviation of all tasks counts as so many observations of each.
 POOLED_OBSERVATIONS = 2.0
 # Standard deviations between the expected gain and 0 at which it is said to pay: 95%.
@@ -116,7 +142,7 @@ def predict_gains(
     check_number("tolerance", tolerance, zero=True)
     num_draws, seed = as_integer("num_draws", num_draws, 1), as_seed(seed)
     subsets, returns, labels = _check(subsets, returns, labels, affinity)
-    process = _Process(subsets, returns, affinity)
+    processes, weights = _weigh_hypotheses(subsets, returns, affinity)
     n = subsets.shape[1]
     rng = np.random.default_rng(seed)
     count = len(np.unique(labels))
@@ -125,7 +151,12 @@ def predict_gains(
     matters = tolerance * np.abs(returns[subsets]).mean()
     gains = []
     for others in baselines:
-        mean, deviation = process.difference(labels, others)
+        means, deviations = np.transpose(
+            [process.difference(labels, others) for process in processes]
+        )
+        mean = float(weights @ means)
+        spread = weights @ (deviations**2 + (means - mean) ** 2)
+        deviation = float(np.sqrt(spread))
         half = 1.645 * deviation
         gain = Gain(mean, deviation, mean - half, mean + half, "cannot tell")
         if -matters <= gain.lower and gain.upper <= matters:
@@ -170,10 +201,22 @@ class _Points(NamedTuple):
     feature: np.ndarray
 
 
-class _Process:
-    """The posterior of R[S, i] after all trainings."""
+def _weigh_hypotheses(subsets, returns, affinity) -> tuple[list[_Process], np.ndarray]:
+    """The posterior under every hypothesis that counts; weights, which sum to 1."""
+    processes = [_Process(subsets, returns, affinity, x) for x in HYPOTHESES]
+    log_weight = np.array([x.log_evidence for x in processes])
+    log_weight += np.log([x.prior for x in HYPOTHESES])
+    weights = np.exp(log_weight - log_weight.max())
+    weights /= weights.sum()
+    kept = np.flatnonzero(weights >= LEAST_WEIGHT)
+    return [processes[i] for i in kept], weights[kept] / weights[kept].sum()
 
-    def __init__(self, subsets, returns, affinity):
+
+class _Process:
+    """The posterior of R[S, i] after all trainings, under one hypothesis."""
+
+    def __init__(self, subsets, returns, affinity, hypothesis):
+        self.hypothesis = hypothesis
         self.affinity = affinity
         self.num_tasks = subsets.shape[1]
         if affinity is not None:
@@ -192,9 +235,13 @@ class _Process:
         )
         self.scale = np.maximum(self.scale, 1e-12 * max(1.0, np.abs(value).max()))
         matrix = self._covariance(self.points, self.points)
-        matrix += COMMON_NOISE * (rows[:, None] == rows[None])
-        self.factor = np.linalg.cholesky(matrix + OWN_NOISE * np.eye(len(matrix)))
+        noise = COMMON_NOISE * (rows[:, None] == rows[None])
+        noise += OWN_NOISE * np.eye(len(matrix))
+        self.factor = np.linalg.cholesky(matrix + hypothesis.noise * noise)
         self.known = np.linalg.solve(self.factor, off / self.scale[task])
+        # Less half of log 2 pi a number, which all hypotheses have.
+        self.log_evidence = -0.5 * self.known @ self.known
+        self.log_evidence -= np.log(np.diag(self.factor)).sum()
 
     def difference(self, labels, others) -> tuple[float, float]:
         """Mean and deviation of a partition's value less the mean of other ones'."""
@@ -236,9 +283,11 @@ class _Process:
         apart = size_a[:, None] + size_b[None] - 2.0 * first @ second.T
         own = a.task[:, None] == b.task[None]
         slope = np.outer(a.feature, b.feature)
+        alike = np.exp(-apart / 2)
         total = SIZE * np.outer(np.log(size_a), np.log(size_b))
         total = total / max(np.log(self.num_tasks), 1e-12) ** 2 + SLOPE * slope
-        return total + own * (TASK + GROUP * np.exp(-apart / 2) + OWN_SLOPE * slope)
+        total += self.hypothesis.shared * alike
+        return total + own * (TASK + GROUP * alike + OWN_SLOPE * slope)
 
 
 def _features(affinity: np.ndarray, member: np.ndarray, task: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from pgx_jax.analysis.gains import draw_partition, predict_gains
 from pgx_jax.analysis.partitions import stirling_number
@@ -54,12 +55,26 @@ def test_gain_of_one_task_apart_is_the_closed_form_of_a_gaussian_process(with_af
         prior += (0.3 + 0.075 * own) * np.outer(feature, feature)
     seen = np.array([1.0, -1.0, 2.0, -2.0]) / np.repeat(scale, 2)
     weight = np.array([1.0, -1.0, 1.0, -1.0]) * np.repeat(scale, 2) / 2
-    noisy = prior + 0.8 * np.eye(4)
-    noisy[[1, 3], [3, 1]] += 0.3  # the tasks of one training
-    mean = weight @ prior @ np.linalg.solve(noisy, seen)
-    variance = weight @ (prior - prior @ np.linalg.solve(noisy, prior)) @ weight
+    alike = near ** np.array(
+        [[0, 1, 2, 1], [1, 0, 1, 0], [2, 1, 0, 1], [1, 0, 1, 0]], float
+    )
+    evidence, means, variances = [], [], []
+    for noise, shared, chance in [
+        (1.0, 0.0, 1.0),
+        *((x, y, 0.01) for x in (0.5, 0.25, 0.1) for y in (0.0, 0.5)),
+    ]:
+        known = prior + shared * alike
+        noisy = known + noise * 0.8 * np.eye(4)
+        noisy[[1, 3], [3, 1]] += noise * 0.3  # the tasks of one training
+        density = stats.multivariate_normal(np.zeros(4), noisy).pdf(seen)
+        evidence.append(chance * density)
+        means.append(weight @ known @ np.linalg.solve(noisy, seen))
+        left = known - known @ np.linalg.solve(noisy, known)
+        variances.append(weight @ left @ weight)
+    mean = np.average(means, weights=evidence)
+    second = np.average(np.add(variances, np.square(means)), weights=evidence)
     np.testing.assert_allclose(gain.mean, mean, rtol=1e-9)
-    np.testing.assert_allclose(gain.deviation, np.sqrt(variance), rtol=1e-9)
+    np.testing.assert_allclose(gain.deviation, np.sqrt(second - mean**2), rtol=1e-9)
     np.testing.assert_allclose(gain.upper - gain.mean, 1.645 * gain.deviation)
 
 
@@ -119,6 +134,21 @@ def test_pure_noise_seldom_pays_over_both_baselines():
         words = {gains.over_one_policy.verdict, gains.over_single_tasks.verdict}
         said += words == {"pays"}
     assert said <= 3
+
+
+def test_groups_that_decide_all_returns_are_not_taken_for_noise():
+    """Ten tasks in two opposed halves, as single runs of `ant_opposite` show them."""
+    planted = np.arange(10) // 5
+    others = [[0, 0, 0, 1, 1, 2, 2, 2, 2, 2], [0, 0, 0, 0, 0, 1, 1, 2, 2, 2]]
+    subsets = trained_rows(10, planted, *others, np.arange(10) % 2)
+    pure = np.array([len(np.unique(planted[row])) == 1 for row in subsets])
+    rows = np.where(pure, 300 + 175 * np.log(subsets.sum(axis=1)), 180.0)
+    returns = rows[:, None] + np.random.default_rng(0).normal(0, 30, subsets.shape)
+    gain = predict_gains(subsets, returns, planted).over_one_policy
+    true = 300 + 175 * np.log(5) - 180
+    assert gain.verdict == "pays"
+    assert gain.lower < true < gain.upper
+    assert gain.mean > 0.8 * true
 
 
 def test_an_affinity_of_the_right_sign_moves_expected_gains():
