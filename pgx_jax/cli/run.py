@@ -34,6 +34,12 @@ _DETERMINISTIC = flags.DEFINE_bool(
     False,
     "On a GPU, the same numbers bit for bit from every process; up to 40% slower.",
 )
+_WANDB = flags.DEFINE_string(
+    "wandb", None, "Also send the metrics to this project of Weights & Biases."
+)
+_DEBUG = flags.DEFINE_bool(
+    "debug", False, "Find the operation that gives the first NaN of training."
+)
 
 
 def main() -> None:
@@ -48,6 +54,7 @@ def run() -> None:
     argv, changes = split_changes(sys.argv)
     parse_flags(argv, most_arguments=0)
     quiet(deterministic=_DETERMINISTIC.value)
+    from pgx_jax.memory import OutOfMemory
     from pgx_jax.pipeline.run import run_pipeline
     from pgx_jax.pipeline.runner import TrainingDiverged
     from pgx_jax.reporting.page import write_report
@@ -62,9 +69,17 @@ def run() -> None:
                 workdir,
                 command=shown_command(),
                 tensorboard=_TENSORBOARD.value,
+                wandb_project=_WANDB.value,
+                debug=_DEBUG.value,
             )
             report = write_report(results, workdir)
-    except (ValueError, OSError, ImportError, TrainingDiverged) as error:
+    except (
+        ValueError,
+        OSError,
+        ImportError,
+        TrainingDiverged,
+        OutOfMemory,
+    ) as error:
         sys.exit(f"error: {error}")
     print(summary_table(results))
     print(f"report: {report}")

@@ -12,12 +12,36 @@ import numpy as np
 from jax.core import Tracer
 
 from pgx_jax.estimation.subsets import pad_rows, round_up
+from pgx_jax.memory import memory_limit
 from pgx_jax.types import PyTree
 
 # Bounds the arrays that a block of samples or of columns makes: 2**26 float32 numbers
-# are 256 MiB, several of which fit a 16 GB card.
+# are 256 MiB, several of which fit a 16 GB card. No faster beyond.
 BLOCK_ELEMENTS = 2**26
+# A block is at most this share of the memory of a smaller device.
+BLOCK_SHARE = 1 / 64
 Output = TypeVar("Output")
+
+
+def bounded_elements(most: int, share: float) -> int:
+    """The float32 numbers of an array, at most a share of the device's memory.
+
+    Args:
+      most: where the device has room for them, or does not report how much it has.
+      share: of the memory that programs may take.
+
+    Returns:
+      `most`, or a smaller power of 2.
+    """
+    limit = memory_limit()
+    if limit is None:
+        return most
+    return min(most, 1 << max(0, int(limit * share / 4).bit_length() - 1))
+
+
+def block_elements() -> int:
+    """The float32 numbers of a block's arrays."""
+    return bounded_elements(BLOCK_ELEMENTS, BLOCK_SHARE)
 
 
 def map_blocks(function: Callable[..., Output], arrays: PyTree, block: int) -> Output:
@@ -69,14 +93,15 @@ def plan_blocks(
     Args:
       subsets: 0/1 matrix [m, n].
       feature_shape: (n, N, d).
-      block: subsets at once; such that their logits fit in 512 MiB if None.
+      block: subsets at once; such that their logits fit in 512 MiB, or less on a device
+        of less than 16 GiB, if None.
       num_shards: equal parts of the subsets that are solved apart.
     """
     num_tasks, num_samples, dim = feature_shape
     per_task = max(num_samples, dim)
     shard = -(-subsets.shape[0] // num_shards)
     if isinstance(subsets, Tracer):
-        size = min(block or max(1, BLOCK_ELEMENTS // (num_tasks * per_task)), shard)
+        size = min(block or max(1, block_elements() // (num_tasks * per_task)), shard)
         return BlockPlan(size, size, num_tasks)
 
     # Shards and blocks are filled up with copies of their first subset.
@@ -97,8 +122,8 @@ def plan_blocks(
 
     if block is None:
         # Where all tasks are in equally many subsets, this fits as it is.
-        size = min(shard, max(1, BLOCK_ELEMENTS // (most_tasks * per_task)))
-        most_elements = 2 * BLOCK_ELEMENTS
+        size = min(shard, max(1, block_elements() // (most_tasks * per_task)))
+        most_elements = 2 * block_elements()
         while size > 1 and most_subsets(size) * num_tasks * per_task > most_elements:
             size = -(-size // 2)
     else:

@@ -20,7 +20,8 @@ from pgx_jax.estimation.least_squares import (
     fold_scores,
 )
 from pgx_jax.estimation.moments import TaskMoments, task_moments
-from pgx_jax.estimation.projection import global_norm, projection_gram
+from pgx_jax.estimation.parameters import global_norm
+from pgx_jax.estimation.projection import projection_gram
 from pgx_jax.estimation.ridge import score_rows, solve_rows
 from pgx_jax.estimation.scoring import relative_distance
 from pgx_jax.estimation.settings import find_projection

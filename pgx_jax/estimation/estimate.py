@@ -16,6 +16,7 @@ from pgx_jax.estimation.logistic import estimate_logistic
 from pgx_jax.estimation.projection import LogProbFn, Projection
 from pgx_jax.estimation.settings import check_switches
 from pgx_jax.estimation.sums import TaskSums
+from pgx_jax.memory import explained
 from pgx_jax.types import PyTree, SubsetEstimates, Transitions
 
 
@@ -148,6 +149,8 @@ def estimate_subsets(
         or zero throughout; the message names the argument, and the task and transition
         or the parameter. Inside jit, where values are not known, `status` of the result
         reports the same.
+      OutOfMemory: of `pgx_jax.memory`; the device ran out of it. The message names
+        what to lower.
 
     Source: PolicyGradEx (arXiv 2511.12779), section 3, algorithm 1.
     """
@@ -179,14 +182,21 @@ def estimate_subsets(
     }
     check_switches(normalize_advantages, center_features, mesh)
     inputs = (log_prob_fn, params, data, subsets)
+    lower = {
+        "dim": dim,
+        "num_resamples": num_resamples,
+        "transitions in data": None,
+    }
     if regression == "logistic":
         _refuse(regression, closed_form)
-        return estimate_logistic(*inputs, key=as_key(key), **logistic, **of_both)
+        with explained("the estimate", lower):
+            return estimate_logistic(*inputs, key=as_key(key), **logistic, **of_both)
     if regression == "least_squares":
         _refuse(regression, logistic)
-        return estimate_least_squares(
-            *inputs, key=as_key(key), **closed_form, **of_both
-        )
+        with explained("the estimate", lower):
+            return estimate_least_squares(
+                *inputs, key=as_key(key), **closed_form, **of_both
+            )
     raise ValueError(
         f"regression must be 'logistic' or 'least_squares', got {regression!r}"
     )

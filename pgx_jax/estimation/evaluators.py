@@ -16,12 +16,13 @@ import jax
 import jax.numpy as jnp
 
 from pgx_jax.estimation.blocks import (
-    BLOCK_ELEMENTS,
     BlockPlan,
     Incidence,
+    block_elements,
     map_blocks,
 )
-from pgx_jax.estimation.projection import LogProbFn, count_params
+from pgx_jax.estimation.parameters import count_params
+from pgx_jax.estimation.projection import LogProbFn
 from pgx_jax.estimation.samples import error_of_mean, has_one_sign
 from pgx_jax.types import PyTree, Transitions
 
@@ -183,7 +184,7 @@ def off_policy(adapted: Adapted) -> Evaluation:
     num_params, num_samples = count_params(adapted.params), batch.advantage.shape[1]
     width = max(x.shape[-1] if x.ndim else 1 for x in jax.tree.leaves(adapted.params))
     cost = adapted.plan.most_tasks * num_samples * width + num_params
-    block = min(max(1, BLOCK_ELEMENTS // cost), adapted.plan.block)
+    block = min(max(1, block_elements() // cost), adapted.plan.block)
     return map_blocks(score, (adapted.subsets, adapted.delta), block)
 
 

@@ -18,14 +18,12 @@ import jax
 import jax.numpy as jnp
 
 from pgx_jax.estimation.blocks import map_blocks
+from pgx_jax.estimation.parameters import count_params, flatten_rows, unflatten
 from pgx_jax.estimation.projection import (
     LogProbFn,
-    count_params,
     fill_padding,
-    flatten_rows,
     gradient_block,
     single_log_prob,
-    unflatten,
 )
 from pgx_jax.types import PyTree
 

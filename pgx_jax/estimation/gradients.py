@@ -15,11 +15,7 @@ from pgx_jax.estimation.checks import (
     check_values,
     is_traced,
 )
-from pgx_jax.estimation.projection import (
-    LogProbFn,
-    fill_padding,
-    single_log_prob,
-)
+from pgx_jax.estimation.projection import LogProbFn, fill_padding, single_log_prob
 from pgx_jax.estimation.sharding import call_with_auto_axes
 from pgx_jax.types import PyTree, Transitions
 

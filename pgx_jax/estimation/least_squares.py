@@ -286,4 +286,6 @@ def check_settings(sums, ridge, num_folds, batch_transitions) -> None:
             )
     for name, leaf in sums._asdict().items():
         if leaf is not None and not bool(jnp.all(jnp.isfinite(leaf))):
-            raise ValueError(f"sums must be finite; {name} is not")
+            bad = np.argwhere(~np.isfinite(np.asarray(leaf)))[0]
+            of = f" of task {bad[1]} in part {bad[0]}" if leaf.ndim > 1 else ""
+            raise ValueError(f"sums must be finite; {name}{of} is not")

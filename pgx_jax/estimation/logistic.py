@@ -20,10 +20,10 @@ from pgx_jax.estimation.checks import (
     to_device,
 )
 from pgx_jax.estimation.exact import exact_dim, exact_features
+from pgx_jax.estimation.parameters import global_norm
 from pgx_jax.estimation.projection import (
     Projection,
     back_project,
-    global_norm,
     project_gradients,
     projection_gram,
     single_log_prob,

@@ -17,10 +17,9 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from pgx_jax.arguments import as_integer, as_numbers, check_choice, show
-from pgx_jax.estimation.blocks import BLOCK_ELEMENTS, map_blocks
+from pgx_jax.estimation.blocks import block_elements, bounded_elements, map_blocks
 from pgx_jax.estimation.checks import (
     as_key,
     as_params,
@@ -29,6 +28,12 @@ from pgx_jax.estimation.checks import (
     check_values,
     is_traced,
 )
+from pgx_jax.estimation.parameters import (
+    count_params,
+    flatten_rows,
+    unflatten,
+    working_dtype,
+)
 from pgx_jax.types import PyTree
 
 LogProbFn = Callable[[PyTree, PyTree, PyTree], jax.Array]
@@ -36,6 +41,8 @@ LogProbFn = Callable[[PyTree, PyTree, PyTree], jax.Array]
 # The largest P that is stored rather than drawn anew, in float32 numbers (2 GiB), and
 # the largest block of gradients beside it.
 STORED_ELEMENTS = 2**29
+# Of the memory of a device of less than 16 GiB.
+STORED_SHARE = 1 / 8
 # Transitions whose gradients are taken at once; no faster beyond, on an H100.
 GRADIENT_BLOCK = 1024
 
@@ -194,7 +201,7 @@ def project_gradients(
     num_params = count_params(params)
     num_samples = jax.tree.leaves(action)[0].shape[0]
     if method == "auto":
-        stored = num_params * projection.dim <= STORED_ELEMENTS
+        stored = num_params * projection.dim <= stored_elements()
         method = "reverse" if stored else "forward"
 
     if method == "reverse":
@@ -203,7 +210,7 @@ def project_gradients(
     else:
         block = sample_block or min(num_samples, 2**15)
         width = max(1, max(x.size for x in jax.tree.leaves(params)) ** 0.5)
-        num_columns = column_block or int(BLOCK_ELEMENTS // (block * width))
+        num_columns = column_block or int(block_elements() // (block * width))
         project = _project_forward(log_prob, params, key, projection, num_columns)
     features = map_blocks(project, (observation, action), min(block, num_samples))
     return features.astype(jnp.float32)
@@ -270,12 +277,12 @@ def projection_gram(
     store.
     """
     dim, num_params = projection.dim, count_params(params)
-    if num_params * dim <= STORED_ELEMENTS:
+    if num_params * dim <= stored_elements():
         columns = draw_columns(projection, key, params)
         # One product rather than one a leaf: XLA tunes each for seconds on a GPU.
         flat = flatten_rows(columns)
         return flat @ flat.T
-    block = max(1, STORED_ELEMENTS // (2 * num_params))
+    block = max(1, stored_elements() // (2 * num_params))
     indices = jnp.arange(dim)
 
     def rows(index):
@@ -334,7 +341,7 @@ def back_project(
 
         return jax.tree.map(add_leaf, total, column), None
 
-    if count_params(params) * projection.dim <= STORED_ELEMENTS:
+    if count_params(params) * projection.dim <= stored_elements():
         columns = draw_columns(projection, key, params)
 
         def combine(c):
@@ -357,72 +364,14 @@ def _as_delta(delta: Any) -> jax.Array:
     return jnp.asarray(delta)
 
 
+def stored_elements() -> int:
+    """The float32 numbers of the largest P that is stored on this device."""
+    return bounded_elements(STORED_ELEMENTS, STORED_SHARE)
+
+
 def gradient_block(num_params: int) -> int:
     """Transitions whose gradients, of p numbers each, are taken at once."""
-    return min(GRADIENT_BLOCK, max(1, STORED_ELEMENTS // num_params))
-
-
-def working_dtype(x: jax.Array) -> Any:
-    """The dtype of float arrays, float32 at least: sums in half precision go wrong."""
-    return jnp.float64 if x.dtype == jnp.float64 else jnp.float32
-
-
-def global_norm(tree: PyTree) -> jax.Array:
-    """The Euclidean norm of all leaves together; float32 []."""
-    leaves = [x.astype(working_dtype(x)) for x in jax.tree.leaves(tree)]
-    # Squares of entries near the ends of the range would not fit in it.
-    largest = functools.reduce(
-        jnp.maximum, [jnp.max(jnp.abs(x)).astype(jnp.float32) for x in leaves if x.size]
-    )
-    unit = jnp.where(largest > 0, largest, 1.0)
-    squares = [
-        jnp.sum(jnp.square((x / unit.astype(x.dtype)).astype(jnp.float32)))
-        for x in leaves
-    ]
-    return largest * jnp.sqrt(sum(squares))
-
-
-def add_change(params: PyTree, change: PyTree) -> PyTree:
-    """theta* + P Delta, added in float32 at least and returned in theta*'s dtypes.
-
-    Args:
-      params: theta*.
-      change: leaves with further leading axes.
-    """
-
-    def add(x, c):
-        dtype = working_dtype(x)
-        whole = jnp.broadcast_to(x.astype(dtype), c.shape) + c.astype(dtype)
-        return whole.astype(x.dtype)
-
-    return jax.tree.map(add, params, change)
-
-
-def flatten_rows(tree: PyTree) -> jax.Array:
-    """Leaves of shape [b, ...] side by side; float32 [b, p]."""
-    leaves = [
-        x.reshape(x.shape[0], -1).astype(jnp.float32) for x in jax.tree.leaves(tree)
-    ]
-    return jnp.concatenate(leaves, axis=1)
-
-
-def unflatten(flat: jax.Array, params: PyTree) -> PyTree:
-    """[..., p] as a pytree like `params`, leaves with the same leading axes."""
-    leaves, treedef = jax.tree.flatten(params)
-    ends = np.cumsum([x.size for x in leaves])
-    parts = jnp.split(flat, ends[:-1], axis=-1)
-    return jax.tree.unflatten(
-        treedef,
-        [
-            part.reshape(*flat.shape[:-1], *x.shape)
-            for part, x in zip(parts, leaves, strict=True)
-        ],
-    )
-
-
-def count_params(params: PyTree) -> int:
-    """p, the number of parameters."""
-    return sum(x.size for x in jax.tree.leaves(params))
+    return min(GRADIENT_BLOCK, max(1, stored_elements() // num_params))
 
 
 def single_log_prob(

@@ -27,7 +27,7 @@ from pgx_jax.estimation.checks import (
     describe,
     is_traced,
 )
-from pgx_jax.estimation.projection import working_dtype
+from pgx_jax.estimation.parameters import working_dtype
 from pgx_jax.estimation.sharding import call_with_auto_axes
 from pgx_jax.estimation.solver import (
     RegressionSolution,

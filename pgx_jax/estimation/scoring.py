@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from pgx_jax.arguments import is_real, show
 from pgx_jax.estimation.evaluators import Adapted, Evaluation
-from pgx_jax.estimation.projection import add_change
+from pgx_jax.estimation.parameters import add_change
 from pgx_jax.estimation.samples import (
     Sample,
     center,
@@ -99,8 +101,7 @@ def solve_and_score(
             ),
         )
     )
-    if not isinstance(evaluation, Evaluation):
-        evaluation = Evaluation(evaluation)
+    evaluation = _as_evaluation(evaluation, subsets.shape)
     scores, error, size = jax.tree.map(
         lambda x: jnp.where(subsets, x, 0.0), tuple(evaluation)
     )
@@ -117,6 +118,27 @@ def solve_and_score(
         effective_sample_size=size,
     )
     return estimates, minimizer
+
+
+def _as_evaluation(returned: Any, shape: tuple[int, ...]) -> Evaluation:
+    """What an evaluator returned, as an `Evaluation`.
+
+    Raises:
+      ValueError: it is neither that nor an array, or not of one number a subset and
+        task.
+    """
+    evaluation = returned if isinstance(returned, Evaluation) else Evaluation(returned)
+    for name, value in evaluation._asdict().items():
+        if value is None and name != "scores":
+            continue
+        array = value if isinstance(value, (jax.Array, np.ndarray)) else None
+        real = array is not None and (is_real(array.dtype) or array.dtype == bool)
+        if array is None or not real or array.shape != shape:
+            raise ValueError(
+                f"evaluator must return {name} of real numbers, of the shape [m, n] = "
+                f"{list(shape)} of subsets, got {show(value)}"
+            )
+    return evaluation
 
 
 def _prepare(problem: Problem, settings: Settings) -> tuple[Sample, Sample]:

@@ -11,11 +11,11 @@ from pgx_jax.arguments import as_integer, check_number, check_switch
 from pgx_jax.estimation.blocks import BlockPlan
 from pgx_jax.estimation.checks import check_hashable
 from pgx_jax.estimation.evaluators import EVALUATORS, Evaluator, default_distance
+from pgx_jax.estimation.parameters import count_params
 from pgx_jax.estimation.projection import (
     GaussianProjection,
     Projection,
     check_projection,
-    count_params,
 )
 from pgx_jax.types import PyTree
 

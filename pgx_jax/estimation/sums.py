@@ -26,15 +26,15 @@ from pgx_jax.estimation.checks import (
     is_traced,
     to_device,
 )
+from pgx_jax.estimation.parameters import count_params
 from pgx_jax.estimation.projection import (
-    STORED_ELEMENTS,
     GaussianProjection,
     LogProbFn,
     Projection,
     check_projection,
-    count_params,
     draw_columns,
     project_gradients,
+    stored_elements,
 )
 from pgx_jax.estimation.settings import PRECISIONS, check_precision
 from pgx_jax.types import PyTree, Transitions
@@ -160,7 +160,7 @@ def accumulate(
         batch = _check_batch(params, data, num_parts)
         return _accumulate(static, params, batch, key, None, None)
     columns = None
-    if count_params(params) * projection.dim <= STORED_ELEMENTS:
+    if count_params(params) * projection.dim <= stored_elements():
         columns = _draw_columns(projection, params, key)
     total = None
     for index, batch in enumerate(data):

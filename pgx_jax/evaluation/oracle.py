@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pgx_jax.envs.core import TaskSuite
+from pgx_jax.estimation.blocks import bounded_elements
 from pgx_jax.estimation.subsets import check_subsets
 from pgx_jax.evaluation.subset_blocks import Block, SubsetSuite, lay_out
 from pgx_jax.runs.workdir import Workdir
@@ -31,6 +32,8 @@ from pgx_jax.training.episodes import METRICS, evaluate
 from pgx_jax.training.ppo import PPO, TrainingState
 
 BLOCK_BYTES = 2**31
+# Of the memory of a device of less than 16 GiB.
+BLOCK_SHARE = 1 / 8
 
 
 class SubsetScores(NamedTuple):
@@ -232,7 +235,8 @@ class Oracle:
     def _default_block_size(self, suite: TaskSuite, subset_size: int) -> int:
         if jax.default_backend() == "cpu":
             return 1
-        return max(1, BLOCK_BYTES // (subset_size * self.bytes_per_task(suite)))
+        most = 4 * bounded_elements(BLOCK_BYTES // 4, BLOCK_SHARE)
+        return max(1, most // (subset_size * self.bytes_per_task(suite)))
 
     def bytes_per_task(self, suite: TaskSuite) -> int:
         """Roughly the bytes that one task of one subset takes while it is trained on.

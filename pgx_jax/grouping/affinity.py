@@ -22,7 +22,7 @@ from pgx_jax.arguments import (
     show,
 )
 from pgx_jax.estimation.checks import as_key, is_traced
-from pgx_jax.estimation.projection import working_dtype
+from pgx_jax.estimation.parameters import working_dtype
 from pgx_jax.estimation.sharding import call_with_auto_axes
 from pgx_jax.estimation.subsets import check_coverage, check_subsets, pair_counts
 from pgx_jax.types import Affinity, ScoredSubsets

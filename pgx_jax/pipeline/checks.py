@@ -12,7 +12,7 @@ import numpy as np
 import pgx_jax as pge
 from pgx_jax.analysis.truth_tables import all_subsets
 from pgx_jax.envs import SUITES, TaskIdSuite, TaskSuite, make_suite
-from pgx_jax.estimation.projection import count_params
+from pgx_jax.estimation.parameters import count_params
 from pgx_jax.networks.mlp import ActorCritic, make_actor_critic
 from pgx_jax.pipeline.config import PipelineConfig
 from pgx_jax.settings import (

@@ -17,11 +17,8 @@ import numpy as np
 
 import pgx_jax as pge
 from pgx_jax.estimation.moments import task_moments
-from pgx_jax.estimation.projection import (
-    GaussianProjection,
-    global_norm,
-    projection_gram,
-)
+from pgx_jax.estimation.parameters import global_norm
+from pgx_jax.estimation.projection import GaussianProjection, projection_gram
 from pgx_jax.estimation.scoring import relative_distance
 from pgx_jax.estimation.settings import PRECISIONS
 from pgx_jax.estimation.sums import NUM_PARTS, TaskSums

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 
 import jax
@@ -21,6 +23,7 @@ from pgx_jax.pipeline.config import PipelineConfig
 from pgx_jax.pipeline.dependencies import first_stage
 from pgx_jax.pipeline.estimation import estimate
 from pgx_jax.pipeline.grouping import choose_groups
+from pgx_jax.pipeline.guards import settings_to_lower
 from pgx_jax.pipeline.methods import Groupings, list_methods, locate_policies
 from pgx_jax.pipeline.race import (
     Race,
@@ -33,8 +36,9 @@ from pgx_jax.pipeline.runner import Runner
 from pgx_jax.pipeline.stages import Adaptation, Arrays, Policies, Problem
 from pgx_jax.runs.files import FREE_SPACE, explain_errors
 from pgx_jax.runs.locks import lock
-from pgx_jax.runs.metrics import MetricsWriter
+from pgx_jax.runs.metrics import Callback, MetricsWriter
 from pgx_jax.runs.progress import Progress
+from pgx_jax.runs.wandb_logger import WandbLogger
 from pgx_jax.runs.workdir import Workdir
 from pgx_jax.training.ppo import PPO, TrainingState
 
@@ -45,7 +49,10 @@ def run_pipeline(
     *,
     command: str = "",
     tensorboard: bool = True,
+    wandb_project: str | None = None,
+    callback: Callback | None = None,
     progress: Progress | None = None,
+    debug: bool = False,
 ) -> RunResults:
     """Runs all stages that the workdir has no result of.
 
@@ -59,7 +66,15 @@ def run_pipeline(
         stage that has begun depends on may differ from those of before.
       command: that started the run, for the report.
       tensorboard: whether to write TensorBoard events beside `metrics.jsonl`.
+      wandb_project: also send the metrics to this project of Weights & Biases (needs
+        the extra `wandb`; WANDB_MODE=offline keeps them on this machine).
+      callback: called as `callback(stage, step, metrics)` after every PPO update, with
+        the environment steps done in the stage and the numbers of `metrics.jsonl`. What
+        it raises ends the run, which can be resumed.
       progress: where to show progress; standard output if None.
+      debug: where training meets a NaN, repeat the update with a check after every
+        operation, and name the one that gave it. Takes memory for the training state
+        once more.
 
     Returns:
       The results, which are in `results.json` of the workdir too.
@@ -68,22 +83,44 @@ def run_pipeline(
       ValueError: a setting is not allowed, or the workdir is of another config.
       OSError: the workdir cannot be written to, or another process uses it.
       TrainingDiverged: training met a NaN or an infinity.
+      OutOfMemory: the device ran out of memory; the message names settings to lower.
     """
     suite = make_checked_suite(config)
     problem = Problem(suite, make_networks(config, suite), config.ppo)
-    with lock(workdir):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(lock(workdir))
         directory = Workdir(
             workdir, config.to_dict(), lambda field: first_stage(field, config)
         )
         directory.remove_leavings()
-        with (
-            progress or Progress() as shown,
+        callbacks = [] if callback is None else [callback]
+        if wandb_project is not None:
+            logger = WandbLogger(
+                wandb_project,
+                directory.path,
+                config=config.to_dict(),
+                task_names=suite.task_names,
+            )
+            callbacks.append(stack.enter_context(logger))
+        shown = stack.enter_context(progress or Progress())
+        writer = stack.enter_context(
             MetricsWriter(
-                directory.path, tensorboard=tensorboard, task_names=suite.task_names
-            ) as writer,
-        ):
-            runner = Runner(problem, directory, writer, shown, config.checkpoint_every)
-            results = run_stages(config, runner, command)
+                directory.path,
+                tensorboard=tensorboard,
+                task_names=suite.task_names,
+                callbacks=callbacks,
+            )
+        )
+        runner = Runner(
+            problem,
+            directory,
+            writer,
+            shown,
+            config.checkpoint_every,
+            lower=functools.partial(settings_to_lower, config),
+            debug=debug,
+        )
+        results = run_stages(config, runner, command)
         directory.require()
         path = directory.path / "results.json"
         with explain_errors(f"{path} cannot be written", FREE_SPACE):

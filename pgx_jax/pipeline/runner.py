@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from pgx_jax.envs import TaskSuite
+from pgx_jax.memory import explained
+from pgx_jax.pipeline.guards import check_finite
 from pgx_jax.pipeline.methods import Groupings
 from pgx_jax.pipeline.stages import Arrays, Policies, Problem
 from pgx_jax.runs.checkpoints import TrainingCheckpoints
@@ -22,6 +24,7 @@ from pgx_jax.runs.interruption import awaited, stop_if_asked
 from pgx_jax.runs.metrics import MetricsWriter
 from pgx_jax.runs.progress import Progress
 from pgx_jax.runs.workdir import Workdir
+from pgx_jax.training.debugging import copy_state, find_operation
 from pgx_jax.training.diagnostics import first_nonfinite, on_host
 from pgx_jax.training.ppo import PPO, TrainingState
 
@@ -42,6 +45,8 @@ class Runner:
       writer: of the metrics.
       progress: the display.
       checkpoint_every: PPO updates between checkpoints, metrics and progress.
+      lower: from the name of a stage, the settings that its memory grows with.
+      debug: whether to find the operation that gave the first NaN of a diverged stage.
 
     Attributes:
       stages: names of the stages run or found so far, in order.
@@ -54,12 +59,16 @@ class Runner:
         writer: MetricsWriter,
         progress: Progress,
         checkpoint_every: int,
+        lower: Callable[[str], Mapping[str, Any]] = lambda stage: {},
+        debug: bool = False,
     ) -> None:
         self.problem = problem
         self.directory = directory
         self.writer = writer
         self.progress = progress
         self.checkpoint_every = checkpoint_every
+        self.lower = lower
+        self.debug = debug
         self.reports_success = problem.suite.has_success
         self.stages: list[str] = []
 
@@ -77,7 +86,9 @@ class Runner:
         if not self._has_result(stage, before):
             self.progress.start(stage.replace("_", " "), 0)
             began = time.perf_counter()
-            result, env_steps = function()
+            with explained(stage, self.lower(stage)):
+                result, env_steps = function()
+            check_finite(stage, result, self.problem.suite.task_names)
             seconds = time.perf_counter() - began
             info = {} if env_steps is None else {"env_steps": env_steps}
             info |= {"seconds": seconds}
@@ -161,8 +172,16 @@ class Runner:
         )
         while done < ppo.total_updates:
             chunk = min(self.checkpoint_every, ppo.total_updates - done)
-            state, metrics = ppo.run(suite, state, chunk)
-            self._check_finite(stage, state, metrics, done)
+            kept = copy_state(state) if self.debug else None
+            with explained(stage, self.lower(stage)):
+                state, metrics = ppo.run(suite, state, chunk)
+                place = first_nonfinite(state, metrics, suite.task_names)
+            if place is not None:
+                between = f"{done * per_update:,} to {(done + chunk) * per_update:,}"
+                if kept is not None:
+                    self.progress.note(f"{stage}: {place}; looking for the operation")
+                    place += f" ({find_operation(ppo, suite, kept, chunk)})"
+                self._stop(stage, place, done, f"steps {between} of each task")
             values = on_host(metrics)
             steps = per_update * lengths.in_chunk(done, chunk)
             self._check_divergences(stage, values["divergences"], suite, steps)
@@ -252,20 +271,17 @@ class Runner:
                     line[name] = finite.mean() if len(finite) else np.nan
             self.writer.write(stage, (done + i + 1) * per_update, line)
 
-    def _check_finite(
-        self, stage: str, state: TrainingState, metrics: Any, done: int
-    ) -> None:
-        place = first_nonfinite(state, metrics)
-        if place is not None:
-            kept = (
-                f"The checkpoint after update {done} is kept in "
-                f"{self.directory.path / 'checkpoints' / stage}"
-                if done
-                else "There is no checkpoint of this stage yet"
-            )
-            raise TrainingDiverged(
-                f"{stage} met a number that is not finite: {place}. {kept}"
-            )
+    def _stop(self, stage: str, place: str, done: int, steps: str) -> NoReturn:
+        """Ends the run, saying where a number was not finite and what is kept."""
+        kept = (
+            f"The checkpoint after update {done} is kept in "
+            f"{self.directory.path / 'checkpoints' / stage}"
+            if done
+            else "There is no checkpoint of this stage yet"
+        )
+        raise TrainingDiverged(
+            f"{stage} met a number that is not finite: {place}, in {steps}. {kept}"
+        )
 
     def _check_divergences(
         self,

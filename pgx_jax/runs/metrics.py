@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
@@ -18,6 +18,7 @@ from pgx_jax.runs.events import EventWriter, import_tensorboard, restore_events
 from pgx_jax.runs.files import FREE_SPACE, explain_errors, replace_text
 
 _METRICS_FILE = "metrics.jsonl"
+Callback = Callable[[str, int, Mapping[str, Any]], None]
 
 
 class MetricsWriter:
@@ -32,6 +33,8 @@ class MetricsWriter:
       tensorboard: whether to write TensorBoard's events too (needs `tensorboardX`).
       task_names: names of the entries of per-task metrics in TensorBoard; their
         indices if left out.
+      callbacks: called with the stage, the step and the metrics of every line, once it
+        is on disk. What they raise ends the run.
 
     Raises:
       ImportError: if `tensorboard` is asked for and `tensorboardX` is not installed.
@@ -43,6 +46,7 @@ class MetricsWriter:
         *,
         tensorboard: bool = True,
         task_names: Sequence[str] | None = None,
+        callbacks: Sequence[Callback] = (),
     ) -> None:
         if tensorboard:
             import_tensorboard()
@@ -50,6 +54,7 @@ class MetricsWriter:
         self._directory.mkdir(parents=True, exist_ok=True)
         self._path = self._directory / _METRICS_FILE
         self._tensorboard = tensorboard
+        self._callbacks = tuple(callbacks)
         self._task_names = None if task_names is None else list(task_names)
         self._event_writers: dict[str, EventWriter] = {}
         self._known: list[str] = []
@@ -99,6 +104,8 @@ class MetricsWriter:
         if self._tensorboard:
             with self._explain_errors():
                 self._write_event(stage, line)
+        for callback in self._callbacks:
+            callback(stage, int(step), metrics)
 
     def lines(self, stage: str) -> list[str]:
         """The lines of a stage that were restored and written, without line ends."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -28,7 +29,9 @@ def on_host(metrics: Metrics) -> dict[str, np.ndarray]:
     }
 
 
-def first_nonfinite(state: TrainingState, metrics: Metrics) -> str | None:
+def first_nonfinite(
+    state: TrainingState, metrics: Metrics, task_names: Sequence[str] = ()
+) -> str | None:
     """Reports where a NaN or an infinity first arose, for a host loop to raise on.
 
     Looks at the metrics first, update by update, since they show when; then at what
@@ -38,6 +41,7 @@ def first_nonfinite(state: TrainingState, metrics: Metrics) -> str | None:
       state: after `PPO.run`.
       metrics: of the same call, as they came; leaves of shape [updates, r] or, for
         `gradient_norm`, [updates, k].
+      task_names: of the rows, to name the task; r names.
 
     Returns:
       The metric, row and update, or the path and row of the array in the state, such as
@@ -65,15 +69,28 @@ def first_nonfinite(state: TrainingState, metrics: Metrics) -> str | None:
         update, name, index = min(found)
         num_updates = np.asarray(metrics[name]).shape[0]
         update += int(state.num_updates) - num_updates
-        owner = "policy" if name == "gradient_norm" else "row"
-        return f"metric {name!r} of {owner} {index} at update {update}"
+        if name == "gradient_norm":
+            rows = np.flatnonzero(np.asarray(state.policy_ids) == index)
+            owner = f"policy {index}{_named(rows, task_names)}"
+        else:
+            owner = f"row {index}{_named([index], task_names)}"
+        return f"metric {name!r} of {owner} at update {update}"
 
     flags = jax.tree_util.tree_leaves_with_path(state_finite)
     for (path, finite), array in zip(flags, jax.tree.leaves(arrays), strict=True):
         if not finite:
-            where = jax.tree_util.keystr(path)
-            return f"state{where} at index {_first(array)[0]} after the last update"
+            where, index = jax.tree_util.keystr(path), _first(array)[0]
+            of_rows = where.startswith(("['observation']", "['reward']"))
+            task = _named([index], task_names) if of_rows else ""
+            return f"state{where} at index {index}{task} after the last update"
     return None
+
+
+def _named(rows: Sequence[int] | np.ndarray, task_names: Sequence[str]) -> str:
+    """The names of some rows, in brackets; nothing where they are not known."""
+    if not len(task_names):
+        return ""
+    return f" ({', '.join(task_names[row] for row in rows)})"
 
 
 @jax.jit

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import pgx_jax as pge
-from pgx_jax.estimation.projection import global_norm
+from pgx_jax.estimation.parameters import global_norm
 
 NUM_TASKS, NUM_SAMPLES = 4, 20
 KEY = jax.random.key(0)

@@ -10,6 +10,7 @@ import pytest
 import pgx_jax as pge
 from pgx_jax.estimation import projection as projection_module
 from pgx_jax.estimation.blocks import map_blocks
+from pgx_jax.estimation.parameters import count_params
 from pgx_jax.estimation.projection import projection_gram
 
 NUM_SAMPLES = 13
@@ -165,7 +166,7 @@ def test_gram_and_back_projection_equal_the_products(monkeypatch, stored):
     projection = pge.RademacherProjection(DIM)
     if not stored:
         # Room for two and a half columns, so that blocks do not divide d.
-        room = 5 * projection_module.count_params(params)
+        room = 5 * count_params(params)
         monkeypatch.setattr(projection_module, "STORED_ELEMENTS", room)
         monkeypatch.setattr(projection_module, "draw_columns", None)
     delta = np.random.default_rng(0).normal(size=(2, 3, DIM)).astype(np.float32)

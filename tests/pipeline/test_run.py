@@ -153,9 +153,15 @@ def test_interrupt_between_chunks_is_resumed(finished, tmp_path, chunks):
     assert without_clock(resumed) == without_clock(results)
 
 
+UPDATE_0 = (
+    r"^meta_training met a number that is not finite: metric '\w+' of (row|policy) 0 "
+    r"\((A1|A1, .*, B5)\) at update 0, in steps 0 to 64 of each task. There is no"
+)
+
+
 def test_divergence_at_the_first_update_claims_no_checkpoint(tmp_path):
     ppo = SMALL["ppo"] | {"learning_rate": 1e30, "max_gradient_norm": 1e30}
-    with pytest.raises(TrainingDiverged, match="met .* update 0. There is no checkp"):
+    with pytest.raises(TrainingDiverged, match=UPDATE_0):
         run(tmp_path, ppo=ppo, checkpoint_every=1)
 
 
