@@ -1,7 +1,6 @@
 """Candidate groups that are trained, and what the best of their partitions is."""
 
 import dataclasses
-import json
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +25,7 @@ from pgx_jax.pipeline.stages import Policies, count_group_updates
 from pgx_jax.reporting.page import write_report
 from pgx_jax.reporting.summary import summary_table
 from pgx_jax.runs.metrics import read_metrics
+from pgx_jax.runs.workdir import Workdir
 from pgx_jax.training.running_statistics import RunningStatistics
 
 NUM_TASKS = 4
@@ -92,7 +92,7 @@ def test_the_best_groups_are_found_and_their_policies_kept(raced):
     assert policies.labels.tolist() == [0, 0, 1, 1]
     found = route(policies, arms_suite(), jax.random.key(0), 2)
     np.testing.assert_array_equal(found.returns, [[5, 5, 0, 0], [0, 0, 5, 5]])
-    stored = json.loads((workdir / "policies.json").read_text())
+    stored = Workdir.open(workdir).read_policies()
     assert stored["estimated groups"]["stage"] == "race_training"
     assert stored["one policy"]["stage"] == "group_training"
     one = load_policies(workdir, "one policy")
@@ -124,6 +124,8 @@ def test_the_report_begins_with_the_verdict(raced, tmp_path):
     assert gains[2]["labels"] == [0, 0, 1, 1] and gains[2]["measured"] == 5.0
     assert gains[1]["over_one_policy"]["mean"] == 0.0
     assert gains[2]["over_one_policy"]["mean"] > 0
+    described = results.methods[0]["description"]
+    assert described.endswith("best partition by the returns of a race.")
     first = summary_table(results).splitlines()[0]
     verdict = gains[2]["over_one_policy"]["verdict"]
     assert first.startswith({"pays": "Groups pay", "cannot tell": "The data"}[verdict])
