@@ -11,6 +11,13 @@ import numpy as np
 from pgx_jax.grouping.clustering import number_labels
 from pgx_jax.pipeline.config import GroupingConfig
 
+# What the estimated groups are, by `GroupingConfig.method`.
+ESTIMATED = {
+    "clustering": "One policy per group of the estimated affinity.",
+    "partition": "One policy per group of the best partition by the scores.",
+    "race": "One policy per group of the best partition by the returns of a race.",
+}
+
 
 class Method(NamedTuple):
     """One way of grouping the tasks.
@@ -54,7 +61,7 @@ def list_methods(
     methods = [
         Method(
             "estimated groups",
-            "One policy per group of the estimated affinity.",
+            ESTIMATED[settings.method],
             "estimated",
             labels["estimated"][None],
             uses_estimate=True,

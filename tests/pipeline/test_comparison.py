@@ -13,7 +13,7 @@ import pgx_jax as pge
 from pgx_jax.envs import SUITES, ActionSpace, from_functions
 from pgx_jax.pipeline.assembly import count_env_steps
 from pgx_jax.pipeline.checks import make_networks, stage_key
-from pgx_jax.pipeline.config import PipelineConfig
+from pgx_jax.pipeline.config import GroupingConfig, PipelineConfig
 from pgx_jax.pipeline.grouping import choose_groups
 from pgx_jax.pipeline.methods import Groupings, Method, list_methods
 from pgx_jax.pipeline.run import adapt, run_pipeline, train_groups
@@ -200,6 +200,14 @@ def test_planted_labels_of_any_names_are_numbered(make_run):
     np.testing.assert_array_equal(
         methods["estimated groups"].draws, methods["planted groups"].draws
     )
+
+
+@pytest.mark.parametrize("method", ["clustering", "partition", "race"])
+def test_estimated_groups_are_described_by_how_they_were_found(method):
+    labels = {"estimated": np.array(HALVES), "similarity": np.zeros(6, int)}
+    first = list_methods(GroupingConfig(method=method), labels, None)[0]
+    described = [x in first.description for x in ("affinity", "scores", "race")]
+    assert described == [method == x for x in ("clustering", "partition", "race")]
 
 
 def test_partitions_are_trained_once_for_each_number_of_updates(make_run):
