@@ -193,7 +193,7 @@ class CountingPPO:
     """Its third update takes the logarithm of -1."""
 
     def step(self, suite, state, key):
-        left = 1.0 - state.num_updates
+        left = 1.0 - state.num_updates.astype(jnp.float32)
         total = state.total + jnp.log(left)
         return state._replace(num_updates=state.num_updates + 1, total=total), {}
 
@@ -230,7 +230,7 @@ def test_no_stage_stores_what_is_not_finite(array, message):
     ("bad", "message"),
     [
         (lambda a: jnp.full(a.subsets.shape, jnp.nan), "evaluator must return finite"),
-        (lambda a: a.subsets[:, :2] * 1.0, r"evaluator must .*\[4, 4\].*\[4, 2\]"),
+        (lambda a: a.subsets[:, :2].astype(jnp.float32), r"evaluator must .*\[4, 4\].*\[4, 2\]"),
         (lambda a: None, "evaluator must return"),
         (lambda a: "scores", "evaluator must return"),
         (lambda a: jnp.zeros(a.subsets.shape, jnp.complex64), "evaluator must return"),
