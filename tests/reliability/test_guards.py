@@ -230,7 +230,10 @@ def test_no_stage_stores_what_is_not_finite(array, message):
     ("bad", "message"),
     [
         (lambda a: jnp.full(a.subsets.shape, jnp.nan), "evaluator must return finite"),
-        (lambda a: a.subsets[:, :2].astype(jnp.float32), r"evaluator must .*\[4, 4\].*\[4, 2\]"),
+        (
+            lambda a: a.subsets[:, :2].astype(jnp.float32),
+            r"evaluator must .*\[4, 4\].*\[4, 2\]",
+        ),
         (lambda a: None, "evaluator must return"),
         (lambda a: "scores", "evaluator must return"),
         (lambda a: jnp.zeros(a.subsets.shape, jnp.complex64), "evaluator must return"),
