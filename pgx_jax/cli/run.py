@@ -29,6 +29,9 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Directory of the run; the same command goes on from it."
 )
 _TENSORBOARD = flags.DEFINE_bool("tensorboard", True, "Also write TensorBoard events.")
+_DRY_RUN = flags.DEFINE_bool(
+    "dry_run", False, "Print settings, steps, memory and time, and write nothing."
+)
 _DETERMINISTIC = flags.DEFINE_bool(
     "deterministic",
     False,
@@ -52,8 +55,12 @@ def run() -> None:
     from pgx_jax.cli.config_files import split_changes
 
     argv, changes = split_changes(sys.argv)
+    argv = ["--dry_run" if x == "--dry-run" else x for x in argv]
     parse_flags(argv, most_arguments=0)
     quiet(deterministic=_DETERMINISTIC.value)
+    if _DRY_RUN.value:
+        show_forecast(changes)
+        return
     from pgx_jax.memory import OutOfMemory
     from pgx_jax.pipeline.run import run_pipeline
     from pgx_jax.pipeline.runner import TrainingDiverged
@@ -85,6 +92,25 @@ def run() -> None:
     print(f"report: {report}")
 
 
+def show_forecast(changes: list[Change]) -> None:
+    """Prints what the run would take, from a short measurement."""
+    import jax
+
+    from pgx_jax.pipeline import forecast
+    from pgx_jax.pipeline.checks import make_checked_suite, make_networks
+
+    jax.config.update("jax_enable_compilation_cache", False)  # which is on disk
+    try:
+        config, _ = read_command(changes)
+        suite = make_checked_suite(config)
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f"error: {error}")
+    networks = make_networks(config, suite)
+    print(forecast.describe_run(config, suite, networks), flush=True)
+    speed = forecast.measure_speed(config, suite, networks)
+    print(forecast.describe_costs(config, suite, networks, speed))
+
+
 def read_command(changes: list[Change]) -> tuple[PipelineConfig, str]:
     """The settings of the run and its workdir, once all flags have been looked at.
 
@@ -97,9 +123,11 @@ def read_command(changes: list[Change]) -> tuple[PipelineConfig, str]:
 
     problems = []
     workdir = _WORKDIR.value or ""
-    if not workdir:
+    if not workdir and not (_DRY_RUN.value and _WORKDIR.value is None):
         text = f"must name a directory, got {_WORKDIR.value!r}"
         problems.append(Problem("--workdir", text))
+    if _WANDB.value == "":
+        problems.append(Problem("--wandb", "must name a project, got ''"))
     if not _CONFIG.value:
         text = f"must name a config or a file, got {_CONFIG.value!r}"
         raise SettingsError([*problems, Problem("--config", text)])

@@ -13,8 +13,10 @@ import pgx_jax as pge
 from pgx_jax.analysis.truth_tables import all_subsets
 from pgx_jax.envs import SUITES, TaskIdSuite, TaskSuite, make_suite
 from pgx_jax.estimation.parameters import count_params
+from pgx_jax.memory import format_bytes
 from pgx_jax.networks.mlp import ActorCritic, make_actor_critic
 from pgx_jax.pipeline.config import PipelineConfig
+from pgx_jax.pipeline.forecast import find_available_memory, measure_memory
 from pgx_jax.settings import (
     CONFIG_FIELD,
     MOST,
@@ -105,6 +107,8 @@ def check_suite(
     _check_subsets(config, suite, checker)
     _check_adaptation(config, checker)
     _check_dim(config, suite, checker)
+    if not checker.problems and not bad:
+        _check_memory(config, suite, checker)
     return suite, checker.problems
 
 
@@ -204,6 +208,18 @@ def _check_dim(config: PipelineConfig, suite: TaskSuite, checker: Checker) -> No
         + ("" if config.estimation.uses_sums else ", or None for no projection"),
         reads=("network.hidden_sizes",),
     )
+
+
+def _check_memory(config: PipelineConfig, suite: TaskSuite, checker: Checker) -> None:
+    """Refuses what cannot fit, by arrays that there will be in any case."""
+    available = find_available_memory()
+    for part in measure_memory(config, suite, make_networks(config, suite)):
+        checker.require(
+            available is None or part.size <= available,
+            part.field,
+            f"makes {part.name} take {format_bytes(part.size)}, more memory than "
+            f"the {format_bytes(available or 0)} there are; lower it",
+        )
 
 
 def make_networks(config: PipelineConfig, suite: TaskSuite) -> ActorCritic:

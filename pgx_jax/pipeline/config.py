@@ -20,6 +20,7 @@ FORMER_WAY = {
     "estimation": {"regression": "logistic"},
     "grouping": {"method": "clustering"},
 }
+MOST_TRAINED = 1000  # partitions of one kind, each of which is trained
 ROUNDS_FACTOR = 16  # of the transitions of the first round, collected at most
 
 
@@ -239,6 +240,12 @@ class GroupingConfig(Settings):
         checker.least(
             num_random_draws=0, num_candidates=1, num_race_episodes=1, num_groups=1
         )
+        for name in ("num_random_draws", "num_candidates"):
+            checker.require(
+                getattr(self, name) <= MOST_TRAINED,
+                name,
+                f"must be at most {MOST_TRAINED:,}",
+            )
         others = self.other_num_groups
         checker.require(
             all(k >= 1 for k in others) and len({*others}) == len(others),

@@ -85,7 +85,7 @@ class Workdir:
             self._refuse_leavings()
             self.run_id: str | None = uuid.uuid4().hex
             with explain_errors(f"{self.path / _CONFIG} cannot be written", FREE_SPACE):
-                write_json(self.path / _CONFIG, config | {"run": self.run_id})
+                write_json(self.path / _CONFIG, {**config, "run": self.run_id})
             return
         difference = config_difference(self._read_config(), config)
         if self.run_id is None:
@@ -96,7 +96,7 @@ class Workdir:
         self._refuse_changes(difference, first_stage)
         if difference:
             with explain_errors(f"{self.path / _CONFIG} cannot be written", FREE_SPACE):
-                write_json(self.path / _CONFIG, config | {"run": self.run_id})
+                write_json(self.path / _CONFIG, {**config, "run": self.run_id})
 
     def _refuse_changes(
         self,

@@ -21,14 +21,16 @@ LEAST = {
     "estimation.subset_size": ("1", "11"),
     "estimation.dim": ("0", "100000", "None"),
     "estimation.num_rollouts": ("1", "0"),
-    "estimation.num_resamples": ("-1",),
     "estimation.max_transitions": ("0", "100", "65536"),
     "estimation.num_envs": ("0", "3", "6"),
-    "grouping.num_random_draws": ("-1",),
+    "estimation.num_resamples": ("-1", "1000000000"),
+    "evaluation.num_episodes": ("0", "2000000000"),
+    "grouping.num_random_draws": ("-1", "1001"),
+    "grouping.num_candidates": ("0", "1001"),
     "grouping.num_groups": ("0", "11"),
     "adaptation.num_updates": ("-1", "5"),
     "ppo.num_minibatches": ("0", "3"),
-    "ppo.num_envs": ("0", "-4", "2000000000"),
+    "ppo.num_envs": ("0", "-4", "10000000", "2000000000"),
 }
 FLOATS = {
     "ppo.discount": ("-0.1", "1.1"),
@@ -46,7 +48,7 @@ FLOATS = {
     "estimation.held_out_fraction": ("1", "-0.1", "0.5"),
 }
 SIZES = {
-    "network.hidden_sizes": ("()", "(0,)", "0", "(1000000000, 1000000000)"),
+    "network.hidden_sizes": ("()", "(0,)", "0", "(30000, 30000)", "(1000000000, 9)"),
     "grouping.other_num_groups": ("(0,)", "(3, 3)", "(11,)"),
 }
 # Of a logistic regression of 8,192 transitions a task, in 16 environments.
@@ -147,6 +149,7 @@ def other_lines():
         ("workdri", (CONFIG, "--workdri=x")),
         ("tensorboard", (CONFIG, "--tensorboard=maybe")),
         ("stray", (CONFIG, "stray")),
+        ("--wandb", (CONFIG, "--wandb=")),
         ("seed", (CONFIG, "--noconfig.seed")),
         ("suite.name", (CONFIG, "--config.suite.name=cartpole_v1")),
     ]

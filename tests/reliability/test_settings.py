@@ -6,6 +6,7 @@ A bad value of every field is tried with the other tests, all command lines of
 
 import sys
 
+import jax
 import pytest
 from absl.testing import flagsaver
 from hypothesis import given, settings
@@ -33,7 +34,7 @@ def refusal(monkeypatch, tmp_path):
         raise Reached
 
     monkeypatch.setattr(pgx_jax.runs.locks, "lock", make_workdir)
-    monkeypatch.setattr(command, "quiet", lambda: None)
+    monkeypatch.setattr(command, "quiet", lambda **_: None)
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments, workdir="run"):
@@ -188,3 +189,35 @@ def test_any_config_is_read_or_refused_by_field(values):
         assert blamed & given_fields or any(
             x.startswith(f"{problem.field.partition('.')[0]}.") for x in given_fields
         )
+
+
+def test_a_dry_run_says_what_the_run_takes_and_touches_no_disk(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(command, "quiet", lambda **_: None)
+    monkeypatch.chdir(tmp_path)
+    small = {
+        "network.hidden_sizes": "(8,)",
+        "ppo.num_envs": "4",
+        "ppo.unroll_length": "16",
+        "ppo.num_minibatches": "2",
+        "estimation.dim": "16",
+        "estimation.num_transitions": "1024",
+        "seed": "7",
+    }
+    changes = [f"--config.{field}={value}" for field, value in small.items()]
+    monkeypatch.setattr(sys, "argv", ["run", CONFIG, "--dry-run", *changes])
+    enabled = jax.config.jax_enable_compilation_cache
+    with flagsaver.flagsaver():
+        command.main()
+    jax.config.update("jax_enable_compilation_cache", enabled)
+    shown = capsys.readouterr().out
+    assert '"seed": 7,' in shown and "A1, A2, A3, A4, A5, B1" in shown
+    # Weights and biases: 4 * 8 + 8 and 8 * 2 + 2 of the policy, 40 and 9 of the critic.
+    assert "parameters: 58 of the policy, 49 of the critic" in shown
+    # 20 updates of 64 steps of 10 tasks; 1,024 transitions of each.
+    (meta,) = [x for x in shown.splitlines() if x.startswith("meta_training ")]
+    (collected,) = [x for x in shown.splitlines() if x.startswith("estimation ")]
+    assert meta.split()[1] == "12.8k" and collected.split()[1] == "10.2k"
+    assert shown.endswith("nothing was written\n")
+    assert not list(tmp_path.iterdir())
