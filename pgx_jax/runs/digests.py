@@ -115,8 +115,12 @@ def check_seal(directory: Path, about: Mapping[str, Any]) -> str:
     """
     sealed = read_json(directory / SEAL)
     expected = json.loads(json.dumps(about))
-    for name in sorted({*sealed["about"], *expected}):
+    for name in dict.fromkeys([*expected, *sealed["about"]]):
         found, wanted = (x.get(name, "none") for x in (sealed["about"], expected))
+        if found != wanted and isinstance(wanted, dict):
+            raise Damaged(
+                f"{directory} was computed from other results than those here"
+            )
         if found != wanted:
             raise Damaged(f"{directory} is not of {name} {wanted!r} but of {found!r}")
     for name, written in sealed["files"].items():

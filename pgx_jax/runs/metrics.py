@@ -58,7 +58,7 @@ class MetricsWriter:
         self._task_names = None if task_names is None else list(task_names)
         self._event_writers: dict[str, EventWriter] = {}
         self._known: list[str] = []
-        self._was_damaged = False
+        self._was_cut = False
         self._of_stage: dict[str, list[str]] = {}
         if self._path.exists() and not self._path.read_bytes().endswith(b"\n"):
             replace_text(self._path, _whole_lines(self._path))
@@ -134,19 +134,21 @@ class MetricsWriter:
         found = _whole_lines(self._path)
         same = _count_equal(found, self._known)
         is_damaged = same < len(self._known)
+        is_cut = len(found) > same and not is_finished
         with self._explain_errors():
-            if is_damaged or (len(found) > same and not is_finished):
+            if is_damaged or is_cut:
                 self._replace(self._known)
             if self._tensorboard:
                 self._restore_events(stage)
-        if not is_damaged and not is_finished and len(found) > same and not lines:
+        knew = self._was_cut  # so that lines of later stages are gone as well
+        self._was_cut |= is_damaged or is_cut
+        if is_cut and not is_damaged and not lines and not knew:
             return (
-                f"{self._path} had {len(found) - same} lines of {stage!r}, of which "
-                "there is no checkpoint; the stage starts over"
+                f"{self._path} had {len(found) - same} lines from {stage!r} on, of "
+                "which there is no checkpoint; the stage starts over"
             )
-        if not is_damaged or self._was_damaged:  # lines of later stages are gone then
+        if not is_damaged or knew:
             return None
-        self._was_damaged = True
         return (
             f"{self._path}: line {same + 1} was missing or not the one written; it and "
             "those after it were restored"
