@@ -318,7 +318,7 @@ def test_bad_sums_are_refused_by_name(policy, batch, sums):
     assert quiet.noise_outer is None
     with pytest.raises(ValueError, match="needs sums with noise"):
         least_squares_scores(quiet, SUBSETS, batch_transitions=10)
-    with pytest.raises(ValueError, match="product is not"):
+    with pytest.raises(ValueError, match="product of task 1 in part 0 is not"):
         bad = sums._replace(product=sums.product.at[0, 1, 2].set(jnp.nan))
         least_squares_scores(bad, SUBSETS)
     with pytest.raises(ValueError, match="num_parts must be in 1..N = 1..240"):
