@@ -1,7 +1,6 @@
 """Interrupted processes end soon, in one line, with the exit code of the signal."""
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -109,40 +108,56 @@ def test_training_stops_at_the_next_checkpoint(tmp_path, monkeypatch):
     assert [x.name for x in (tmp_path / "checkpoints/meta_training").iterdir()] == ["2"]
 
 
+SMALL = {
+    "checkpoint_every": 2,
+    "network.hidden_sizes": 8,
+    "ppo.num_envs": 4,
+    "ppo.unroll_length": 16,
+    "ppo.num_minibatches": 2,
+    "meta_training.num_updates": 6,
+    "estimation.dim": 16,
+    "estimation.num_transitions": 256,
+    "grouping.num_candidates": 2,
+    "grouping.num_random_draws": 1,
+    "group_training.num_updates": 4,
+    "evaluation.num_episodes": 4,
+}
+
+
+@contextlib.contextmanager
+def running(workdir):
+    """The command of a small run."""
+    command = [sys.executable, "-u", "-c", "from pgx_jax.cli import main; main()"]
+    command += ["run", "--config=cartpole_planted", f"--workdir={workdir}"]
+    command += [f"--config.{field}={value}" for field, value in SMALL.items()]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 @pytest.mark.reliability
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_is_interrupted_goes_on(tmp_path, number):
-    """At every stage of a run, as far as the same time leads to it."""
-    command = [sys.executable, "-c", "from pgx_jax.cli import main; main()", "run"]
-    command += ["--config=cartpole_planted", "--config.checkpoint_every=2"]
-    command += ["--config.meta_training.num_updates=6"]
-    command += ["--config.group_training.num_updates=4"]
-    command += ["--config.estimation.num_transitions=2048"]
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    results = []
-    for name in ("whole", "interrupted"):
-        workdir = tmp_path / name
-        interruptions = 0
-        while True:
-            with subprocess.Popen(
-                [*command, f"--workdir={workdir}"],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                env=environment,
-            ) as process:
-                if name == "interrupted" and interruptions < 6:
-                    for _ in range(1 + interruptions):
-                        process.stdout.readline()
-                    process.send_signal(number)
-                _, errors = process.communicate(timeout=500)
-            if process.returncode == 0:
-                break
-            interruptions += 1
-            assert process.returncode == 128 + number
-            (line,) = [x for x in errors.splitlines() if "stopping" in x]
-            assert "goes on from the last checkpoint" in line
-            assert "Traceback" not in errors
-        results.append(Workdir.open(workdir).result("evaluation")["source"])
-    assert interruptions > 2
-    assert (results[0] == results[1]).all()
+def test_a_run_that_is_interrupted_at_every_stage_goes_on(tmp_path, number):
+    # What it has printed when the signal comes.
+    for shown in ("", "meta training", "meta training took", "estimation", "race"):
+        with running(tmp_path / "interrupted") as process:
+            for line in process.stdout:
+                if line.startswith(shown):
+                    break
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=500)
+        assert process.returncode == 128 + number
+        (line,) = [x for x in errors.splitlines() if "stopping" in x]
+        assert line.endswith("the same command goes on from the last checkpoint")
+        assert "Traceback" not in errors
+    sources = []
+    for name in ("interrupted", "whole"):
+        with running(tmp_path / name) as process:
+            _, errors = process.communicate(timeout=500)
+        assert process.returncode == 0, errors
+        sources.append(Workdir.open(tmp_path / name).result("evaluation")["source"])
+    assert (sources[0] == sources[1]).all()
