@@ -61,14 +61,19 @@ def write_video(
     write, ending = (_write_gif, ".gif") if is_gif else (_write_mp4, ".mp4")
     partial = path.with_name(f"{path.name}{PARTIAL}{ending}")
     with cleaning_up(lambda: partial.unlink(missing_ok=True)):
-        write(partial, frames, fps)
-        partial.replace(path)
+        try:
+            write(partial, frames, fps)
+            partial.replace(path)
+        except OSError as error:  # of FFmpeg with its whole command
+            reason = error.strerror or str(error).partition("\n")[0]
+            raise OSError(f"{path} cannot be written: {reason}; free space") from error
 
 
 def _write_mp4(
     path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: float
 ) -> None:
     import imageio.v2 as imageio
+    import imageio_ffmpeg
     from imageio.core.format import Format
 
     # Else imageio-ffmpeg forks by itself, which can hang beside the threads of JAX.
@@ -83,10 +88,20 @@ def _write_mp4(
         quality=None,  # given by the options
         macro_block_size=2,  # sizes stay what they are
         output_params=_FFMPEG_OPTIONS,
+        ffmpeg_log_level="fatal",  # what fails is reported once, by `write_video`
     ) as writer:
         assert isinstance(writer, Format.Writer)
+        count = 0
         for frame in frames:
             writer.append_data(frame)
+            count += 1
+    # FFmpeg writes most of a short video when it is closed, and then fails silently.
+    try:
+        written, _ = imageio_ffmpeg.count_frames_and_secs(os.fspath(path))
+    except RuntimeError:
+        written = 0
+    if written != count:
+        raise OSError(f"FFmpeg wrote {written} of {count} frames")
 
 
 def _write_gif(

@@ -1,5 +1,6 @@
 """Files hold every frame; what cannot be written is refused before."""
 
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,29 @@ def test_files_hold_all_frames(cartpole_tile, tmp_path, ending):
         assert len(read) == 12
         last = read[-1]
     assert np.abs(last.astype(int) - frames[-1]).mean() < 2.0
+
+
+@pytest.mark.parametrize("ending", [".gif", ".mp4"])
+def test_a_video_that_cannot_be_finished_leaves_the_one_before(tmp_path, ending):
+    path = tmp_path / f"video{ending}"
+    path.write_text("before")
+    noise = np.random.default_rng(0).integers(0, 255, (40, 64, 64, 3), np.uint8)
+
+    def fail():
+        yield from noise[:3]
+        raise ValueError("no fourth frame")
+
+    with pytest.raises(ValueError, match="^no fourth frame$"):
+        rendering.write_video(path, fail(), 25.0)
+    limit, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, most))  # as a full disk does
+    try:
+        with pytest.raises(OSError, match="cannot be written: .*; free space$"):
+            rendering.write_video(path, iter(noise), 25.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
+    assert [x.name for x in tmp_path.iterdir()] == [path.name]
+    assert path.read_text() == "before"
 
 
 def test_refusals(tmp_path, monkeypatch):
