@@ -123,7 +123,7 @@ def run_pipeline(
         results = run_stages(config, runner, command)
         directory.require()
         path = directory.path / "results.json"
-        with explain_errors(f"{path} cannot be written", FREE_SPACE):
+        with explain_errors(f"{path} cannot be written", FREE_SPACE, directory.require):
             results.to_json(path)
     return results
 

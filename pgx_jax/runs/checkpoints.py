@@ -108,6 +108,7 @@ class TrainingCheckpoints:
             f"the checkpoint after update {step} cannot be written to "
             f"{self._directory}",
             f"the last whole one is {left}; {FREE_SPACE}",
+            self._require,
         ):
             write_sealed(
                 self._directory / str(step), state, info, lines, self._of(step)

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 PARTIAL = ".partial"  # ends the names of what is being written, or being deleted
@@ -54,8 +54,15 @@ def remove(directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def explain_errors(what: str, remedy: str) -> Iterator[None]:
+def explain_errors(
+    what: str, remedy: str, require: Callable[[], None] = lambda: None
+) -> Iterator[None]:
     """Says in one line what could not be written, and how to go on.
+
+    Args:
+      what: that could not be done.
+      remedy: how to go on.
+      require: called where it could not; may raise a better explanation.
 
     Raises:
       OSError: as the operating system, or Orbax in its place, has said.
@@ -63,6 +70,7 @@ def explain_errors(what: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
+        require()
         raise OSError(f"{what}: {_find_reason(error)}; {remedy}") from error
 
 

@@ -254,6 +254,7 @@ class Workdir:
         with explain_errors(
             f"the result of stage {stage!r} cannot be written to {directory}",
             f"{FREE_SPACE}, which goes on from the last checkpoint",
+            self.require,
         ):
             content = write_sealed(directory, result, info, lines, about, name="result")
         self._sound[stage] = content
@@ -316,7 +317,7 @@ class Workdir:
         """
         self.require()
         path = self.path / _POLICIES
-        with explain_errors(f"{path} cannot be written", FREE_SPACE):
+        with explain_errors(f"{path} cannot be written", FREE_SPACE, self.require):
             write_json(path, {"run": self.run_id, "policies": policies})
 
     def read_policies(self) -> dict[str, Any] | None:

@@ -70,8 +70,9 @@ def run(config: dict, workdir: str, cache: str, file_size: int | None = None) ->
       config: its settings.
       workdir: its directory.
       cache: of compiled programs.
-      file_size: bytes that no file of the run may exceed; what the process prints then
-        goes to `WORKDIR.log`.
+      file_size: bytes that no file of the run may exceed.
+
+    What the process prints goes to a file; `said` reads it.
     """
     from pgx_jax import runtime
     from pgx_jax.cli.common import quiet
@@ -80,10 +81,10 @@ def run(config: dict, workdir: str, cache: str, file_size: int | None = None) ->
     runtime.configure(cache_directory=cache)
     quiet()
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    log = os.open(f"{workdir}.{os.getpid()}.log", os.O_WRONLY | os.O_CREAT)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
     if file_size is not None:
-        log = os.open(f"{workdir}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
         jax.config.update("jax_enable_compilation_cache", False)
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
     with open(os.devnull, "w") as nowhere:
@@ -92,6 +93,12 @@ def run(config: dict, workdir: str, cache: str, file_size: int | None = None) ->
             run_pipeline(PipelineConfig.from_dict(config), workdir, progress=progress)
         except OSError as error:
             sys.exit(f"error: {error}")
+
+
+def said(process: multiprocessing.Process, workdir: Path) -> list[str]:
+    """The lines that a run has printed, but for those of packages when imported."""
+    text = Path(f"{workdir}.{process.pid}.log").read_text()
+    return [x for x in text.splitlines() if not x.startswith("Failed to import")]
 
 
 def snapshot(workdir: Path) -> dict[str, object]:

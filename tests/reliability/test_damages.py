@@ -189,7 +189,7 @@ def check_told(error, workdir):
     """
     text = str(error).partition("What differs:\n")[0]
     assert str(workdir) in text and "\n" not in text
-    remedies = ("put back", "the command of the run", "another", "no checkpoint yet")
+    remedies = ("put back", "the command", "another", "no checkpoint yet")
     assert any(remedy in text for remedy in remedies)
 
 

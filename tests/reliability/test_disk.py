@@ -24,8 +24,7 @@ def test_a_file_size_limit_ends_the_run_in_one_line(expected, tmp_path, file_siz
     workdir = tmp_path / "run"
     process = small_runs.start(small_runs.CARTPOLE, workdir, file_size=file_size)
     process.join()
-    said = (tmp_path / "run.log").read_text()
-    (line,) = [x for x in said.splitlines() if not x.startswith("Failed to import")]
+    (line,) = small_runs.said(process, workdir)
     assert process.exitcode == 1
     assert re.fullmatch(
         rf"error: .*{workdir}.*: File too large; .* command again", line

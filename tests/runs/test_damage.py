@@ -195,7 +195,7 @@ def test_what_a_killed_run_left_unfinished_is_deleted(saved):
 def test_a_workdir_that_is_gone_ends_the_run_in_one_line(saved):
     workdir = Workdir(saved, {"seed": 0})
     checkpoints = workdir.training_checkpoints("meta_training")
-    saved.rename(saved.with_name("elsewhere"))
+    saved.rename(saved.with_name(f"{saved.name}_moved"))
     for write in (
         lambda: checkpoints.save(6, make_state(1.0), {}),
         lambda: workdir.finish("meta_training", make_state(1.0), {}),
@@ -204,6 +204,18 @@ def test_a_workdir_that_is_gone_ends_the_run_in_one_line(saved):
         with pytest.raises(OSError, match="removed, moved or changed") as error:
             write()
         assert "\n" not in str(error.value)
+    assert not saved.exists()
+
+
+def test_a_workdir_that_goes_while_it_is_written_to_is_told(saved, monkeypatch):
+    checkpoints = Workdir(saved, {"seed": 0}).training_checkpoints("meta_training")
+
+    def move(*_):
+        saved.rename(saved.with_name(f"{saved.name}_moved"))
+
+    monkeypatch.setattr("pgx_jax.runs.checkpoints._save_arrays", move)
+    with pytest.raises(OSError, match="removed, moved or changed"):
+        checkpoints.save(6, make_state(6), {"seconds": 6.0})
     assert not saved.exists()
 
 
