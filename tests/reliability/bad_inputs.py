@@ -793,7 +793,12 @@ def outcome(case: Case) -> tuple[str, str]:
         if not any(name in message for name in case.name):
             return "unnamed", message
         return "refused", message
-    leaves = [np.asarray(x) for x in jax.tree.leaves(result) if hasattr(x, "dtype")]
+    leaves = [
+        np.asarray(x)
+        for x in jax.tree.leaves(result)
+        if hasattr(x, "dtype")
+        and not jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+    ]
     leaves += [np.asarray(x) for x in jax.tree.leaves(result) if isinstance(x, float)]
     if any(x.dtype.kind == "f" and np.isnan(x).any() for x in leaves):
         return "nan", repr(result)[:200]
