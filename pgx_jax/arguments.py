@@ -51,6 +51,34 @@ def as_seed(seed: Any) -> int:
     return as_integer("seed", seed, 0, 2**128 - 1)
 
 
+def as_key(key: Any) -> jax.Array:
+    """A JAX key, of either style, from a key or an integer seed.
+
+    Raises:
+      ValueError: `key` is neither.
+    """
+    if _is_seed(key):
+        return jax.random.key(int(key))
+    dtype = getattr(key, "dtype", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if typed and key.shape == ():
+        return key
+    if not typed and dtype == np.uint32 and len(key.shape) == 1:
+        # A function of its own each time: what JAX has traced before may be of another
+        # default kind of keys.
+        with contextlib.suppress(TypeError):
+            jax.eval_shape(lambda data: jax.random.wrap_key_data(data), key)
+            return key
+    raise ValueError(
+        "key must be one key, such as jax.random.key(0), or an integer seed, got "
+        f"{show(getattr(key, 'aval', key))}"
+    )
+
+
+def _is_seed(key: Any) -> bool:
+    return isinstance(key, (int, np.integer)) and not isinstance(key, bool)
+
+
 def check_number(name: str, value: Any, *, zero: bool = False) -> None:
     """Refuses what is not one finite positive real number; a traced one passes.
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pgx_jax.arguments import as_integer, as_key
 from pgx_jax.envs.core import (
     ActionSpace,
     SuiteState,
@@ -107,7 +108,7 @@ class CollectionSuite(TaskSuite):
         return self._by_task([x.episode_lengths for x in self.members])
 
     def reset(self, key: jax.Array, num_envs: int) -> SuiteState:
-        keys = jax.random.split(key, len(self.members))
+        keys = jax.random.split(as_key(key), len(self.members))
         return self._join(
             [x.reset(k, num_envs) for x, k in zip(self.members, keys, strict=True)]
         )
@@ -138,6 +139,7 @@ class CollectionSuite(TaskSuite):
         return CollectionSuite(tuple(members), tuple(rows), self.name)
 
     def task_environment(self, task: int) -> TaskEnvironment:
+        task = as_integer("task", task, 0, self.num_tasks - 1)
         member, place = self._find(task)
         return member.task_environment(place)
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from brax.envs.base import Env, State
 
+from pgx_jax.arguments import as_integer, check_switch
 from pgx_jax.envs.dtypes import cast, check_types, is_key, strengthen
 
 PyTree = Any
@@ -30,10 +31,17 @@ class ActionSpace:
         vector.
       discrete: whether an action is an integer in 0..size-1 (int32, shape []) or a
         vector (float32, shape [size]).
+
+    Raises:
+      ValueError: `size` is no integer of at least 1, or `discrete` no bool.
     """
 
     size: int
     discrete: bool
+
+    def __post_init__(self):
+        object.__setattr__(self, "size", as_integer("size", self.size, 1))
+        check_switch("discrete", self.discrete)
 
 
 class SuiteState(NamedTuple):
@@ -131,6 +139,9 @@ class StepSuite(abc.ABC):
         Args:
           key: for the initial states of all tasks and environments.
           num_envs: environments of each task.
+
+        Raises:
+          ValueError: `key` is no key or seed, or `num_envs` no positive integer.
         """
 
     @abc.abstractmethod

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from brax.envs.base import Env
 
+from pgx_jax.arguments import as_integer, as_key
 from pgx_jax.envs.core import (
     ActionSpace,
     SuiteState,
@@ -63,7 +64,8 @@ class FamilySuite(TaskSuite):
         return len(self.task_names)
 
     def reset(self, key: jax.Array, num_envs: int) -> SuiteState:
-        keys = jax.random.split(key, (self.num_tasks, num_envs))
+        num_envs = as_integer("num_envs", num_envs, 1)
+        keys = jax.random.split(as_key(key), (self.num_tasks, num_envs))
 
         def reset_task(parameters, task_keys):
             env = self.make_env(parameters)
@@ -116,6 +118,7 @@ class FamilySuite(TaskSuite):
         return self._step(self._parameters_of(tasks), state, action)
 
     def task_environment(self, task: int) -> TaskEnvironment:
+        task = as_integer("task", task, 0, self.num_tasks - 1)
         return TaskEnvironment(
             self.make_env, self._parameters_of(task), jnp.zeros((0,))
         )

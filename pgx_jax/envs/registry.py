@@ -80,11 +80,12 @@ def make_suite(name: str, split: str = "source") -> TaskSuite:
       ValueError: there is no such suite, or it has no such split; the message lists
         those that exist.
     """
-    if name not in SUITES:
+    if not isinstance(name, str) or name not in SUITES:
         raise ValueError(
-            f"suite {name!r} does not exist; there are {', '.join(sorted(SUITES))}"
+            f"suite name {name!r} does not exist; there are "
+            f"{', '.join(sorted(SUITES))}"
         )
-    if split not in SUITES[name]:
+    if not isinstance(split, str) or split not in SUITES[name]:
         raise ValueError(
             f"split must be one of {', '.join(SUITES[name])} for suite {name!r}, got "
             f"{split!r}"

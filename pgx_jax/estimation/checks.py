@@ -28,31 +28,6 @@ def is_traced(*trees: PyTree) -> bool:
     )
 
 
-def as_key(key: Any) -> jax.Array:
-    """A JAX key, of either style, from a key or an integer seed.
-
-    Raises:
-      ValueError: `key` is neither.
-    """
-    if _is_seed(key):
-        return jax.random.key(int(key))
-    dtype = getattr(key, "dtype", None)
-    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    if typed and key.shape == ():
-        return key
-    old_style = jax.eval_shape(jax.random.PRNGKey, 0)
-    if not typed and dtype == np.uint32 and key.shape == old_style.shape:
-        return key
-    raise ValueError(
-        "key must be one key, such as jax.random.key(0), or an integer seed, got "
-        f"{getattr(key, 'aval', key)!r}"
-    )
-
-
-def _is_seed(key: Any) -> bool:
-    return isinstance(key, (int, np.integer)) and not isinstance(key, bool)
-
-
 def as_params(params: PyTree) -> PyTree:
     """The pytree of parameters with arrays for leaves.
 

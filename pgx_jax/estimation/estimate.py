@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from pgx_jax.estimation.checks import as_key
+from pgx_jax.arguments import as_key
 from pgx_jax.estimation.closed_form import estimate_least_squares
 from pgx_jax.estimation.evaluators import Evaluator
 from pgx_jax.estimation.logistic import estimate_logistic

@@ -18,10 +18,9 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
-from pgx_jax.arguments import as_integer, as_numbers, check_choice, show
+from pgx_jax.arguments import as_integer, as_key, as_numbers, check_choice, show
 from pgx_jax.estimation.blocks import block_elements, bounded_elements, map_blocks
 from pgx_jax.estimation.checks import (
-    as_key,
     as_params,
     as_rows,
     check_callable,

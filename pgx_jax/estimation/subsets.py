@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from pgx_jax.arguments import MOST, as_integer, as_subset_matrix, check_switch
-from pgx_jax.estimation.checks import as_key, is_traced
+from pgx_jax.arguments import MOST, as_integer, as_key, as_subset_matrix, check_switch
+from pgx_jax.estimation.checks import is_traced
 
 # Beyond, drawing alone takes minutes, and affinities have long stopped to change.
 MOST_SUBSETS = 10**6

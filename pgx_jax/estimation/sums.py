@@ -16,9 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from pgx_jax.arguments import as_integer, check_switch
+from pgx_jax.arguments import as_integer, as_key, check_switch
 from pgx_jax.estimation.checks import (
-    as_key,
     as_params,
     as_transitions,
     check_callable,

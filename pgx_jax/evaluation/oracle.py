@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pgx_jax.arguments import as_integer, as_key, check_choice, check_switch
 from pgx_jax.envs.core import TaskSuite
 from pgx_jax.estimation.blocks import bounded_elements
 from pgx_jax.estimation.subsets import check_subsets
@@ -115,18 +116,11 @@ class Oracle:
     block_size: int | None = None
 
     def __post_init__(self):
-        if self.score not in METRICS:
-            raise ValueError(
-                f"score must be one of {', '.join(METRICS)}, got {self.score!r}"
-            )
-        if self.num_episodes < 1:
-            raise ValueError(
-                f"num_episodes must be at least 1, got {self.num_episodes}"
-            )
-        if self.block_size is not None and self.block_size < 1:
-            raise ValueError(
-                f"block_size must be at least 1 or None, got {self.block_size}"
-            )
+        check_choice("score", self.score, tuple(METRICS))
+        check_switch("deterministic", self.deterministic)
+        as_integer("num_episodes", self.num_episodes, 1)
+        if self.block_size is not None:
+            as_integer("block_size", self.block_size, 1)
 
     def run(
         self,
@@ -159,7 +153,7 @@ class Oracle:
           FloatingPointError: fine-tuning met a number that is not finite; the message
             names the subset.
         """
-        subsets = _check(suite, meta, subsets)
+        subsets, key = _check(suite, meta, subsets), as_key(key)
         blocks = self.blocks(suite, subsets)
         names = [f"{stage}_{i + 1}_of_{len(blocks)}" for i in range(len(blocks))]
         done: dict[int, tuple[BlockScores, float]] = {

@@ -8,6 +8,13 @@ import math
 import jax
 import jax.numpy as jnp
 
+from pgx_jax.arguments import (
+    as_integer,
+    as_share,
+    check_choice,
+    check_number,
+    check_switch,
+)
 from pgx_jax.envs.core import SuiteState, TaskSuite
 from pgx_jax.envs.wrappers import MembersView
 from pgx_jax.estimation.blocks import Incidence, map_blocks
@@ -58,20 +65,14 @@ class RolloutEvaluator:
     block_size: int | None = None
 
     def __post_init__(self):
-        if self.metric not in METRICS:
-            raise ValueError(
-                f"metric must be one of {', '.join(METRICS)}, got {self.metric!r}"
-            )
-        if self.num_episodes < 2:
-            raise ValueError(
-                f"num_episodes must be at least 2, got {self.num_episodes}"
-            )
-        if self.quantile is not None and not 0 < self.quantile < 1:
-            raise ValueError(f"quantile must be in (0, 1), got {self.quantile}")
-        if self.block_size is not None and self.block_size < 1:
-            raise ValueError(
-                f"block_size must be at least 1 or None, got {self.block_size}"
-            )
+        check_choice("metric", self.metric, tuple(METRICS))
+        check_switch("deterministic", self.deterministic)
+        check_number("max_relative_distance", self.max_relative_distance)
+        as_integer("num_episodes", self.num_episodes, 2)
+        if self.quantile is not None:
+            as_share("quantile", self.quantile)
+        if self.block_size is not None:
+            as_integer("block_size", self.block_size, 1)
 
     def __call__(self, adapted: Adapted) -> Evaluation:
         """f_i(S), with its standard error over episodes; [m, n]."""

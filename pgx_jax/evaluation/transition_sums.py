@@ -13,10 +13,12 @@ from numbers import Integral
 import jax
 import jax.numpy as jnp
 
+from pgx_jax.arguments import as_integer, as_key, check_switch
 from pgx_jax.envs.core import SuiteState, TaskSuite
 from pgx_jax.estimation.projection import (
     GaussianProjection,
     Projection,
+    check_projection,
     draw_columns,
     project_gradients,
 )
@@ -80,7 +82,10 @@ def collect_sums(
             "num_transitions must be a positive multiple of num_envs * unroll_length = "
             f"{block}, got {num_transitions!r}"
         )
-    if num_parts < 1 or config.num_envs % num_parts:
+    key, projection_key = as_key(key), as_key(projection_key)
+    check_switch("noise", noise)
+    num_parts = as_integer("num_parts", num_parts, 1)
+    if config.num_envs % num_parts:
         raise ValueError(
             f"num_parts must divide num_envs = {config.num_envs}, got {num_parts}"
         )
@@ -91,6 +96,7 @@ def collect_sums(
             f"got {num_policies} for {state.policy_ids.shape[0]} rows"
         )
     projection = GaussianProjection() if projection is None else projection
+    check_projection(projection)
     settings = (projection, num_transitions // block, num_parts, noise)
     suite_state, sums = _collect(ppo, settings, suite, state, key, projection_key)
     return state._replace(suite_state=suite_state), sums

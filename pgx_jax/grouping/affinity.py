@@ -15,13 +15,14 @@ from jax.typing import ArrayLike
 from pgx_jax.arguments import (
     as_host_array,
     as_integer,
+    as_key,
     as_subset_matrix,
     check_choice,
     check_switch,
     is_real,
     show,
 )
-from pgx_jax.estimation.checks import as_key, is_traced
+from pgx_jax.estimation.checks import is_traced
 from pgx_jax.estimation.parameters import working_dtype
 from pgx_jax.estimation.sharding import call_with_auto_axes
 from pgx_jax.estimation.subsets import check_coverage, check_subsets, pair_counts

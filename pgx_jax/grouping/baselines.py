@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgx_jax.arguments import as_host_array, as_integer, check_switch, show
-from pgx_jax.estimation.checks import as_key, as_transitions
+from pgx_jax.arguments import as_host_array, as_integer, as_key, check_switch, show
+from pgx_jax.estimation.checks import as_transitions
 from pgx_jax.estimation.gradients import task_gradients
 from pgx_jax.estimation.projection import LogProbFn
 from pgx_jax.estimation.samples import check_centering, has_one_sign

@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from pgx_jax.analysis.truth_tables import all_subsets
-from pgx_jax.arguments import as_integer, check_choice, show
-from pgx_jax.estimation.checks import as_advantage, as_key
+from pgx_jax.arguments import as_integer, as_key, check_choice, show
+from pgx_jax.estimation.checks import as_advantage
 from pgx_jax.estimation.estimate import estimate_subsets
 from pgx_jax.estimation.evaluators import Evaluator
 from pgx_jax.estimation.projection import LogProbFn, PyTree

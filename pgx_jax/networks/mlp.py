@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from pgx_jax.arguments import as_integer, check_choice, check_switch, show
 from pgx_jax.extras import needs_extra
 from pgx_jax.networks.distributions import Categorical, Distribution, Gaussian
 from pgx_jax.types import PyTree
@@ -125,15 +126,19 @@ def make_actor_critic(
       bounded_mean: whether the mean of a Gaussian head is in [-1, 1].
 
     Raises:
-      ValueError: the activation does not exist, or a hidden size is not positive.
+      ValueError: the activation does not exist, or a size is no positive integer.
     """
-    if activation not in ACTIVATIONS:
+    observation_size = as_integer("observation_size", observation_size, 1)
+    action_size = as_integer("action_size", action_size, 1)
+    check_switch("discrete", discrete)
+    check_switch("bounded_mean", bounded_mean)
+    check_choice("activation", activation, tuple(ACTIVATIONS))
+    if not isinstance(hidden_sizes, (list, tuple)) or not hidden_sizes:
         raise ValueError(
-            f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}"
+            "hidden_sizes must be positive integers, at least one, got "
+            f"{show(hidden_sizes)}"
         )
-    if not hidden_sizes or min(hidden_sizes) < 1:
-        raise ValueError(f"hidden_sizes must be positive, got {tuple(hidden_sizes)}")
-    hidden_sizes = tuple(hidden_sizes)
+    hidden_sizes = tuple(as_integer("hidden_sizes", x, 1) for x in hidden_sizes)
     policy = MLP(hidden_sizes, action_size, 0.01, ACTIVATIONS[activation])
     return ActorCritic(
         policy_network=(

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pgx_jax.arguments import as_host_array, as_key, show
+from pgx_jax.envs.core import StepSuite
 from pgx_jax.training.ppo_config import check_count
 from pgx_jax.types import PyTree
 
@@ -20,7 +22,7 @@ def check_policy_ids(
     num_updates: int | Sequence[int] | np.ndarray,
 ) -> np.ndarray:
     """The ids as int32 [r], having refused what could not train."""
-    ids = np.asarray(policy_ids)
+    ids = as_host_array("policy_ids", policy_ids)
     if ids.shape != (num_rows,) or not np.issubdtype(ids.dtype, np.integer):
         raise ValueError(
             f"policy_ids must be {num_rows} integers, one for each row of suite, got "
@@ -56,6 +58,19 @@ def check_num_updates(num_updates: Any) -> int | tuple[int, ...]:
         return tuple(int(number) for number in num_updates)
     check_count("num_updates", num_updates)
     return int(typing.cast(int, num_updates))
+
+
+def check_start(suite: StepSuite, key: jax.Array) -> jax.Array:
+    """The key of a training, once its suite is known to be one.
+
+    Raises:
+      ValueError: either is none; the message names it.
+    """
+    if not isinstance(suite, StepSuite):
+        raise ValueError(
+            f"suite must be a suite, as make_suite(name) builds one, got {show(suite)}"
+        )
+    return as_key(key)
 
 
 def choose(chosen: jax.Array, new: PyTree, old: PyTree) -> PyTree:

@@ -16,10 +16,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pgx_jax.arguments import as_key
 from pgx_jax.envs.core import StepSuite, SuiteState
 from pgx_jax.envs.dtypes import strengthen
 from pgx_jax.networks.mlp import ActorCritic
-from pgx_jax.training.assignment import check_num_updates, check_policy_ids, choose
+from pgx_jax.training.assignment import (
+    check_num_updates,
+    check_policy_ids,
+    check_start,
+    choose,
+)
 from pgx_jax.training.learning import Batch, Metrics, learn, make_optimizer
 from pgx_jax.training.losses import generalized_advantages, normalize_advantages
 from pgx_jax.training.ppo_config import PPOConfig, check_count
@@ -113,6 +119,7 @@ class PPO:
             there are not as many `num_updates` as policies, or the networks do not fit
             the suite.
         """
+        key = check_start(suite, key)
         if policy_ids is None:
             policy_ids = np.zeros((suite.num_tasks,), np.int32)
         ids = check_policy_ids(policy_ids, suite.num_tasks, self.num_updates)
@@ -144,6 +151,7 @@ class PPO:
             `policy_ids` leaves a policy without a row, or the networks do not fit the
             suite.
         """
+        key = check_start(suite, key)
         ids = check_policy_ids(policy_ids, suite.num_tasks, self.num_updates)
         num_policies = int(ids.max()) + 1
         self._check_networks(suite)
@@ -163,14 +171,8 @@ class PPO:
         def repeat(x):
             return jnp.broadcast_to(x, (num_policies, *x.shape[1:]))
 
-        return self._start(
-            suite,
-            key,
-            ids,
-            jax.tree.map(repeat, params),
-            jax.tree.map(repeat, observation_statistics),
-            value_statistics,
-        )
+        repeated = jax.tree.map(repeat, (params, observation_statistics))
+        return self._start(suite, key, ids, *repeated, value_statistics)
 
     def step(
         self, suite: StepSuite, state: TrainingState, key: jax.Array
@@ -255,7 +257,7 @@ class PPO:
                 f"num_steps must be a multiple of num_envs = {self.config.num_envs}, "
                 f"got {num_steps}"
             )
-        return self._collect(suite, state, key, num_steps)
+        return self._collect(suite, state, as_key(key), num_steps)
 
     def to_transitions(self, state: TrainingState, rollout: Rollout) -> Transitions:
         """A rollout as the estimator takes it. Pure.

@@ -190,7 +190,7 @@ def test_the_environment_of_one_task():
     assert make_env is Counter and float(parameters) == 9.0
     # The member's own id of two comes before that of the collection's four tasks.
     np.testing.assert_array_equal(task_id, [0, 1, 0, 0, 0, 1])
-    with pytest.raises(ValueError, match="task must be in 0..3, got 4"):
+    with pytest.raises(ValueError, match="task must be at most 3, got 4"):
         CollectionSuite.create([member, member]).task_environment(4)
 
 

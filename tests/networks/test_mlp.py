@@ -66,5 +66,5 @@ def test_bad_sizes_are_refused():
     with pytest.raises(ValueError, match="activation must be one of.*'gelu'"):
         make_actor_critic(3, 2, True, activation="gelu")
     for sizes in ((), (8, 0)):
-        with pytest.raises(ValueError, match="hidden_sizes must be positive"):
+        with pytest.raises(ValueError, match="hidden_sizes must be"):
             make_actor_critic(3, 2, True, hidden_sizes=sizes)

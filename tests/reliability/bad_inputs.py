@@ -751,12 +751,17 @@ class Case(NamedTuple):
     value: Any
 
 
-def cases() -> Iterator[Case]:
-    """All of them."""
-    for function, arguments in REFUSED.items():
+def cases_of(refused: dict[str, dict[str, list[Any]]]) -> Iterator[Case]:
+    """Those of a table by function and argument."""
+    for function, arguments in refused.items():
         for argument, values in arguments.items():
             for value in values:
                 yield Case(function, argument, (argument,), value)
+
+
+def cases() -> Iterator[Case]:
+    """All of them."""
+    yield from cases_of(REFUSED)
     for function, argument in OF_A_BATCH.items():
         for field, values in batches().items():
             names = (field,) if field else (argument, "batch", "data", "advantage")
@@ -771,15 +776,21 @@ def cases() -> Iterator[Case]:
             yield Case(function, "estimates", ("subsets",), value)
 
 
-def outcome(case: Case) -> tuple[str, str]:
+def outcome(
+    case: Case, calls: dict[str, tuple[Callable, dict[str, Any]]] = CALLS
+) -> tuple[str, str]:
     """What the call does, in a word and in its own words.
+
+    Args:
+      case: the call.
+      calls: functions and arguments that work.
 
     Returns:
       "refused", or what is wrong: "raw" (an error of another package, or of another
       kind), "unnamed" (the message lacks the argument), "nan" or "accepted"; and the
       message.
     """
-    function, arguments = CALLS[case.function]
+    function, arguments = calls[case.function]
     try:
         result = function(**{**arguments, case.argument: case.value})
     except Exception as error:

@@ -1,0 +1,135 @@
+"""Calls of suites, networks and training, and what each must refuse by name.
+
+The form is that of `bad_inputs.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from reliability.bad_inputs import (
+    INF,
+    KEY,
+    NAN,
+    NO_COUNT,
+    NO_KEY,
+    NO_NUMBER,
+    NO_POSITIVE,
+    NO_SHARE,
+    NO_SWITCH,
+)
+
+from pgx_jax.envs import ActionSpace, make_suite
+from pgx_jax.evaluation.oracle import Oracle
+from pgx_jax.evaluation.rollouts import RolloutEvaluator
+from pgx_jax.networks.mlp import make_actor_critic
+from pgx_jax.training.ppo import PPO, PPOConfig
+
+SUITE = make_suite("cartpole_planted_3")
+N = SUITE.num_tasks
+NETWORKS = make_actor_critic(
+    SUITE.observation_size, SUITE.action_space.size, discrete=True, hidden_sizes=(8,)
+)
+CONFIG = PPOConfig(num_envs=4, unroll_length=16, num_epochs=1, num_minibatches=2)
+TRAINER = PPO(CONFIG, NETWORKS, 4)
+
+
+def make_trainer(num_updates):
+    return PPO(CONFIG, NETWORKS, num_updates)
+
+
+def make_oracle(**settings):
+    return Oracle(TRAINER, **settings)
+
+
+def make_evaluator(**settings):
+    return RolloutEvaluator(SUITE, NETWORKS, None, **settings)
+
+
+# What is called, and arguments that work.
+CALLS: dict[str, tuple[Callable, dict[str, Any]]] = {
+    "PPOConfig": (PPOConfig, {}),
+    "PPO": (make_trainer, {"num_updates": 4}),
+    "PPO.init": (TRAINER.init, {"suite": SUITE, "key": KEY}),
+    "Oracle": (make_oracle, {}),
+    "RolloutEvaluator": (make_evaluator, {}),
+    "make_suite": (make_suite, {"name": "cartpole"}),
+    "select": (SUITE.select, {"tasks": [0]}),
+    "reset": (SUITE.reset, {"key": KEY, "num_envs": 2}),
+    "task_environment": (SUITE.task_environment, {"task": 0}),
+    "make_actor_critic": (
+        make_actor_critic,
+        {"observation_size": 3, "action_size": 2, "discrete": True},
+    ),
+    "ActionSpace": (ActionSpace, {"size": 2, "discrete": True}),
+}
+BLOCKS = [x for x in NO_COUNT if x is not None]
+POSITIVE = [*NO_POSITIVE, None]
+NOT_NEGATIVE = [*NO_NUMBER, NAN, INF, -1.0, None]
+FRACTION = [*NOT_NEGATIVE, 2.0]
+NO_NAME = [None, 3, "best", [], {}]
+REFUSED: dict[str, dict[str, list[Any]]] = {
+    "PPOConfig": {
+        **{
+            name: NO_COUNT
+            for name in ("num_envs", "unroll_length", "num_epochs", "num_minibatches")
+        },
+        **{
+            name: POSITIVE
+            for name in ("learning_rate", "clip_epsilon", "max_gradient_norm")
+        },
+        "entropy_cost": NOT_NEGATIVE,
+        "value_cost": NOT_NEGATIVE,
+        "discount": FRACTION,
+        "gae_lambda": FRACTION,
+        "value_decay": [*NO_SHARE, None],
+        "stagger_resets": NO_SWITCH,
+        "anneal_learning_rate": NO_SWITCH,
+    },
+    "PPO": {
+        # Several numbers are one a policy.
+        "num_updates": [1.5, NAN, INF, "3", True, -1, 1j, {}, None, 0, [], [0], [[1]]],
+    },
+    "PPO.init": {
+        "suite": [None, 3, "cartpole", SUITE.name, {}],
+        "key": NO_KEY,
+        "policy_ids": [
+            *([0], [0.5] * N, [-1] + [0] * (N - 1), "text", 3, [NAN] * N, {}),
+            *([None] * N, np.zeros((N, 1), int), [2] * N, [[0], [0, 1]]),
+        ],
+    },
+    "Oracle": {
+        "num_episodes": NO_COUNT,
+        "block_size": BLOCKS,
+        "score": NO_NAME,
+        "deterministic": NO_SWITCH,
+    },
+    "RolloutEvaluator": {
+        "num_episodes": [*NO_COUNT, 1],
+        "block_size": BLOCKS,
+        "metric": NO_NAME,
+        "quantile": [*NO_NUMBER, NAN, 0.0, 1.0, -1.0],
+        "deterministic": NO_SWITCH,
+        "max_relative_distance": NO_POSITIVE,
+    },
+    "make_suite": {"name": NO_NAME, "split": NO_NAME},
+    "select": {
+        "tasks": [
+            *(None, 3, "text", [], [99], [-1], [0.5], [None], [NAN], [True], {}),
+            [[0]],
+        ],
+    },
+    "reset": {"num_envs": NO_COUNT, "key": NO_KEY},
+    "task_environment": {"task": [None, "a", 99, -1, 0.5, [], NAN, True]},
+    "make_actor_critic": {
+        "observation_size": NO_COUNT,
+        "action_size": NO_COUNT,
+        "discrete": NO_SWITCH,
+        "bounded_mean": NO_SWITCH,
+        "hidden_sizes": [(), (0,), (1.5,), "ab", 3, None, (NAN,), {}],
+        "activation": NO_NAME,
+    },
+    "ActionSpace": {"size": NO_COUNT, "discrete": NO_SWITCH},
+}
