@@ -52,13 +52,14 @@ def as_seed(seed: Any) -> int:
 
 
 def as_key(key: Any) -> jax.Array:
-    """A JAX key, of either style, from a key or an integer seed.
+    """A JAX key, of either style, from a key or an integer seed of 32 bits.
 
     Raises:
       ValueError: `key` is neither.
     """
     if _is_seed(key):
-        return jax.random.key(int(key))
+        # Others are taken modulo 2^32, so that two of them would be one.
+        return jax.random.key(as_integer("key", key, 0, 2**32 - 1))
     dtype = getattr(key, "dtype", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
     if typed and key.shape == ():

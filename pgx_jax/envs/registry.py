@@ -82,8 +82,7 @@ def make_suite(name: str, split: str = "source") -> TaskSuite:
     """
     if not isinstance(name, str) or name not in SUITES:
         raise ValueError(
-            f"suite name {name!r} does not exist; there are "
-            f"{', '.join(sorted(SUITES))}"
+            f"suite name {name!r} does not exist; there are {', '.join(sorted(SUITES))}"
         )
     if not isinstance(split, str) or split not in SUITES[name]:
         raise ValueError(

@@ -282,7 +282,19 @@ NO_NUMBER = ["1", True, 1j, [0.5], {}, np.ones(2), b"1"]
 NO_SHARE = [*NO_NUMBER, NAN, INF, -0.1, 1.0]
 NO_POSITIVE = [*NO_NUMBER, NAN, INF, -1.0, 0.0]
 NO_SWITCH = [2, "yes", 0.5, None, np.ones(2)]
-NO_KEY = [None, 0.5, "0", True, [0, 1], jax.random.split(KEY, 2), np.zeros(3), {}]
+NO_KEY = [
+    -1,
+    2**32,
+    HUGE,
+    None,
+    0.5,
+    "0",
+    True,
+    [0, 1],
+    jax.random.split(KEY, 2),
+    np.zeros(3),
+    {},
+]
 NO_ARRAY = [None, "text", 1.0, {}, object(), [[1.0], [1.0, 2.0]], 1j * np.ones((4, 4))]
 NO_FUNCTION = [None, 3, "log_prob", Unhashable()]
 NO_PARAMS = [
