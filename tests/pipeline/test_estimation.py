@@ -171,7 +171,10 @@ def test_other_environments_may_collect():
     ("changes", "message"),
     [
         ({"regression": "ridge"}, "regression must be one of logistic, least_squares"),
-        ({"max_transitions": 59}, "max_transitions must be at least 60, got 59"),
+        (
+            {"max_transitions": 59},
+            "max_transitions must be at least num_transitions = 60",
+        ),
         ({"stable_agreement": 0.0}, r"stable_agreement must be in \(0, 1\]"),
         ({"evaluator": "rollout"}, "evaluator must be 'surrogate' where regression"),
         ({"held_out_fraction": 0.5}, "held_out_fraction must be 0.0 where regression"),
