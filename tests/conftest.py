@@ -1,5 +1,6 @@
 """Sets JAX up before any test imports it; fixtures of several folders."""
 
+import os
 from pathlib import Path
 
 import jax
@@ -13,7 +14,20 @@ runtime.configure(cache_directory=Path(__file__).parent.parent / ".jax_cache")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
+# Most of the time of small tests is LLVM's: without its optimization, here and in
+# processes that tests start, they take half as long. Compilers of a GPU are left alone.
+if jax.default_backend() == "cpu":
+    os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
 MOST_MAPS = 25_000
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Programs of tests marked `optimized` are compiled as those of users are."""
+    if os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS") == "1":
+        optimized = item.get_closest_marker("optimized") is not None
+        jax.config.update("jax_disable_most_optimizations", not optimized)
 
 
 @pytest.fixture(scope="session")

@@ -334,6 +334,7 @@ def test_a_nan_is_found_where_it_arose(clock_suite):
 
 
 @pytest.mark.slow
+@pytest.mark.optimized
 def test_cartpole_v1_is_solved_within_300_000_steps():
     """Gymnasium calls CartPole-v1 solved at a mean return of 475 over 100 episodes."""
     suite = make_suite("cartpole_v1")
