@@ -28,6 +28,7 @@ from pgx_jax.pipeline import load_policies, route
 from pgx_jax.pipeline.checks import STAGES, stage_key
 from pgx_jax.pipeline.config import PipelineConfig
 from pgx_jax.pipeline.dependencies import first_stage
+from pgx_jax.pipeline.forecast import count_steps
 from pgx_jax.pipeline.results import RunResults
 from pgx_jax.pipeline.run import run_pipeline
 from pgx_jax.pipeline.runner import TrainingDiverged
@@ -402,6 +403,15 @@ def test_a_workdir_of_another_config_is_refused(finished):
     with pytest.raises(ValueError, match=refused):
         run(workdir, seed=5, checkpoint_every=5)
     assert Workdir.open(workdir).config["checkpoint_every"] != 5
+
+
+def test_a_run_takes_at_most_the_steps_that_were_counted_before(finished):
+    directory = Workdir.open(finished[0])
+    config = PipelineConfig.from_dict(directory.config)
+    for stage in count_steps(config, make_suite(config.suite.name)):
+        taken = directory.info(stage.name)["env_steps"]
+        exactly = stage.name in ("meta_training", "estimation")
+        assert taken == stage.env_steps if exactly else 0 < taken <= stage.env_steps
 
 
 def test_settings_that_no_stage_depends_on_change_on_resuming(finished):

@@ -16,8 +16,10 @@ from reliability.bad_settings import CONFIG, all_lines, every_bad_value, other_l
 import pgx_jax.runs.locks
 from pgx_jax.cli import run as command
 from pgx_jax.cli.config_files import load_config
-from pgx_jax.envs import SUITES
+from pgx_jax.envs import SUITES, make_suite
+from pgx_jax.pipeline.checks import find_problems
 from pgx_jax.pipeline.config import PipelineConfig
+from pgx_jax.pipeline.forecast import count_steps
 from pgx_jax.settings import Settings, SettingsError, field_types
 from pgx_jax.training.ppo_config import PPOConfig
 
@@ -221,3 +223,22 @@ def test_a_dry_run_says_what_the_run_takes_and_touches_no_disk(
     assert meta.split()[1] == "12.8k" and collected.split()[1] == "10.2k"
     assert shown.endswith("nothing was written\n")
     assert not list(tmp_path.iterdir())
+
+
+def test_steps_of_every_stage_are_counted_before_the_run():
+    config, problems = find_problems(load_config("cartpole_planted"))
+    assert not problems
+    stages = count_steps(config, make_suite("cartpole_planted"))
+    steps = {stage.name: stage.env_steps for stage in stages}
+    update = 16 * 128 * 10  # steps of all ten tasks
+    assert steps == {
+        "meta_training": 20 * update,
+        "estimation": 32_768 * 10,
+        # Six candidates, one policy and single tasks.
+        "race_training": 8 * 20 * update,
+        "race_evaluation": 8 * 10 * 32 * 500,
+        # By gradient similarity; one policy, five draws and planted groups, which do
+        # without the transitions of the estimate, 16 updates' worth.
+        "group_training": 20 * update + 7 * (20 + 16) * update,
+        "evaluation": 9 * 10 * 64 * 500,
+    }
