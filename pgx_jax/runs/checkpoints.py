@@ -113,10 +113,10 @@ class TrainingCheckpoints:
             write_sealed(
                 self._directory / str(step), state, info, lines, self._of(step)
             )
-        self._sound = [*self._sound, step][-_MAX_KEPT:]
-        for other in self.steps():
-            if other not in self._sound:
-                remove(self._directory / str(other))
+            self._sound = [*self._sound, step][-_MAX_KEPT:]
+            for other in self.steps():
+                if other not in self._sound:
+                    remove(self._directory / str(other))
 
     def restore(self, template: PyTree) -> Restored | None:
         """The newest checkpoint that is sound, or None where there is none at all.

@@ -21,11 +21,15 @@ _OVERHEAD = 2**20  # bytes of metadata, in blocks of the disk
 def replace_text(path: Path, lines: Iterable[str]) -> None:
     """Writes lines to a file, which is either whole or as it was before."""
     temporary = path.with_name(path.name + PARTIAL)
-    with temporary.open("w", encoding="utf-8") as file:
-        file.writelines(f"{line}\n" for line in lines)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:  # of a full disk, which needs the space
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def require_room(directory: Path, num_bytes: int) -> None:

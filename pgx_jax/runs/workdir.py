@@ -257,8 +257,8 @@ class Workdir:
             self.require,
         ):
             content = write_sealed(directory, result, info, lines, about, name="result")
-        self._sound[stage] = content
-        remove(self.path / "checkpoints" / stage)
+            self._sound[stage] = content
+            remove(self.path / "checkpoints" / stage)
 
     def result(self, stage: str, template: PyTree | None = None) -> PyTree:
         """The result of a finished stage.

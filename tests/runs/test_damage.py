@@ -207,13 +207,17 @@ def test_a_workdir_that_is_gone_ends_the_run_in_one_line(saved):
     assert not saved.exists()
 
 
-def test_a_workdir_that_goes_while_it_is_written_to_is_told(saved, monkeypatch):
+@pytest.mark.parametrize("function", ["_save_arrays", "remove"])
+def test_a_workdir_that_goes_while_it_is_written_to_is_told(
+    saved, monkeypatch, function
+):
     checkpoints = Workdir(saved, {"seed": 0}).training_checkpoints("meta_training")
 
     def move(*_):
         saved.rename(saved.with_name(f"{saved.name}_moved"))
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
 
-    monkeypatch.setattr("pgx_jax.runs.checkpoints._save_arrays", move)
+    monkeypatch.setattr(f"pgx_jax.runs.checkpoints.{function}", move)
     with pytest.raises(OSError, match="removed, moved or changed"):
         checkpoints.save(6, make_state(6), {"seconds": 6.0})
     assert not saved.exists()
