@@ -49,7 +49,7 @@ def explained(work: str, lower: Mapping[str, Any]) -> Iterator[None]:
 
 def _message(work: str, lower: Mapping[str, Any], error: str) -> str:
     device = jax.devices()[0]
-    asked = re.search(r"allocat\w* ([\d.,]+ ?\w*)", error)
+    asked = re.search(r"(?:allocate|allocating) ([\d.,]+ ?\w*)", error)
     parts = [f"{work} ran out of memory on {device.device_kind}"]
     if asked:
         parts.append(f"allocating {asked[1].strip()}")

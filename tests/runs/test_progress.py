@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 
+from pgx_jax.runs import progress as progress_module
 from pgx_jax.runs.progress import Progress
 
 
@@ -117,3 +118,29 @@ def test_long_lines_of_a_log_file_are_not_wrapped():
     with Progress(stream=stream) as progress:
         progress.note("word " * 100)
     assert stream.getvalue() == "word " * 100 + "\n"
+
+
+@pytest.mark.parametrize(
+    ("widgets", "is_live"), [(None, False), ("a specification", True)]
+)
+def test_a_notebook_is_live_where_it_has_widgets(monkeypatch, widgets, is_live):
+    """Elsewhere each redrawing would be a line of its own in the cell's output."""
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    find = progress_module.importlib.util.find_spec
+    monkeypatch.setattr(
+        progress_module.importlib.util,
+        "find_spec",
+        lambda name, *_: widgets if name == "ipywidgets" else find(name),
+    )
+    assert Progress()._is_live is is_live
+
+
+def test_a_log_file_gets_no_control_characters():
+    log, terminal = io.StringIO(), Terminal()
+    for stream in (log, terminal):
+        with Progress(stream=stream) as progress:
+            progress.start("meta-training", 10, task_names=["left", "right"])
+            progress.update(10, [1.0, 2.0])
+            progress.finish()
+    assert "\x1b" not in log.getvalue() and "\r" not in log.getvalue()
+    assert "\x1b" in terminal.getvalue()
