@@ -820,7 +820,7 @@ def outcome(
         np.asarray(x)
         for x in jax.tree.leaves(result)
         if hasattr(x, "dtype")
-        and not jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+        and not jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key)
     ]
     leaves += [np.asarray(x) for x in jax.tree.leaves(result) if isinstance(x, float)]
     if any(x.dtype.kind == "f" and np.isnan(x).any() for x in leaves):

@@ -167,7 +167,7 @@ def test_checks_refuse_or_return_what_they_promise(value):
     subsets = returned(arguments.as_subset_matrix, value)
     assert subsets is None or (subsets.dtype == bool and subsets.any(axis=1).all())
     key = returned(arguments.as_key, value)
-    assert key is None or jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
+    assert key is None or jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key)
     returned(arguments.check_number, "argument", value)
     returned(arguments.check_switch, "argument", value)
 
