@@ -191,6 +191,7 @@ def heuristic_episodes():
     return results
 
 
+@pytest.mark.optimized
 def test_gymnasiums_heuristic_lands_by_continuous_actions(gym):
     """It earns 280 in Gymnasium and lands 99 times in 100."""
     returns, lengths, landed = heuristic_episodes().T
@@ -244,6 +245,7 @@ def policy_episodes():
     return figures.reshape(len(policies.NAMES), EPISODES_OF_POLICY, 4)
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("name", reference_policies().NAMES)
 def test_policies_fare_as_in_gymnasium(gym, name):
     """Within three standard errors of the difference of the means, by kind of figure.
