@@ -143,7 +143,7 @@ def digest_arrays(tree: PyTree) -> str:
         array = np.ascontiguousarray(leaf)
         name = f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n"
         digest.update(name.encode())
-        digest.update(array.reshape(-1).view(np.uint8))
+        digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

@@ -44,17 +44,16 @@ class EventWriter:
           scalars: values by tag.
           seconds: time of the event, since the epoch; now if None.
         """
-        from tensorboardX.proto import event_pb2, summary_pb2
-
+        event_type, summary_type = _message_types()
         values = [
-            summary_pb2.Summary.Value(tag=tag, simple_value=value)
+            summary_type.Value(tag=tag, simple_value=value)
             for tag, value in scalars.items()
         ]
         self._file.write_event(
-            event_pb2.Event(
+            event_type(
                 wall_time=time.time() if seconds is None else seconds,
                 step=step,
-                summary=summary_pb2.Summary(value=values),
+                summary=summary_type(value=values),
             )
         )
 
@@ -115,15 +114,15 @@ def read_events(
     A point that is there twice has no value, so that it equals none.
     """
     from google.protobuf.message import DecodeError
-    from tensorboardX.proto import event_pb2
 
+    event_type, _ = _message_types()
     values: dict[tuple[str, int], Any] = {}
     times: dict[int, float] = {}
     files = sorted(directory.iterdir()) if directory.exists() else []
     for file in files:
         for record in _read_records(file.read_bytes()):
             try:
-                event = event_pb2.Event.FromString(record)
+                event = event_type.FromString(record)
             except DecodeError:
                 break
             for value in event.summary.value:
@@ -157,3 +156,10 @@ def _read_records(data: bytes) -> Iterator[bytes]:
 def _stored(value: float) -> float | None:
     """The value as a file holds it, in single precision; None if it is not finite."""
     return float(np.float32(value)) if math.isfinite(value) else None
+
+
+def _message_types() -> tuple[Any, Any]:
+    """Event and Summary, which protobuf adds to their modules on import."""
+    from tensorboardX.proto import event_pb2, summary_pb2
+
+    return getattr(event_pb2, "Event"), getattr(summary_pb2, "Summary")  # noqa: B009

@@ -12,6 +12,7 @@ import os
 import re
 import resource
 import sys
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import jax
@@ -50,7 +51,7 @@ MJX = CARTPOLE | {
 CLOCKS = ("timings", "resumed", "command", "commit")
 
 
-def start(config: dict, workdir: Path, **limits: int) -> multiprocessing.Process:
+def start(config: dict, workdir: Path, **limits: int) -> BaseProcess:
     """Starts the run of a config in a process of its own, within limits of `run`."""
     paths = [str(TESTS.parent), str(TESTS), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
@@ -95,7 +96,7 @@ def run(config: dict, workdir: str, cache: str, file_size: int | None = None) ->
             sys.exit(f"error: {error}")
 
 
-def said(process: multiprocessing.Process, workdir: Path) -> list[str]:
+def said(process: BaseProcess, workdir: Path) -> list[str]:
     """The lines that a run has printed, but for those of packages when imported."""
     text = Path(f"{workdir}.{process.pid}.log").read_text()
     return [x for x in text.splitlines() if not x.startswith("Failed to import")]

@@ -201,6 +201,7 @@ def test_a_stage_without_a_checkpoint_is_said_to_start_over(killed):
     with metrics.MetricsWriter(directory) as writer:
         assert writer.restore("a", lines["a"], is_finished=True) is None
         told = writer.restore("b", [])
+    assert told is not None
     assert "had 4 lines from 'b' on, of which there is no checkpoint" in told
     assert len(metrics.read_metrics(directory)) == 3
 
