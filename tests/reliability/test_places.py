@@ -45,12 +45,14 @@ def test_a_workdir_that_goes_away_ends_the_run(expected, tmp_path, how, moment):
         time.sleep(0.001)
     if how == "moved":
         workdir.rename(tmp_path / "elsewhere")
-    else:
-        shutil.rmtree(workdir)
+    while workdir.exists():  # files may go, or come, while they are deleted
+        shutil.rmtree(workdir, ignore_errors=True)
     process.join()
     (line,) = small_runs.said(process, workdir)
     assert process.exitcode == 1
-    assert "error: the workdir was removed, moved or changed during the run" in line
+    told = "the workdir was removed, moved or changed during the run" in line
+    # While files are deleted one by one, the config may be the last to go.
+    assert told or (how == "removed" and "cannot be written to" in line)
     assert str(workdir) in line and not workdir.exists()
     if how == "moved":
         (tmp_path / "elsewhere").rename(workdir)
