@@ -43,7 +43,11 @@ SETTINGS = {
     },
     "meta_training": {"num_updates": 3},
     # Of 16 steps an update: two and a half updates' worth of transitions.
-    "estimation": {"regression": "logistic", "num_transitions": 40},
+    "estimation": {
+        "regression": "logistic",
+        "num_transitions": 40,
+        "resample_length": 20,
+    },
     "group_training": {"num_updates": NUM_UPDATES},
     "grouping": {"method": "clustering", "num_random_draws": 3},
     "evaluation": {"num_episodes": 3},

@@ -34,6 +34,18 @@ ELSEWHERE = """print("ready", flush=True)
         time.sleep(600)"""
 
 
+@pytest.fixture(autouse=True)
+def heeded():
+    """Signals are heeded, also where the tests run in a shell's background.
+
+    Whoever starts a process hands on what he ignores.
+    """
+    before = [signal.signal(x, signal.SIG_DFL) for x in interruption.SIGNALS]
+    yield
+    for number, handler in zip(interruption.SIGNALS, before, strict=True):
+        signal.signal(number, handler)
+
+
 @contextlib.contextmanager
 def started(path, body, patience=60):
     """A process that is ready for signals."""
