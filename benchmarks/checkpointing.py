@@ -158,7 +158,7 @@ def plot(rows):
         axes.barh(labels, widths, left=left, label=label, color=color)
         left += widths
     axes.set_xlabel("seconds from checkpoint to checkpoint")
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=len(parts))
     return figure
 
 
