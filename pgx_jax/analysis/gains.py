@@ -142,7 +142,8 @@ def predict_gains(
     check_number("tolerance", tolerance, zero=True)
     num_draws, seed = as_integer("num_draws", num_draws, 1), as_seed(seed)
     subsets, returns, labels = _check(subsets, returns, labels, affinity)
-    processes, weights = _weigh_hypotheses(subsets, returns, affinity)
+    trained = _Trained(subsets, returns, affinity)
+    posteriors, weights = _weigh_hypotheses(trained)
     n = subsets.shape[1]
     rng = np.random.default_rng(seed)
     count = len(np.unique(labels))
@@ -151,8 +152,9 @@ def predict_gains(
     matters = tolerance * np.abs(returns[subsets]).mean()
     gains = []
     for others in baselines:
+        comparison = trained.compare(labels, others)
         means, deviations = np.transpose(
-            [process.difference(labels, others) for process in processes]
+            [posterior.difference(comparison) for posterior in posteriors]
         )
         mean = float(weights @ means)
         spread = weights @ (deviations**2 + (means - mean) ** 2)
@@ -201,22 +203,39 @@ class _Points(NamedTuple):
     feature: np.ndarray
 
 
-def _weigh_hypotheses(subsets, returns, affinity) -> tuple[list[_Process], np.ndarray]:
-    """The posterior under every hypothesis that counts; weights, which sum to 1."""
-    processes = [_Process(subsets, returns, affinity, x) for x in HYPOTHESES]
-    log_weight = np.array([x.log_evidence for x in processes])
-    log_weight += np.log([x.prior for x in HYPOTHESES])
-    weights = np.exp(log_weight - log_weight.max())
-    weights /= weights.sum()
-    kept = np.flatnonzero(weights >= LEAST_WEIGHT)
-    return [processes[i] for i in kept], weights[kept] / weights[kept].sum()
+class _Covariance(NamedTuple):
+    """Of points with points; [p, q] both.
+
+    Attributes:
+      base: under every hypothesis.
+      alike: exp(-H / 2), of which a hypothesis adds a share.
+    """
+
+    base: np.ndarray
+    alike: np.ndarray
+
+    def under(self, hypothesis: Hypothesis) -> np.ndarray:
+        return self.base + hypothesis.shared * self.alike
 
 
-class _Process:
-    """The posterior of R[S, i] after all trainings, under one hypothesis."""
+class _Comparison(NamedTuple):
+    """A partition's value less the mean of other ones'.
 
-    def __init__(self, subsets, returns, affinity, hypothesis):
-        self.hypothesis = hypothesis
+    Attributes:
+      weight: of every point in it; [p].
+      with_trained: covariance with what was trained; [trained, p].
+      within: covariance of the points; [p, p].
+    """
+
+    weight: np.ndarray
+    with_trained: _Covariance
+    within: _Covariance
+
+
+class _Trained:
+    """What was trained, and how it varies with what was not."""
+
+    def __init__(self, subsets, returns, affinity):
         self.affinity = affinity
         self.num_tasks = subsets.shape[1]
         if affinity is not None:
@@ -230,21 +249,17 @@ class _Process:
         squares = np.bincount(task, off**2, self.num_tasks)
         free = np.maximum(count - 1, 0)
         pooled = squares.sum() / max(free.sum(), 1)
-        self.scale = np.sqrt(
+        scale = np.sqrt(
             (POOLED_OBSERVATIONS * pooled + squares) / (POOLED_OBSERVATIONS + free)
         )
-        self.scale = np.maximum(self.scale, 1e-12 * max(1.0, np.abs(value).max()))
-        matrix = self._covariance(self.points, self.points)
-        noise = COMMON_NOISE * (rows[:, None] == rows[None])
-        noise += OWN_NOISE * np.eye(len(matrix))
-        self.factor = np.linalg.cholesky(matrix + hypothesis.noise * noise)
-        self.known = np.linalg.solve(self.factor, off / self.scale[task])
-        # Less half of log 2 pi a number, which all hypotheses have.
-        self.log_evidence = -0.5 * self.known @ self.known
-        self.log_evidence -= np.log(np.diag(self.factor)).sum()
+        self.scale = np.maximum(scale, 1e-12 * max(1.0, np.abs(value).max()))
+        self.standardized = off / self.scale[task]
+        self.covariance = self._covariance(self.points, self.points)
+        self.noise = COMMON_NOISE * (rows[:, None] == rows[None])
+        self.noise += OWN_NOISE * np.eye(len(rows))
 
-    def difference(self, labels, others) -> tuple[float, float]:
-        """Mean and deviation of a partition's value less the mean of other ones'."""
+    def compare(self, labels, others) -> _Comparison | None:
+        """A partition with other ones; None where it is one with them."""
         same = [_groups_of(labels)] + [_groups_of(x) for x in others]
         members = np.concatenate(same)
         task = np.tile(np.arange(self.num_tasks), len(same))
@@ -258,16 +273,14 @@ class _Process:
         weight = np.bincount(place.reshape(-1), weight)
         kept = np.abs(weight) > 1e-12
         if not kept.any():
-            return 0.0, 0.0
+            return None
         first, weight = first[kept], weight[kept]
         points = self._points(members[first].astype(bool), task[first])
-        weight = weight * self.scale[points.task]
-        half = np.linalg.solve(self.factor, self._covariance(self.points, points))
-        # Means of tasks cancel: every partition has each task once.
-        mean = weight @ (half.T @ self.known)
-        variance = weight @ self._covariance(points, points) @ weight
-        variance -= np.sum((half @ weight) ** 2)
-        return float(mean), float(np.sqrt(max(variance, 0.0)))
+        return _Comparison(
+            weight * self.scale[points.task],
+            self._covariance(self.points, points),
+            self._covariance(points, points),
+        )
 
     def _points(self, member, task) -> _Points:
         if self.affinity is None:
@@ -276,8 +289,8 @@ class _Process:
         mean, deviation = self.spread
         return _Points(member, task, (feature - mean[task]) / deviation[task])
 
-    def _covariance(self, a: _Points, b: _Points) -> np.ndarray:
-        """Of all points of a with all of b; [p, q]."""
+    def _covariance(self, a: _Points, b: _Points) -> _Covariance:
+        """Of all points of a with all of b."""
         first, second = a.member.astype(float), b.member.astype(float)
         size_a, size_b = first.sum(axis=1), second.sum(axis=1)
         apart = size_a[:, None] + size_b[None] - 2.0 * first @ second.T
@@ -286,8 +299,44 @@ class _Process:
         alike = np.exp(-apart / 2)
         total = SIZE * np.outer(np.log(size_a), np.log(size_b))
         total = total / max(np.log(self.num_tasks), 1e-12) ** 2 + SLOPE * slope
-        total += self.hypothesis.shared * alike
-        return total + own * (TASK + GROUP * alike + OWN_SLOPE * slope)
+        total += own * (TASK + GROUP * alike + OWN_SLOPE * slope)
+        return _Covariance(total, alike)
+
+
+class _Posterior:
+    """R[S, i] after all trainings, under one hypothesis."""
+
+    def __init__(self, trained: _Trained, hypothesis: Hypothesis):
+        self.hypothesis = hypothesis
+        matrix = trained.covariance.under(hypothesis)
+        self.factor = np.linalg.cholesky(matrix + hypothesis.noise * trained.noise)
+        self.known = np.linalg.solve(self.factor, trained.standardized)
+        # Less half of log 2 pi a number, which all hypotheses have.
+        self.log_evidence = -0.5 * self.known @ self.known
+        self.log_evidence -= np.log(np.diag(self.factor)).sum()
+
+    def difference(self, comparison: _Comparison | None) -> tuple[float, float]:
+        """Its mean and deviation."""
+        if comparison is None:
+            return 0.0, 0.0
+        weight, with_trained, within = comparison
+        half = np.linalg.solve(self.factor, with_trained.under(self.hypothesis))
+        # Means of tasks cancel: every partition has each task once.
+        mean = weight @ (half.T @ self.known)
+        variance = weight @ within.under(self.hypothesis) @ weight
+        variance -= np.sum((half @ weight) ** 2)
+        return float(mean), float(np.sqrt(max(variance, 0.0)))
+
+
+def _weigh_hypotheses(trained: _Trained) -> tuple[list[_Posterior], np.ndarray]:
+    """The posterior under every hypothesis that counts; weights, which sum to 1."""
+    posteriors = [_Posterior(trained, x) for x in HYPOTHESES]
+    log_weight = np.array([x.log_evidence for x in posteriors])
+    log_weight += np.log([x.prior for x in HYPOTHESES])
+    weights = np.exp(log_weight - log_weight.max())
+    weights /= weights.sum()
+    kept = np.flatnonzero(weights >= LEAST_WEIGHT)
+    return [posteriors[i] for i in kept], weights[kept] / weights[kept].sum()
 
 
 def _features(affinity: np.ndarray, member: np.ndarray, task: np.ndarray) -> np.ndarray:
