@@ -231,7 +231,6 @@ def read_arrays(directory: Path, template: PyTree | None = None) -> PyTree:
 def read_info(directory: Path) -> tuple[dict[str, Any], list[str]]:
     """The JSON values and the lines that `write_sealed` has written."""
     info = read_json(directory / "info.json")
-    info.pop("digest")
     text = (directory / "metrics.jsonl").read_text(encoding="utf-8")
     return info, text.splitlines()
 

@@ -54,7 +54,7 @@ def read_json(path: Path) -> dict[str, Any]:
     values = read_any_json(path)
     if _DIGEST not in values:
         raise Damaged(f"{path} is damaged: it has no digest")
-    return values
+    return without_digest(values)
 
 
 def read_any_json(path: Path, kind: str | None = None) -> dict[str, Any]:
@@ -78,8 +78,8 @@ def read_any_json(path: Path, kind: str | None = None) -> dict[str, Any]:
         raise Damaged(f"{path} is damaged: it is no JSON ({error})") from None
     if not isinstance(values, dict):
         raise Damaged(f"{path} is damaged: it holds no JSON object")
-    rest = {name: value for name, value in values.items() if name != _DIGEST}
-    if _DIGEST in values and values[_DIGEST] != _digest_values(kind or path.name, rest):
+    digest = _digest_values(kind or path.name, without_digest(values))
+    if values.get(_DIGEST, digest) != digest:
         raise Damaged(f"{path} is damaged: its values do not match their digest")
     return values
 
