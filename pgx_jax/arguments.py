@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-# Counts beyond fit neither the integers of a program nor its memory.
+# Of an int32, which programs, steps and updates count in.
 MOST = 2**31 - 1
 
 
@@ -267,5 +267,13 @@ def show(value: Any) -> str:
     """Dtype and shape of an array, else the value itself; one short line."""
     if getattr(value, "shape", ()) != () and hasattr(value, "dtype"):
         return f"{value.dtype}{list(value.shape)}"
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return shorten(value)
+
+
+def shorten(value: Any, most: int = 80) -> str:
+    """A value as messages show it, on one line and not at full length."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python refuses to write integers of thousands of digits
+        text = "an integer of thousands of digits"
+    return text if len(text) <= most else f"{text[: most - 3]}..."

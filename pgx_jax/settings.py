@@ -14,7 +14,8 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
-MOST = 2**31 - 1  # of an int32, which steps and updates are counted in
+from pgx_jax.arguments import MOST, shorten
+
 CONFIG_FIELD = "config field "
 
 
@@ -227,15 +228,6 @@ def suggest(name: Any, known: Iterable[str]) -> str:
     """`" (did you mean x?)"` where a name is near one that exists, else nothing."""
     nearest = difflib.get_close_matches(str(name), list(known), n=1)
     return f" (did you mean {nearest[0]}?)" if nearest else ""
-
-
-def shorten(value: Any, most: int = 80) -> str:
-    """A value as messages show it, on one line and not at full length."""
-    try:
-        text = " ".join(repr(value).split())
-    except ValueError:  # Python refuses to write integers of thousands of digits
-        text = "an integer of thousands of digits"
-    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def _read(cls: Any, values: Any, prefix: str) -> tuple[Any, list[Problem]]:

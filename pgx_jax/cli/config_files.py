@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 from ml_collections import config_dict
 
+from pgx_jax.arguments import shorten
 from pgx_jax.configs import find_config
 from pgx_jax.pipeline.config import PipelineConfig
-from pgx_jax.settings import Problem, explain_missing, field_types, shorten
+from pgx_jax.settings import Problem, explain_missing, field_types
 
 _FLAG = "config"
 

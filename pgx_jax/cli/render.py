@@ -15,9 +15,10 @@ import sys
 from absl import flags
 
 from pgx_jax import runtime
+from pgx_jax.arguments import shorten
 from pgx_jax.cli.common import parse_flags, quiet
 from pgx_jax.runs.interruption import handle_signals
-from pgx_jax.settings import Problem, SettingsError, shorten
+from pgx_jax.settings import Problem, SettingsError
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a run, also unfinished.")
 _SUITE = flags.DEFINE_string(

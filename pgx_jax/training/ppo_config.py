@@ -6,7 +6,8 @@ import dataclasses
 from numbers import Integral
 from typing import Any
 
-from pgx_jax.settings import MOST, Checker, Settings
+from pgx_jax.arguments import MOST
+from pgx_jax.settings import Checker, Settings
 
 
 @dataclasses.dataclass(frozen=True)

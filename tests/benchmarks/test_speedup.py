@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from absl import flags
+from script_flags import own_flags
 
 import pgx_jax as pge
 from pgx_jax.runs.progress import Progress
@@ -29,22 +29,12 @@ SMALL = {
 }
 
 
-FLAGS = ("config", "workdir", "output", "add")
-
-
 @pytest.fixture(scope="module")
 def speedup():
-    """The script; other modules may have defined flags of the same names."""
-    others = {x: flags.FLAGS[x] for x in FLAGS if x in flags.FLAGS}
-    for x in others:
-        delattr(flags.FLAGS, x)
-    with pytest.MonkeyPatch.context() as patch:
+    flag_names = ("config", "workdir", "output", "add")
+    with pytest.MonkeyPatch.context() as patch, own_flags(flag_names):
         patch.syspath_prepend(str(BENCHMARKS))
         yield importlib.import_module("speedup")
-    for x in FLAGS:
-        delattr(flags.FLAGS, x)
-    for x, flag in others.items():
-        flags.FLAGS[x] = flag
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from small_run import SMALL
 
 from pgx_jax.pipeline.config import PipelineConfig
 from pgx_jax.runs.digests import digest_arrays
@@ -25,19 +26,10 @@ from pgx_jax.runs.progress import Progress
 from pgx_jax.runs.workdir import Workdir
 
 TESTS = Path(__file__).parents[1]
-CARTPOLE = {
-    "checkpoint_every": 2,
+CARTPOLE = SMALL | {
     "suite": {"name": "cartpole_planted"},
-    "network": {"hidden_sizes": [8]},
-    "ppo": {"num_envs": 4, "unroll_length": 16, "num_epochs": 1, "num_minibatches": 2},
     "meta_training": {"num_updates": 8},
-    "estimation": {
-        "regression": "logistic",
-        "num_transitions": 64,
-        "num_subsets": 40,
-        "dim": 16,
-        "num_resamples": 0,
-    },
+    "estimation": SMALL["estimation"] | {"num_resamples": 0},
     "grouping": {"method": "clustering", "num_groups": 2, "num_random_draws": 0},
     "group_training": {"num_updates": 8},
     "evaluation": {"num_episodes": 2},

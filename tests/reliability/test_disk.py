@@ -12,13 +12,6 @@ from reliability import small_runs
 pytestmark = pytest.mark.reliability
 
 
-@pytest.fixture(scope="module")
-def expected(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("expected")
-    small_runs.start(small_runs.CARTPOLE, workdir).join()
-    return small_runs.snapshot(workdir)
-
-
 @pytest.mark.parametrize("file_size", [600, 1_000, 4_000, 10_000, 14_000, 18_000])
 def test_a_file_size_limit_ends_the_run_in_one_line(expected, tmp_path, file_size):
     workdir = tmp_path / "run"

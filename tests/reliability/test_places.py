@@ -13,13 +13,6 @@ from reliability import small_runs
 pytestmark = pytest.mark.reliability
 
 
-@pytest.fixture(scope="module")
-def expected(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("expected")
-    small_runs.start(small_runs.CARTPOLE, workdir).join()
-    return small_runs.snapshot(workdir)
-
-
 @pytest.mark.parametrize("delay", [0.0, 0.0, 0.5, 2.0])
 def test_of_two_runs_in_one_workdir_one_is_refused(expected, tmp_path, delay):
     workdir = tmp_path / "run"
