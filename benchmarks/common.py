@@ -29,6 +29,7 @@ import pgx_jax as pge
 from pgx_jax import runtime
 from pgx_jax.appearance import figure_style
 from pgx_jax.reporting.tables import Table
+from pgx_jax.runs.interruption import handle_signals
 from pgx_jax.runs.provenance import describe, format_provenance
 
 RESULTS = Path(__file__).parent / "results"
@@ -87,25 +88,26 @@ def run(
       add_arguments: `add_arguments(parser)` adds the script's own arguments.
     """
     arguments = _parse_arguments(description, seconds, repeats, add_arguments)
-    runtime.configure()
-    sizes = small if arguments.small else full
-    if arguments.point is not None:
-        if measure_point is None:
-            sys.exit(f"error: {name} takes no measurement in a process of its own")
-        print(json.dumps(measure_point(arguments.point, sizes, arguments.repeats)))
-        return
-    budget = Budget(arguments.seconds)
-    outcome = measure(arguments, sizes, budget)
-    publish(
-        f"{name}_small" if arguments.small else name,
-        outcome,
-        columns,
-        plot,
-        Path(arguments.output) if arguments.output else RESULTS,
-        sizes=sizes,
-        predicted=predicted or {},
-        left_out=budget.left_out,
-    )
+    with handle_signals("nothing was written; give the same command again"):
+        runtime.configure()
+        sizes = small if arguments.small else full
+        if arguments.point is not None:
+            if measure_point is None:
+                sys.exit(f"error: {name} takes no measurement in a process of its own")
+            print(json.dumps(measure_point(arguments.point, sizes, arguments.repeats)))
+            return
+        budget = Budget(arguments.seconds)
+        outcome = measure(arguments, sizes, budget)
+        publish(
+            f"{name}_small" if arguments.small else name,
+            outcome,
+            columns,
+            plot,
+            Path(arguments.output) if arguments.output else RESULTS,
+            sizes=sizes,
+            predicted=predicted or {},
+            left_out=budget.left_out,
+        )
 
 
 def _parse_arguments(

@@ -21,6 +21,11 @@ machine that should be idle otherwise; clustering is the same for both.
 
 from __future__ import annotations
 
+from pgx_jax.runs.interruption import end_on_signals
+
+if __name__ == "__main__":  # before the imports, which take seconds
+    end_on_signals("the same command goes on from the cells that are finished")
+
 import itertools
 import json
 import os

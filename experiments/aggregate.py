@@ -6,7 +6,7 @@
 The same as `pgx_jax aggregate`.
 """
 
-from pgx_jax.cli.aggregate import main
+from pgx_jax.cli import run_command
 
 if __name__ == "__main__":
-    main()
+    run_command("aggregate")

@@ -15,6 +15,11 @@ cores. For other suites with planted groups, name their configs:
 
 from __future__ import annotations
 
+from pgx_jax.runs.interruption import end_on_signals
+
+if __name__ == "__main__":  # before the imports, which take seconds
+    end_on_signals("nothing was written; give the same command again")
+
 import json
 import math
 import sys

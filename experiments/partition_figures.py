@@ -11,6 +11,11 @@ choices of all trainings.
 
 from __future__ import annotations
 
+from pgx_jax.runs.interruption import end_on_signals
+
+if __name__ == "__main__":  # before the imports, which take seconds
+    end_on_signals("nothing was written; give the same command again")
+
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING

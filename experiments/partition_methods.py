@@ -14,6 +14,11 @@ Writes OUTPUT.json and OUTPUT.md.
 
 from __future__ import annotations
 
+from pgx_jax.runs.interruption import end_on_signals
+
+if __name__ == "__main__":  # before the imports, which take seconds
+    end_on_signals("nothing was written; give the same command again")
+
 import json
 import sys
 from collections.abc import Mapping

@@ -7,7 +7,7 @@
 The same as `pgx_jax render`.
 """
 
-from pgx_jax.cli.render import main
+from pgx_jax.cli import run_command
 
 if __name__ == "__main__":
-    main()
+    run_command("render")

@@ -6,7 +6,7 @@
 The same as `pgx_jax run`.
 """
 
-from pgx_jax.cli.run import main
+from pgx_jax.cli import run_command
 
 if __name__ == "__main__":
-    main()
+    run_command("run")

@@ -9,6 +9,11 @@ actions. The script writes OUTPUT.json, with the learning curves, and OUTPUT.md.
 
 from __future__ import annotations
 
+from pgx_jax.runs.interruption import end_on_signals
+
+if __name__ == "__main__":  # before the imports, which take seconds
+    end_on_signals("nothing was written; give the same command again")
+
 import json
 import sys
 import time

@@ -25,6 +25,11 @@ of sampled actions are stored beside them, with the standard errors of both.
 
 from __future__ import annotations
 
+from pgx_jax.runs.interruption import end_on_signals
+
+if __name__ == "__main__":  # before the imports, which take seconds
+    end_on_signals("the same command goes on from the stages that are finished")
+
 import dataclasses
 import functools
 import json

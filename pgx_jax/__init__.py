@@ -28,75 +28,30 @@ steps beneath     task_gradients, project_gradients, back_project, GaussianProje
                   RademacherProjection, solve_regressions -> RegressionSolution
 """
 
-from pgx_jax.estimation.estimate import estimate_subsets
-from pgx_jax.estimation.evaluators import Adapted, Evaluation
-from pgx_jax.estimation.gradients import task_gradients
-from pgx_jax.estimation.projection import (
-    GaussianProjection,
-    RademacherProjection,
-    back_project,
-    project_gradients,
-)
-from pgx_jax.estimation.regression import solve_regressions
-from pgx_jax.estimation.solver import RegressionSolution
-from pgx_jax.estimation.status import check_estimates
-from pgx_jax.estimation.storage import load_estimates, save_estimates
-from pgx_jax.estimation.subsets import pair_counts, sample_subsets
-from pgx_jax.estimation.sums import TaskSums, accumulate
-from pgx_jax.grouping.affinity import task_affinity
-from pgx_jax.grouping.baselines import gradient_similarity, random_grouping
-from pgx_jax.grouping.clustering import cluster_tasks, grouping_stability
-from pgx_jax.grouping.expected_gain import GainCurve, GroupingGain, grouping_gain
-from pgx_jax.grouping.partition_search import best_partition
-from pgx_jax.grouping.plots import plot_affinity
-from pgx_jax.grouping.task_groups import TaskGroups, group_tasks
-from pgx_jax.types import (
-    Affinity,
-    EstimateStatus,
-    Grouping,
-    GroupingStability,
-    ScoredSubsets,
-    SubsetEstimates,
-    Transitions,
-)
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Adapted",
-    "Affinity",
-    "EstimateStatus",
-    "Evaluation",
-    "GainCurve",
-    "GaussianProjection",
-    "Grouping",
-    "GroupingGain",
-    "GroupingStability",
-    "RademacherProjection",
-    "RegressionSolution",
-    "ScoredSubsets",
-    "SubsetEstimates",
-    "TaskGroups",
-    "TaskSums",
-    "Transitions",
-    "accumulate",
-    "back_project",
-    "best_partition",
-    "check_estimates",
-    "cluster_tasks",
-    "estimate_subsets",
-    "gradient_similarity",
-    "group_tasks",
-    "grouping_gain",
-    "grouping_stability",
-    "load_estimates",
-    "pair_counts",
-    "plot_affinity",
-    "project_gradients",
-    "random_grouping",
-    "save_estimates",
-    "sample_subsets",
-    "solve_regressions",
-    "task_affinity",
-    "task_gradients",
-]
+if TYPE_CHECKING:
+    from pgx_jax.api import *  # noqa: F403
+else:
+    # The names are imported when the first of them is asked for, since JAX takes over a
+    # second, during which a command must already answer signals (PEP 562).
+
+    def __getattr__(name):
+        if name.startswith("__") and name != "__all__":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if importlib.util.find_spec(f"{__name__}.{name}"):
+            return importlib.import_module(f"{__name__}.{name}")
+        from pgx_jax import api
+
+        names = {x: getattr(api, x) for x in api.__all__}
+        globals().update(names, __all__=api.__all__)
+        if name not in globals():
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return globals()[name]
+
+    def __dir__():
+        return sorted({*globals(), *__getattr__("__all__")})

@@ -14,6 +14,28 @@ def test_import_leaves_heavy_packages_out():
     assert out.stdout.strip() == "[]"
 
 
+def test_names_are_imported_when_they_are_asked_for():
+    code = """
+import pickle, sys, pgx_jax
+from pgx_jax.cli import run_command
+print("jax" in sys.modules)
+try:
+    pgx_jax.group_task
+except AttributeError as error:
+    print(error)
+print(pgx_jax.group_tasks is pickle.loads(pickle.dumps(pgx_jax.group_tasks)))
+print(pgx_jax.envs.registry.__name__, "jax" in sys.modules)
+"""
+    command = [sys.executable, "-c", code]
+    out = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert out.stdout.splitlines() == [
+        "False",
+        "module 'pgx_jax' has no attribute 'group_task'",
+        "True",
+        "pgx_jax.envs.registry True",
+    ]
+
+
 def test_missing_libraries_name_the_extra():
     code = """
 import importlib, sys
@@ -47,6 +69,7 @@ for library, module in (
 def test_every_public_name_exists():
     import pgx_jax
 
+    assert set(pgx_jax.__all__) <= set(dir(pgx_jax))
     missing = [name for name in pgx_jax.__all__ if not hasattr(pgx_jax, name)]
     assert missing == []
 

@@ -23,19 +23,19 @@ from pgx_jax.cli.common import parse_flags, shown_command
 from pgx_jax.pipeline.results import RunResults
 from pgx_jax.reporting.aggregate import aggregate, aggregate_page, draw_curves
 from pgx_jax.runs.files import FREE_SPACE, PARTIAL, explain_errors, replace_text
-from pgx_jax.runs.interruption import cleaning_up, handle_signals
+from pgx_jax.runs.interruption import cleaning_up
 
 _OUTPUT = flags.DEFINE_string("output", None, "Where to write, without an ending.")
 _CURVES = flags.DEFINE_bool("curves", False, "Also draw learning curves.")
 
 
 def main() -> None:
-    with handle_signals("nothing was written; give the same command again"):
-        workdirs = parse_flags(sys.argv)
-        try:
-            _aggregate(workdirs)
-        except (ValueError, OSError, ImportError) as error:
-            sys.exit(f"error: {error}")
+    """Writes the table that the flags describe, or says in one line why not."""
+    workdirs = parse_flags(sys.argv)
+    try:
+        _aggregate(workdirs)
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f"error: {error}")
 
 
 def _aggregate(workdirs: Sequence[str]) -> None:

@@ -17,7 +17,6 @@ from absl import flags
 from pgx_jax import runtime
 from pgx_jax.arguments import shorten
 from pgx_jax.cli.common import parse_flags, quiet
-from pgx_jax.runs.interruption import handle_signals
 from pgx_jax.settings import Problem, SettingsError
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a run, also unfinished.")
@@ -49,14 +48,14 @@ _OPENGL = flags.DEFINE_bool(
 
 
 def main() -> None:
-    with handle_signals("no video was written; give the same command again"):
-        parse_flags(sys.argv, most_arguments=0)
-        runtime.choose_opengl()
-        quiet()
-        try:
-            render()
-        except (ValueError, OSError, ImportError) as error:
-            sys.exit(f"error: {error}")
+    """Writes the video that the flags describe, or says in one line why not."""
+    parse_flags(sys.argv, most_arguments=0)
+    runtime.choose_opengl()
+    quiet()
+    try:
+        render()
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f"error: {error}")
 
 
 def check_flags() -> None:

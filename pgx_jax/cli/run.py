@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from pgx_jax.cli.common import parse_flags, quiet, shown_command
-from pgx_jax.runs.interruption import handle_signals
 
 if TYPE_CHECKING:
     from pgx_jax.cli.config_files import Change
@@ -46,11 +45,6 @@ _DEBUG = flags.DEFINE_bool(
 
 
 def main() -> None:
-    with handle_signals("the same command goes on from the last checkpoint"):
-        run()
-
-
-def run() -> None:
     """Runs what the flags describe."""
     from pgx_jax.cli.config_files import split_changes
 

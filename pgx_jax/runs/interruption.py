@@ -8,6 +8,7 @@ seconds to reach its next checkpoint.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import select
@@ -58,6 +59,16 @@ def handle_signals(advice: str) -> Iterator[None]:
             thread.join()
             ours.close()
         _watch = None
+
+
+def end_on_signals(advice: str) -> None:
+    """As `handle_signals`, until the process ends.
+
+    For scripts, before they import what takes seconds.
+    """
+    handling = handle_signals(advice)
+    handling.__enter__()
+    atexit.register(handling.__exit__, None, None, None)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,8 @@ import contextlib
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from small_run import run
@@ -11,6 +13,7 @@ from small_run import run
 from pgx_jax.runs import interruption
 from pgx_jax.runs.workdir import Workdir
 
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 # What a process does after it has printed "ready"; it waits for ten minutes at most.
 PROGRAM = """
 import pathlib, sys, time
@@ -94,6 +97,41 @@ def test_what_does_not_end_is_ended_by_a_second_signal_or_by_time(tmp_path):
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=300) == 130
     assert not path.exists()
+
+
+def catches(process, number):
+    """Whether a process has a handler for a signal; Linux says so."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    (caught,) = [x for x in status.splitlines() if x.startswith("SigCgt")]
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc")
+@pytest.mark.parametrize(
+    ("script", "advice"),
+    [
+        ("run", "the same command goes on from the last checkpoint"),
+        ("truth_table", "the same command goes on from the stages that are finished"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("seconds", "number"),
+    [(0, signal.SIGINT), (0.2, signal.SIGTERM), (0.5, signal.SIGINT)],
+)
+def test_a_signal_during_the_imports_ends_in_one_line(script, advice, seconds, number):
+    command = [sys.executable, str(EXPERIMENTS / f"{script}.py")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            # Python itself handles SIGINT, and leaves SIGTERM alone.
+            while process.poll() is None and not catches(process, signal.SIGTERM):
+                time.sleep(0.001)
+            time.sleep(seconds)
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=300)
+        finally:
+            process.kill()
+    assert errors == f"{number.name}: stopping now; {advice}\n"
+    assert process.returncode == 128 + number
 
 
 def test_handlers_are_as_before_afterwards():
