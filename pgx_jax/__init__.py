@@ -23,6 +23,8 @@ affinity          task_affinity -> Affinity; gradient_similarity; plot_affinity
 groups            cluster_tasks, best_partition, random_grouping -> Grouping;
                   grouping_stability -> GroupingStability
 does it pay?      grouping_gain -> GroupingGain, with a GainCurve for each comparison
+preferences       preference_transitions and PreferenceLogProb, for DPO's loss
+sampled rewards   optimal_advantages, optimal_value: those of A*-PO
 sums of a stream  accumulate -> TaskSums, which estimate_subsets takes for transitions
 steps beneath     task_gradients, project_gradients, back_project, GaussianProjection,
                   RademacherProjection, solve_regressions -> RegressionSolution

@@ -1,8 +1,10 @@
 """The names that `import pgx_jax` offers; importing this module imports JAX."""
 
+from pgx_jax.estimation.advantages import optimal_advantages, optimal_value
 from pgx_jax.estimation.estimate import estimate_subsets
 from pgx_jax.estimation.evaluators import Adapted, Evaluation
 from pgx_jax.estimation.gradients import task_gradients
+from pgx_jax.estimation.preferences import PreferenceLogProb, preference_transitions
 from pgx_jax.estimation.projection import (
     GaussianProjection,
     RademacherProjection,
@@ -42,6 +44,7 @@ __all__ = [
     "Grouping",
     "GroupingGain",
     "GroupingStability",
+    "PreferenceLogProb",
     "RademacherProjection",
     "RegressionSolution",
     "ScoredSubsets",
@@ -60,8 +63,11 @@ __all__ = [
     "grouping_gain",
     "grouping_stability",
     "load_estimates",
+    "optimal_advantages",
+    "optimal_value",
     "pair_counts",
     "plot_affinity",
+    "preference_transitions",
     "project_gradients",
     "random_grouping",
     "save_estimates",

@@ -21,16 +21,18 @@ class Transitions(NamedTuple):
     """Transitions of n tasks, collected under the meta-policy.
 
     Attributes:
-      observation: pytree of arrays, each of shape [n, N, ...].
-      action: pytree of arrays, each of shape [n, N, ...].
+      observation: pytree of arrays, each of shape [n, N, ...]; or, where tasks are
+        rewards of the same samples, each of shape [1, N, ...].
+      action: pytree of arrays, of the same leading axes. Where both are shared,
+        gradients are computed once for all tasks.
       advantage: float array of shape [n, N]; an estimate (such as GAE) under the
         meta-policy.
       mask: bool array of shape [n, N], false where an entry is padding, or None where
         every task has N transitions.
     """
 
-    observation: PyTree  # leaves of shape=[n, N, ...]
-    action: PyTree  # leaves of shape=[n, N, ...]
+    observation: PyTree  # leaves of shape=[n, N, ...] or [1, N, ...]
+    action: PyTree  # leaves of shape=[n, N, ...] or [1, N, ...]
     advantage: jax.Array  # shape=[n, N], dtype=float
     mask: jax.Array | None = None  # shape=[n, N], dtype=bool
 

@@ -52,7 +52,8 @@ def as_params(params: PyTree) -> PyTree:
 def as_transitions(batch: Any) -> Transitions:
     """The transitions with arrays for leaves, and a bool mask where there is one.
 
-    Lists of numbers become arrays; a mask of the numbers 0 and 1 becomes bool.
+    Lists of numbers become arrays; a mask of the numbers 0 and 1 becomes bool. Samples
+    stay shared, with a leading axis of 1, where all of them are.
 
     Raises:
       ValueError: shapes do not agree or a leaf holds no real numbers; the message names
@@ -68,12 +69,26 @@ def as_transitions(batch: Any) -> Transitions:
     batch = Transitions(*batch)
     advantage = as_advantage(batch.advantage)
     shape = advantage.shape
+    observation = as_samples("observation", batch.observation, shape, shared=True)
+    action = as_samples("action", batch.action, shape, shared=True)
+    if len({x.shape[0] for x in jax.tree.leaves((observation, action))}) > 1:
+        observation, action = repeat_samples((observation, action), shape[0])
     return Transitions(
-        as_samples("observation", batch.observation, shape),
-        as_samples("action", batch.action, shape),
+        observation,
+        action,
         cast(jax.Array, advantage),  # or NumPy's, until `to_device`
         None if batch.mask is None else cast(jax.Array, as_mask(batch.mask, shape)),
     )
+
+
+def repeat_samples(samples: PyTree, num_tasks: int) -> PyTree:
+    """Samples that tasks share, [1, N, ...], as those of every task; [n, N, ...]."""
+
+    def repeat(leaf):
+        xp = np if isinstance(leaf, np.ndarray) else jnp
+        return xp.broadcast_to(leaf, (num_tasks, *leaf.shape[1:]))
+
+    return jax.tree.map(repeat, samples)
 
 
 def as_advantage(advantage: Any) -> jax.Array | np.ndarray:
@@ -93,8 +108,22 @@ def as_advantage(advantage: Any) -> jax.Array | np.ndarray:
     return advantage
 
 
-def as_samples(name: str, tree: PyTree, shape: tuple[int, ...]) -> PyTree:
+def as_samples(
+    name: str,
+    tree: PyTree,
+    shape: tuple[int, ...],
+    *,
+    of: str = "advantage",
+    shared: bool = False,
+) -> PyTree:
     """A pytree of arrays that begin with the axes `shape`.
+
+    Args:
+      name: of the argument.
+      tree: the arrays, or nested lists of numbers.
+      shape: [n, N].
+      of: the argument that has this shape.
+      shared: whether [1, N], of samples that all tasks share, is allowed too.
 
     Raises:
       ValueError: they do not, or a leaf holds no real numbers.
@@ -102,32 +131,42 @@ def as_samples(name: str, tree: PyTree, shape: tuple[int, ...]) -> PyTree:
     tree = _lists_to_arrays(name, tree)
     leaves = jax.tree.leaves(tree)
     for leaf in leaves:
-        if tuple(leaf.shape[:2]) != tuple(shape):
+        allowed = {tuple(shape), (1, shape[1])} if shared else {tuple(shape)}
+        if tuple(leaf.shape[:2]) not in allowed:
+            or_shared = f" or [1, N] = [1, {shape[1]}]" if shared else ""
             raise ValueError(
                 f"{name} must begin with the axes [n, N] = {list(shape)} of "
-                f"advantage, got shape {tuple(leaf.shape)}"
+                f"{of}{or_shared}, got shape {tuple(leaf.shape)}"
             )
     if not leaves:
         raise ValueError(f"{name} must hold at least one array, got {tree!r}")
     return tree
 
 
-def as_mask(mask: Any, shape: tuple[int, ...]) -> jax.Array | np.ndarray:
+def as_mask(
+    mask: Any, shape: tuple[int, ...], *, name: str = "mask", of: str = "advantage"
+) -> jax.Array | np.ndarray:
     """A mask of 0 and 1, of any dtype, as bool of the given shape.
+
+    Args:
+      mask: the values.
+      shape: [n, N].
+      name: of the argument.
+      of: the argument that has this shape.
 
     Raises:
       ValueError: it has another shape, or other values.
     """
-    mask = _as_real("mask", mask)
+    mask = _as_real(name, mask)
     if tuple(mask.shape) != tuple(shape):
         raise ValueError(
-            f"mask must have the shape [n, N] = {list(shape)} of advantage, got shape "
+            f"{name} must have the shape [n, N] = {list(shape)} of {of}, got shape "
             f"{tuple(mask.shape)}"
         )
     if not jnp.issubdtype(mask.dtype, np.bool_) and not isinstance(mask, Tracer):
         values = jax.device_get(mask)
         if not np.isin(values, (0, 1)).all():
-            raise ValueError("mask must hold only 0 and 1, or false and true")
+            raise ValueError(f"{name} must hold only 0 and 1, or false and true")
         mask = values
     return mask.astype(bool)
 

@@ -14,6 +14,7 @@ from pgx_jax.estimation.checks import (
     check_callable,
     check_values,
     is_traced,
+    repeat_samples,
 )
 from pgx_jax.estimation.projection import LogProbFn, fill_padding, single_log_prob
 from pgx_jax.estimation.sharding import call_with_auto_axes
@@ -61,9 +62,8 @@ def _task_gradients(log_prob_fn, params: PyTree, batch: Transitions) -> tuple:
     count = jnp.maximum(valid.sum(axis=1, keepdims=True), 1)
     weight = jnp.where(valid, weight, 0.0) / count.astype(weight.dtype)
 
-    observation, action = jax.vmap(fill_padding)(
-        (batch.observation, batch.action), valid
-    )
+    samples = repeat_samples((batch.observation, batch.action), len(weight))
+    observation, action = jax.vmap(fill_padding)(samples, valid)
 
     def gradient(observation, action, task_weight):
         def objective(p):

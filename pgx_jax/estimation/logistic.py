@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 
 import jax
@@ -17,6 +18,7 @@ from pgx_jax.estimation.checks import (
     check_callable,
     check_values,
     is_traced,
+    repeat_samples,
     to_device,
 )
 from pgx_jax.estimation.exact import exact_dim, exact_features
@@ -152,13 +154,15 @@ def _plan(
     mesh: jax.sharding.Mesh | None,
 ) -> BlockPlan:
     """How many subsets are solved at once, on each device."""
-    num_tasks, num_samples = batch.advantage.shape
-    if projection is None:
-        dim = exact_dim(params, num_tasks * num_samples)
-    else:
-        dim = projection.dim
+    exact = projection is None
+    dim = exact_dim(params, _num_rows(batch)) if exact else projection.dim
     shards = 1 if mesh is None else mesh.size
-    return plan_blocks(subsets, (num_tasks, num_samples, dim), num_shards=shards)
+    return plan_blocks(subsets, (*batch.advantage.shape, dim), num_shards=shards)
+
+
+def _num_rows(batch: Transitions) -> int:
+    """The transitions whose gradients are computed: n N, or N that tasks share."""
+    return math.prod(jax.tree.leaves(batch.action)[0].shape[:2])
 
 
 @functools.cache
@@ -181,13 +185,18 @@ def _estimate(
         )
 
     with jax.default_matmul_precision("highest"):
-        problem = _make_problem(
-            settings, params, batch, features, projection_key, split_key, score_key
-        )
         observation, action = jax.tree.map(
             lambda x: x.reshape(-1, *x.shape[2:]), (batch.observation, batch.action)
         )
         log_prob = single_log_prob(log_prob_fn, params, observation, action)
+        rounding = _rounding(settings, features, _num_rows(batch))
+        observation, action = repeat_samples(
+            (batch.observation, batch.action), len(batch.advantage)
+        )
+        batch = batch._replace(observation=observation, action=action)
+        problem = _make_problem(
+            settings, params, batch, features, projection_key, split_key, score_key
+        )
 
         def solve_all(shared, subsets):
             problem, resample_key = shared
@@ -221,7 +230,7 @@ def _estimate(
         problem.fitted,
         problem.scored,
         problem.centered,
-        _rounding(settings, features),
+        rounding,
     )
     valid_settings = (l2 > 0) & (l2 < jnp.inf) & (limit > 0)
     valid_settings &= (tolerance >= 0) & (tolerance < jnp.inf)
@@ -258,15 +267,14 @@ def _features(
     log_prob_fn, settings, params, batch, key
 ) -> tuple[jax.Array, Callable[[jax.Array], PyTree]]:
     """Features [n, N, d], and the map from them back to the parameters."""
-    shape, projection = batch.advantage.shape, settings.projection
-    valid = batch.valid
+    projection, valid = settings.projection, batch.valid
     observation, action = jax.tree.map(
         lambda x: x.reshape(-1, *x.shape[2:]), (batch.observation, batch.action)
     )
     if projection is None:
-        values, expand = exact_features(
-            log_prob_fn, params, observation, action, valid.ravel()
-        )
+        shared = _num_rows(batch) != valid.size
+        rows = valid.any(axis=0) if shared else valid.ravel()
+        values, expand = exact_features(log_prob_fn, params, observation, action, rows)
     else:
 
         def project(shared, samples):
@@ -277,16 +285,16 @@ def _features(
 
         values = shard(project, settings.mesh, (params, key), (observation, action))
         expand = functools.partial(back_project, projection, key, params)
-    values = jnp.where(valid[..., None], values.reshape(*shape, -1), 0.0)
-    return values, expand
+    values = values.reshape(-1, valid.shape[1], values.shape[-1])
+    return jnp.where(valid[..., None], values, 0.0), expand
 
 
-def _rounding(settings: Settings, features: jax.Array) -> jax.Array:
+def _rounding(settings: Settings, features: jax.Array, num_rows: int) -> jax.Array:
     """What squares of features that are zero may reach by rounding; float32 [n, N]."""
     eps = float(jnp.finfo(features.dtype).eps)
-    num_tasks, num_samples, dim = features.shape
+    dim = features.shape[2]
     squares = jnp.sum(jnp.square(features), axis=2)
-    if settings.projection is None and dim == num_tasks * num_samples:
+    if settings.projection is None and dim == num_rows:
         # What the factor of the Gram matrix adds to its diagonal, with some room.
         return jnp.full_like(squares, 2 * eps * dim**0.5) * jnp.max(squares)
     return (16 * eps) ** 2 * squares

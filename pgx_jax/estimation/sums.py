@@ -221,8 +221,10 @@ def _accumulate(static, params, batch, key, columns, total) -> TaskSums:
         features = project_gradients(
             log_prob_fn, params, observation, action, key=key, projection=drawn
         )
+    shape = batch.advantage.shape
+    features = features.reshape(-1, shape[1], features.shape[-1])
     sums = sum_transitions(
-        features.reshape(*batch.advantage.shape, -1),
+        jnp.broadcast_to(features, (*shape, features.shape[-1])),
         batch.advantage,
         batch.valid,
         num_parts=num_parts,

@@ -104,7 +104,8 @@ class EstimationConfig(Settings):
       max_relative_distance: of the adapted from the meta-policy's parameters; None for
         the evaluator's own default. Of "logistic" only.
       held_out_fraction: of the transitions, to score on. Of "logistic" only.
-      evaluator: "surrogate", "off_policy" or "rollout". Of "logistic" only.
+      evaluator: "surrogate", "off_policy", "logistic_loss" or "rollout". Of "logistic"
+        only.
       num_rollouts: episodes per subset and task of the evaluator "rollout".
       score: of the affinity; "standardized", "mean" or "transfer_gain".
       feature_precision: "float32" or "tf32".
