@@ -63,8 +63,8 @@ def main(seed=0, num_updates=100):
     wanted = jnp.diff(text) % NUM_TOKENS == WANTED_STEPS[:, None, None] % NUM_TOKENS
     reward = wanted.mean(axis=-1, where=COUNTED[:, None])  # [task, sample]
     advantage = reward - reward.mean(axis=1, keepdims=True)
-    text = jnp.broadcast_to(text, (len(reward), *text.shape))
-    batch = pge.Transitions(text[..., :1], text[..., 1:], advantage)
+    # Leading axes [1, sample]: all rewards are of the same texts.
+    batch = pge.Transitions(text[None, :, :1], text[None, :, 1:], advantage)
     subsets = pge.sample_subsets(subset_key, len(reward), num_subsets=84, subset_size=3)
     estimates = pge.estimate_subsets(log_prob_fn, state.params, batch, subsets, key=key)
     affinity = pge.task_affinity(estimates)

@@ -174,7 +174,8 @@ def test_standard_error_of_the_surrogate_is_that_of_its_mean():
     np.testing.assert_array_equal(sizes, NUM_SAMPLES / 2)
 
 
-def test_padding_changes_no_off_policy_score():
+@pytest.mark.parametrize("evaluator", ["off_policy", "logistic_loss"])
+def test_padding_changes_no_score_of_the_network(evaluator):
     extra = ((0, 0), (0, 5))
     padded = pge.Transitions(
         np.pad(BATCH.observation, (*extra, (0, 0)), constant_values=7.0),
@@ -182,7 +183,7 @@ def test_padding_changes_no_off_policy_score():
         np.pad(BATCH.advantage, extra, constant_values=9.0),
         np.broadcast_to(np.arange(35) < 30, (NUM_TASKS, 35)),
     )
-    settings = dict(key=KEY, dim=20, evaluator="off_policy")
+    settings = dict(key=KEY, dim=20, evaluator=evaluator)
     plain = pge.estimate_subsets(log_prob, PARAMS, BATCH, SUBSETS, **settings)
     masked = pge.estimate_subsets(log_prob, PARAMS, padded, SUBSETS, **settings)
     for name in ("scores", "standard_error", "effective_sample_size"):

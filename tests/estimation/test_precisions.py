@@ -160,10 +160,11 @@ def test_half_precision_agrees_with_float32_at_the_same_values(dtype):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
-def test_half_precision_is_refused_where_it_would_round_adaptations_away(dtype):
+@pytest.mark.parametrize("name", ["off_policy", "logistic_loss"])
+def test_half_precision_is_refused_where_it_would_round_adaptations_away(name, dtype):
     params = {"weight": PARAMS["weight"], "bias": jnp.ones((), dtype)}
-    with pytest.raises(ValueError, match=r"off_policy.*\['bias'\] is \w*float16.*surr"):
-        estimate(params, evaluator="off_policy")
+    with pytest.raises(ValueError, match=rf"{name}.*\['bias'\] is \w*float16.*surr"):
+        estimate(params, evaluator=name)
 
 
 def test_parameters_of_zero_have_scores_but_no_limit():
