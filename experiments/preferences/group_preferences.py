@@ -218,7 +218,7 @@ def draw(rows, path):
         ceiling = 100 * np.mean([r["accuracy_of_style_itself"] for r in rows])
         right.axvline(ceiling, color=MUTED, ls=":", label="the style's own ranking")
         right.set(xlim=(45, None), xlabel="held-out pairs ranked rightly (%)")
-        right.legend(loc="lower right")
+        right.legend(loc="lower right", bbox_to_anchor=(0.88, 0.0))
         right.set_title("Fine-tuned by DPO, a policy per group")
         figure.savefig(path, dpi=160)
 
@@ -245,7 +245,8 @@ def main(argv):
             "learning_rate": LEARNING_RATE,
         }
         result = {"command": shown_command(), **describe(), "settings": settings}
-        result["seeds"] = rows
+        result["affinity"] = rows[0]["affinity"]
+        result["seeds"] = [{k: row[k] for k in row if k != "affinity"} for row in rows]
         output.with_suffix(".json").write_text(json.dumps(result) + "\n")
         draw(rows, output.with_suffix(".png"))
 
