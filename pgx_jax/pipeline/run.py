@@ -203,9 +203,15 @@ def train_meta_policy(config: PipelineConfig, runner: Runner) -> TrainingState:
     """Trains one policy on all tasks."""
     suite, actor_critic, settings = runner.problem
     ppo = PPO(settings, actor_critic, config.meta_training.num_updates)
-    start = ppo.init(suite, stage_key(config.seed, "meta_training"))
-    rows = np.arange(suite.num_tasks)
-    return runner.train("meta_training", ppo, suite, start, suite.task_names, rows)
+    key = stage_key(config.seed, "meta_training")
+    return runner.train(
+        "meta_training",
+        ppo,
+        suite,
+        lambda: ppo.init(suite, key),
+        suite.task_names,
+        np.arange(suite.num_tasks),
+    )
 
 
 def train_groups(

@@ -120,7 +120,7 @@ class Runner:
             stage,
             ppo,
             tasks,
-            start(ppo, tasks),
+            lambda: start(ppo, tasks),
             suite.task_names,
             groupings.rows(0),
         )
@@ -134,7 +134,7 @@ class Runner:
         stage: str,
         ppo: PPO,
         suite: TaskSuite,
-        state: TrainingState,
+        start: Callable[[], TrainingState],
         task_names: Sequence[str],
         rows: np.ndarray,
         logged: np.ndarray | None = None,
@@ -145,15 +145,30 @@ class Runner:
           stage: its name.
           ppo: the training step.
           suite: r tasks.
-          state: to start from.
+          start: makes the state to start from.
           task_names: of the rows whose returns are shown.
           rows: those rows, all of one number of updates.
           logged: rows whose returns are logged, of the same number; `rows` if None.
 
         Raises:
           TrainingDiverged: a number is not finite, or many steps diverged.
+          OutOfMemory: the message names the settings to lower.
           SystemExit: a signal has asked for it, and all is saved.
         """
+        with explained(stage, self.lower(stage)):
+            return self._train(stage, ppo, suite, start(), task_names, rows, logged)
+
+    def _train(
+        self,
+        stage: str,
+        ppo: PPO,
+        suite: TaskSuite,
+        state: TrainingState,
+        task_names: Sequence[str],
+        rows: np.ndarray,
+        logged: np.ndarray | None,
+    ) -> TrainingState:
+        """As `train`, from a state."""
         before = self._begin(stage)
         if self._has_result(stage, before):
             self._restore_lines(stage, self.directory.lines(stage), is_finished=True)
@@ -173,9 +188,8 @@ class Runner:
         while done < ppo.total_updates:
             chunk = min(self.checkpoint_every, ppo.total_updates - done)
             kept = copy_state(state) if self.debug else None
-            with explained(stage, self.lower(stage)):
-                state, metrics = ppo.run(suite, state, chunk)
-                place = first_nonfinite(state, metrics, suite.task_names)
+            state, metrics = ppo.run(suite, state, chunk)
+            place = first_nonfinite(state, metrics, suite.task_names)
             if place is not None:
                 between = f"{done * per_update:,} to {(done + chunk) * per_update:,}"
                 if kept is not None:
