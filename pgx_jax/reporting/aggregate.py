@@ -113,14 +113,15 @@ def aggregate_page(entries: Mapping[str, Any], command: str) -> str:
       command: the one that makes the page.
     """
     versions = ", ".join(f"{k} {v}" for k, v in entries["versions"].items())
+    of_all = "--seeds" in entries["run_command"]
+    each = "" if of_all else " (one `--config.seed` and `--workdir` each)"
     lines = [
         f"# {entries['suite']}",
         "",
         *_list_verdicts(entries),
         f"Mean return over seeds {', '.join(map(str, entries['seeds']))}, with the 95% "
         "t interval over seeds. Regenerate each run with",
-        f"`{entries['run_command']}` (one `--config.seed` and `--workdir` each) and "
-        "this page with",
+        f"`{entries['run_command']}`{each} and this page with",
         f"`{command}`.",
         "",
         methods_table(entries).to_markdown(),
