@@ -24,8 +24,9 @@ from brax.envs.base import Env
 from jax.core import Tracer
 
 from pgx_jax.envs import TaskIdSuite, TaskSuite, from_brax, make_suite
+from pgx_jax.networks.actor_critic import ActorCritic
 from pgx_jax.networks.distributions import Distribution
-from pgx_jax.networks.mlp import ActorCritic, make_actor_critic
+from pgx_jax.pipeline.checks import make_networks
 from pgx_jax.pipeline.config import PipelineConfig
 from pgx_jax.runs.workdir import Workdir
 from pgx_jax.training.episodes import evaluate
@@ -288,13 +289,7 @@ def rebuild(directory: Workdir) -> tuple[TaskSuite, ActorCritic]:
     suite = make_suite(config.suite.name)
     if config.suite.task_id:
         suite = TaskIdSuite.create(suite)
-    networks = make_actor_critic(
-        suite.observation_size,
-        suite.action_space.size,
-        suite.action_space.discrete,
-        **dataclasses.asdict(config.network),
-    )
-    return suite, networks
+    return suite, make_networks(config, suite)
 
 
 def find_method(directory: Workdir, method: str) -> tuple[str, np.ndarray]:

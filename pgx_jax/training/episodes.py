@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pgx_jax.envs.core import StepSuite, TaskSuite
-from pgx_jax.networks.mlp import ActorCritic
+from pgx_jax.networks.actor_critic import ActorCritic
 from pgx_jax.training.rollouts import act
 from pgx_jax.training.running_statistics import RunningStatistics
 from pgx_jax.types import PyTree

@@ -19,7 +19,7 @@ import numpy as np
 from pgx_jax.arguments import as_key
 from pgx_jax.envs.core import StepSuite, SuiteState
 from pgx_jax.envs.dtypes import strengthen
-from pgx_jax.networks.mlp import ActorCritic
+from pgx_jax.networks.actor_critic import ActorCritic
 from pgx_jax.training.assignment import (
     check_num_updates,
     check_policy_ids,
@@ -209,6 +209,7 @@ class PPO:
                 state.observation_statistics,
                 _flatten(rollout.observation),
                 state.policy_ids,
+                self.actor_critic.num_tasks,
             ),
             value_statistics=value_statistics,
             suite_state=suite_state,
@@ -358,6 +359,12 @@ class PPO:
             raise ValueError(
                 f"actor_critic takes observations of size {networks.observation_size}, "
                 f"suite {suite.name!r} gives {suite.observation_size}"
+            )
+        if networks.num_tasks not in (0, suite.num_ids):
+            raise ValueError(
+                "actor_critic takes observations that end in a one-hot task id of "
+                f"length {networks.num_tasks}, suite {suite.name!r} gives one of "
+                f"length {suite.num_ids} (TaskIdSuite, or its num_ids)"
             )
         params = jax.eval_shape(networks.init, jax.random.key(0))
         observation = jax.ShapeDtypeStruct((suite.observation_size,), jnp.float32)

@@ -9,7 +9,7 @@ import pytest
 import pgx_jax as pge
 from pgx_jax.envs import TaskIdSuite
 from pgx_jax.evaluation.oracle import Oracle, SubsetScores
-from pgx_jax.networks.mlp import make_actor_critic
+from pgx_jax.networks.actor_critic import make_actor_critic
 from pgx_jax.runs.workdir import Workdir
 from pgx_jax.training.ppo import PPO, PPOConfig
 

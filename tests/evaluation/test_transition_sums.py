@@ -11,7 +11,7 @@ import pgx_jax as pge
 from pgx_jax.estimation.least_squares import least_squares_scores
 from pgx_jax.estimation.sums import accumulate
 from pgx_jax.evaluation.transition_sums import collect_sums
-from pgx_jax.networks.mlp import make_actor_critic
+from pgx_jax.networks.actor_critic import make_actor_critic
 from pgx_jax.training.ppo import PPO, PPOConfig
 
 PROJECTION = pge.GaussianProjection(7)

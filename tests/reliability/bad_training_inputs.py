@@ -24,7 +24,7 @@ from reliability.bad_inputs import (
 from pgx_jax.envs import ActionSpace, make_suite
 from pgx_jax.evaluation.oracle import Oracle
 from pgx_jax.evaluation.rollouts import RolloutEvaluator
-from pgx_jax.networks.mlp import make_actor_critic
+from pgx_jax.networks.actor_critic import make_actor_critic
 from pgx_jax.training.ppo import PPO, PPOConfig
 
 SUITE = make_suite("cartpole_planted_3")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pgx_jax.envs import make_suite
-from pgx_jax.networks.mlp import make_actor_critic
+from pgx_jax.networks.actor_critic import make_actor_critic
 from pgx_jax.training.diagnostics import first_nonfinite, on_host
 from pgx_jax.training.episodes import evaluate
 from pgx_jax.training.learning import Batch, total_loss

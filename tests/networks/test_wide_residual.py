@@ -1,0 +1,30 @@
+"""The wide residual critic against NumPy."""
+
+import numpy as np
+from networks.cases import dense, draw_observations, draw_params, make_networks
+
+
+def normalized(params, x, i):
+    x = dense(params[f"Dense_{i}"], x)
+    x = x - x.mean(axis=-1, keepdims=True)
+    x = x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + 1e-6)
+    return x * params[f"LayerNorm_{i}"]["scale"] + params[f"LayerNorm_{i}"]["bias"]
+
+
+def test_blocks_are_added_to_what_they_take():
+    networks = make_networks(critic="wide_residual", critic_width=16, critic_depth=2)
+    params = draw_params(networks, "value")
+    x = draw_observations()
+    h = np.maximum(normalized(params, x, 0), 0)
+    for block in range(2):
+        inner = np.maximum(normalized(params, h, 2 * block + 1), 0)
+        h = h + normalized(params, inner, 2 * block + 2)
+    expected = dense(params["Dense_5"], h)[..., 0]
+    np.testing.assert_allclose(
+        networks.value(params, x), expected, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_the_actor_stays_what_it_was():
+    wide = make_networks(name="film", critic="wide_residual", critic_width=16)
+    assert wide.policy_network == make_networks(name="film").policy_network
