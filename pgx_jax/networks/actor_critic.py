@@ -1,10 +1,10 @@
-"""Actor-critics of any architecture, and the architectures by name."""
+"""Actor-critics of any architecture."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,57 +17,19 @@ from pgx_jax.arguments import (
     show,
 )
 from pgx_jax.extras import needs_extra
-from pgx_jax.networks.care import CARE
+from pgx_jax.networks.architectures import (
+    ARCHITECTURES,
+    CRITICS,
+    explain_misuse,
+)
 from pgx_jax.networks.distributions import Categorical, Distribution, Gaussian
-from pgx_jax.networks.film import FiLM
 from pgx_jax.networks.layers import split_task_id
-from pgx_jax.networks.mlp import ACTIVATIONS, MLP
-from pgx_jax.networks.moore import MOORE
-from pgx_jax.networks.multi_head import MultiHead
-from pgx_jax.networks.paco import PaCo
-from pgx_jax.networks.soft_modularization import SoftModularization
+from pgx_jax.networks.mlp import ACTIVATIONS
 from pgx_jax.networks.wide_residual import WideResidual
 from pgx_jax.types import PyTree
 
 with needs_extra("envs"):
     import flax.linen as nn
-
-
-class Architecture(NamedTuple):
-    """A network that can be chosen by name.
-
-    Attributes:
-      module: takes `hidden_sizes`, `output_size`, `output_scale`, `activation`, and
-        `num_tasks` where it reads a task id.
-      reads_task_id: whether observations must end in a one-hot task id.
-      num_modules: the default number of what its tasks mix; None where they mix none.
-      options: further settings that it takes.
-    """
-
-    module: type[nn.Module]
-    reads_task_id: bool = True
-    num_modules: int | None = None
-    options: tuple[str, ...] = ()
-
-
-ARCHITECTURES = {
-    "mlp": Architecture(MLP, reads_task_id=False),
-    "multi_head": Architecture(MultiHead),
-    "soft_modularization": Architecture(SoftModularization, num_modules=2),
-    "paco": Architecture(PaCo, num_modules=5),
-    "care": Architecture(CARE, num_modules=6, options=("task_embeddings",)),
-    "moore": Architecture(MOORE, num_modules=4, options=("shared_head",)),
-    "film": Architecture(FiLM),
-}
-CRITICS = ("same", "wide_residual")
-# What settings that not every network has are where it does without them.
-UNUSED = {
-    "num_modules": None,
-    "shared_head": False,
-    "task_embeddings": (),
-    "critic_width": 512,
-    "critic_depth": 2,
-}
 
 
 class GaussianHead(nn.Module):
@@ -199,34 +161,25 @@ def make_actor_critic(
     check_switch("discrete", discrete)
     check_switch("bounded_mean", bounded_mean)
     check_choice("activation", activation, tuple(ACTIVATIONS))
-    check_choice("name", name, tuple(ARCHITECTURES))
-    check_choice("critic", critic, CRITICS)
-    check_switch("shared_head", shared_head)
-    if not isinstance(hidden_sizes, (list, tuple)) or not hidden_sizes:
-        raise ValueError(
-            "hidden_sizes must be positive integers, at least one, got "
-            f"{show(hidden_sizes)}"
-        )
-    hidden_sizes = tuple(as_integer("hidden_sizes", x, 1) for x in hidden_sizes)
+    hidden_sizes = _as_sizes(hidden_sizes)
     num_tasks = as_integer("num_tasks", num_tasks, 0)
-    if num_modules is not None:
-        num_modules = as_integer("num_modules", num_modules, 1)
-    settings = {
-        "num_modules": num_modules,
-        "shared_head": bool(shared_head),
-        "task_embeddings": _as_embeddings(task_embeddings),
-        "critic_width": as_integer("critic_width", critic_width, 1),
-        "critic_depth": as_integer("critic_depth", critic_depth, 1),
-    }
-    for field, allowed in explain_misuse(name, critic, hidden_sizes, settings):
-        raise ValueError(f"{field} {allowed}, got {show(settings[field])}")
+    settings = _as_settings(
+        name,
+        critic,
+        hidden_sizes,
+        num_modules=num_modules,
+        shared_head=shared_head,
+        task_embeddings=task_embeddings,
+        critic_width=critic_width,
+        critic_depth=critic_depth,
+    )
     _check_num_tasks(name, num_tasks, observation_size, settings["task_embeddings"])
     architecture = ARCHITECTURES[name]
     options = {option: settings[option] for option in architecture.options}
     if architecture.reads_task_id:
         options["num_tasks"] = num_tasks
     if architecture.num_modules is not None:
-        options["num_modules"] = num_modules or architecture.num_modules
+        options["num_modules"] = settings["num_modules"] or architecture.num_modules
 
     def network(output_size, output_scale):
         return architecture.module(
@@ -247,40 +200,32 @@ def make_actor_critic(
     return ActorCritic(policy, value, observation_size, discrete, num_tasks)
 
 
-def explain_misuse(
-    name: str, critic: str, hidden_sizes: Sequence[int], settings: Mapping[str, Any]
-) -> Iterator[tuple[str, str]]:
-    """Settings that the networks do not use, or cannot work with, and what is allowed.
-
-    Args:
-      name: of the architecture.
-      critic: one of `CRITICS`.
-      hidden_sizes: positive integers.
-      settings: the values of the settings in `UNUSED`.
-
-    Yields:
-      The setting, and a text to be read after its name.
-    """
-    architecture = ARCHITECTURES[name]
-    used = {"num_modules"} if architecture.num_modules is not None else set()
-    used |= {*architecture.options}
-    if critic == "wide_residual":
-        used |= {"critic_width", "critic_depth"}
-    for field, default in UNUSED.items():
-        if field not in used and settings[field] != default:
-            of = "critic" if field.startswith("critic") else "name"
-            value = critic if of == "critic" else name
-            yield field, f"must be {default!r} where {of} is {value!r}, without use"
-    num_experts = settings["num_modules"] or architecture.num_modules
-    if name == "moore" and num_experts > hidden_sizes[-1]:
-        yield (
-            "num_modules",
-            f"must be at most {hidden_sizes[-1]}, the last of hidden_sizes, in which "
-            f"{num_experts} experts cannot be orthogonal",
+def _as_sizes(hidden_sizes: Any) -> tuple[int, ...]:
+    if not isinstance(hidden_sizes, (list, tuple)) or not hidden_sizes:
+        raise ValueError(
+            "hidden_sizes must be positive integers, at least one, got "
+            f"{show(hidden_sizes)}"
         )
-    embeddings = settings["task_embeddings"]
-    if len({len(row) for row in embeddings}) > 1 or (embeddings and not embeddings[0]):
-        yield "task_embeddings", "must be rows of one length, of at least 1"
+    return tuple(as_integer("hidden_sizes", x, 1) for x in hidden_sizes)
+
+
+def _as_settings(
+    name: str, critic: str, hidden_sizes: tuple[int, ...], **given: Any
+) -> dict[str, Any]:
+    """The settings that not all networks use, once these can use them."""
+    check_choice("name", name, tuple(ARCHITECTURES))
+    check_choice("critic", critic, CRITICS)
+    check_switch("shared_head", given["shared_head"])
+    settings = given | {
+        "task_embeddings": _as_embeddings(given["task_embeddings"]),
+        "critic_width": as_integer("critic_width", given["critic_width"], 1),
+        "critic_depth": as_integer("critic_depth", given["critic_depth"], 1),
+    }
+    if given["num_modules"] is not None:
+        settings["num_modules"] = as_integer("num_modules", given["num_modules"], 1)
+    for field, allowed in explain_misuse(name, critic, hidden_sizes, settings):
+        raise ValueError(f"{field} {allowed}, got {show(settings[field])}")
+    return settings
 
 
 def _as_embeddings(value: Any) -> tuple[tuple[float, ...], ...]:

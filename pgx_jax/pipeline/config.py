@@ -11,7 +11,7 @@ from pgx_jax.analysis.scalarization import KINDS
 from pgx_jax.estimation.evaluators import EVALUATORS
 from pgx_jax.estimation.settings import PRECISIONS
 from pgx_jax.grouping.affinity import SCORES
-from pgx_jax.networks.actor_critic import (
+from pgx_jax.networks.architectures import (
     ARCHITECTURES,
     CRITICS,
     UNUSED,

@@ -3,7 +3,8 @@
 import jax
 import numpy as np
 
-from pgx_jax.networks.actor_critic import ARCHITECTURES, make_actor_critic
+from pgx_jax.networks.actor_critic import make_actor_critic
+from pgx_jax.networks.architectures import ARCHITECTURES
 
 NUM_TASKS = 3
 OBSERVATION_SIZE = 2

@@ -14,7 +14,8 @@ from networks.cases import (
     make_networks,
 )
 
-from pgx_jax.networks.actor_critic import ARCHITECTURES, make_actor_critic
+from pgx_jax.networks.actor_critic import make_actor_critic
+from pgx_jax.networks.architectures import ARCHITECTURES
 
 # Parameters that one row of the leading axis is of one task.
 TASKS_OWN = {

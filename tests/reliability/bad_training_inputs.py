@@ -63,6 +63,16 @@ CALLS: dict[str, tuple[Callable, dict[str, Any]]] = {
         make_actor_critic,
         {"observation_size": 3, "action_size": 2, "discrete": True},
     ),
+    "make_actor_critic, care": (
+        make_actor_critic,
+        {
+            "observation_size": 3,
+            "action_size": 2,
+            "discrete": True,
+            "name": "care",
+            "num_tasks": 2,
+        },
+    ),
     "ActionSpace": (ActionSpace, {"size": 2, "discrete": True}),
 }
 BLOCKS = [x for x in NO_COUNT if x is not None]
@@ -130,6 +140,22 @@ REFUSED: dict[str, dict[str, list[Any]]] = {
         "bounded_mean": NO_SWITCH,
         "hidden_sizes": [(), (0,), (1.5,), "ab", 3, None, (NAN,), {}],
         "activation": NO_NAME,
+        "name": NO_NAME,
+        "num_tasks": [*NO_NUMBER, NAN, -1, 1.5, None, True, 3],
+        "num_modules": [1],
+        "shared_head": [*NO_SWITCH, True],
+        "task_embeddings": [*NO_NUMBER, [[1.0]], None],
+        "critic": NO_NAME,
+        "critic_width": [*NO_COUNT, 64],
+        "critic_depth": [*NO_COUNT, 3],
+    },
+    "make_actor_critic, care": {
+        "num_modules": BLOCKS,
+        "num_tasks": [0, 3],
+        "task_embeddings": [
+            *([[1.0]], [1.0, 2.0], [[NAN], [1.0]], [[1.0], [1.0, 2.0]], "text", None),
+            [[], []],
+        ],
     },
     "ActionSpace": {"size": NO_COUNT, "discrete": NO_SWITCH},
 }
