@@ -9,7 +9,7 @@ import pytest
 from small_run import SMALL
 
 from pgx_jax.envs import make_suite
-from pgx_jax.networks.mlp import make_actor_critic
+from pgx_jax.networks.actor_critic import make_actor_critic
 from pgx_jax.pipeline.config import PipelineConfig
 from pgx_jax.pipeline.run import run_pipeline
 from pgx_jax.pipeline.runner import TrainingDiverged
