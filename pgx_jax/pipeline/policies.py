@@ -83,7 +83,8 @@ class TrainedPolicies:
         Pure: `jax.jit(policies.apply)` and `jax.vmap` take it.
 
         Args:
-          observation: as the environment gives it, not normalized; float32
+          observation: as the environment gives it, not normalized, and after it the
+            one-hot task id of a run with `suite.task_id`; float32
             [..., observation_size].
           group: whose policy; an integer in 0..k-1, which may be traced.
 
@@ -343,6 +344,12 @@ def restore_policy(path: Path) -> tuple[PyTree, RunningStatistics]:
 def _check_sizes(policies: TrainedPolicies, suite: TaskSuite) -> None:
     """Refuses tasks that the policies cannot act in."""
     networks = policies.actor_critic
+    if networks.num_tasks and suite.num_ids != networks.num_tasks:
+        raise ValueError(
+            f"tasks must be those of {policies.suite!r} with their ids (TaskIdSuite): "
+            "these policies read the id of a task, and unseen tasks have none; train "
+            "with network.name=mlp and without suite.task_id to route these"
+        )
     if suite.observation_size != networks.observation_size:
         raise ValueError(
             f"tasks must give observations of size {networks.observation_size}, as "

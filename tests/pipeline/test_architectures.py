@@ -6,9 +6,11 @@ from networks.cases import PER_TASK, VARIANTS
 from small_run import SMALL, without_clock
 
 from pgx_jax.envs import SUITES
-from pgx_jax.pipeline.checks import find_problems
+from pgx_jax.pipeline import load_policies, route
+from pgx_jax.pipeline.checks import find_problems, stage_key
 from pgx_jax.pipeline.config import PipelineConfig
 from pgx_jax.pipeline.run import run_pipeline
+from pgx_jax.rendering import restore_policies
 from pgx_jax.settings import CONFIG_FIELD, SettingsError
 
 # Embeddings and heads are other parameters of the same programs.
@@ -23,6 +25,16 @@ CHANGES = {
     | {"num_subsets": 4, "subset_size": 2, "num_resamples": 0},
     "grouping": {"method": "clustering", "num_groups": 2, "num_random_draws": 0},
     "group_training": {"num_updates": 1},
+}
+
+# What else is to follow the task id: one each.
+FURTHER = {
+    "multi_head": {"estimation": CHANGES["estimation"] | {"evaluator": "rollout"}},
+    "film": {
+        "estimation": CHANGES["estimation"] | {"regression": "least_squares"},
+        "grouping": {"num_candidates": 1, "num_race_episodes": 4}
+        | {"num_random_draws": 0},
+    },
 }
 
 
@@ -44,11 +56,10 @@ def read_network(network):
     return {"hidden_sizes": [8]} | network | {"task_embeddings": rows}
 
 
-@pytest.mark.parametrize("network", RUN.values(), ids=RUN)
-def test_a_run_goes_on_exactly_where_it_was_stopped(network, tmp_path):
-    config = PipelineConfig.from_dict(
-        SMALL | CHANGES | {"network": read_network(network)}
-    )
+@pytest.mark.parametrize("name", RUN)
+def test_a_run_goes_on_exactly_where_it_was_stopped(name, tmp_path):
+    network = {"network": read_network(RUN[name])}
+    config = PipelineConfig.from_dict(SMALL | CHANGES | FURTHER.get(name, {}) | network)
     results = run_pipeline(config, tmp_path / "whole", tensorboard=False)
     assert np.isfinite(results.affinity).all()
 
@@ -62,6 +73,21 @@ def test_a_run_goes_on_exactly_where_it_was_stopped(network, tmp_path):
     resumed = run_pipeline(config, workdir, tensorboard=False)
     assert resumed.resumed
     assert without_clock(resumed) == without_clock(results)
+    if name in FURTHER:
+        check_restored(workdir, results)
+
+
+def check_restored(workdir, results):
+    """What is stored earns what is reported, each task under its own id."""
+    suite, policies = restore_policies(workdir)
+    loaded = load_policies(workdir)
+    assert loaded.actor_critic == policies.actor_critic
+    found = route(loaded, suite, stage_key(0, "evaluation"), 4)
+    own = found.returns[loaded.labels, np.arange(3)]
+    reported = np.mean(results.methods[0]["source"][0], axis=-1)
+    np.testing.assert_allclose(own, reported, rtol=1e-5)
+    with pytest.raises(ValueError, match="read the id of a task.*unseen tasks"):
+        route(loaded, suite.suite, stage_key(0, "evaluation"), 4)
 
 
 @pytest.mark.parametrize(
