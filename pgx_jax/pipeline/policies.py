@@ -23,6 +23,7 @@ import numpy as np
 from brax.envs.base import Env
 from jax.core import Tracer
 
+from pgx_jax.arguments import as_integer, as_path, show
 from pgx_jax.envs import TaskIdSuite, TaskSuite, from_brax, make_suite
 from pgx_jax.networks.actor_critic import ActorCritic
 from pgx_jax.networks.distributions import Distribution
@@ -150,16 +151,20 @@ def load_policies(
         the user's own that is not registered, or there is no such method or draw; the
         message lists those that exist.
     """
+    workdir = as_path("workdir", workdir)
+    draw = as_integer("draw", draw, 0)
+    if not isinstance(method, str):
+        raise ValueError(f"method must be a name, got {show(method)}")
     directory = Workdir.open(workdir)
     suite, actor_critic = rebuild(directory)
     stage, draws = find_method(directory, method)
-    if not 0 <= draw < len(draws):
+    if draw >= len(draws):
         raise ValueError(
             f"draw must be in 0..{len(draws) - 1} for {method!r}, got {draw}"
         )
     if not directory.is_finished(stage):
         raise ValueError(
-            f"workdir {str(workdir)!r} holds a run that has not yet trained the "
+            f"workdir {workdir!r} holds a run that has not yet trained the "
             f"policies of {method!r}; the command that started it goes on from there"
         )
     path = directory.latest_state(stage)
@@ -216,9 +221,14 @@ def route(
         has its own.
 
     Raises:
-      ValueError: observations or actions are not those of the policies, `num_episodes`
-        is below 1, or `tasks` is neither of both.
+      ValueError: observations or actions are not those of the policies, `tasks` is
+        neither of both, or another argument is out of range or none.
     """
+    if not isinstance(policies, TrainedPolicies):
+        raise ValueError(
+            f"policies must be of load_policies, got {type(policies).__name__}"
+        )
+    episode_length = as_integer("episode_length", episode_length, 1)
     if isinstance(tasks, Env):
         tasks = from_brax(tasks, episode_length=episode_length)
     if not isinstance(tasks, TaskSuite):

@@ -104,7 +104,7 @@ def test_bad_arguments_are_refused_by_name(trained):
                 num_parts=parts,
             )
     other = state._replace(policy_ids=jnp.zeros(2, jnp.int32))
-    with pytest.raises(ValueError, match="one policy for the 3 tasks of suite"):
+    with pytest.raises(ValueError, match="must be of the 3 tasks of suite"):
         collect_sums(
             ppo, suite, other, jax.random.key(0), 24, PROJECTION_KEY, num_parts=2
         )

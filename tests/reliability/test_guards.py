@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reliability import bad_inputs
+from reliability import calls
 from small_run import SMALL
 
 import pgx_jax as pge
@@ -20,7 +20,7 @@ from pgx_jax.pipeline.runner import TrainingDiverged
 from pgx_jax.training import debugging
 from pgx_jax.training import ppo as ppo_module
 
-KEY = bad_inputs.KEY
+KEY = calls.KEY
 
 
 @pytest.fixture
@@ -108,13 +108,13 @@ def test_no_stage_stores_what_is_not_finite(array, message):
     ],
 )
 def test_evaluators_that_return_no_scores_are_named(bad, message):
-    function, arguments = bad_inputs.CALLS["estimate_subsets"]
+    function, arguments = calls.CALLS["estimate_subsets"]
     with pytest.raises(ValueError, match=message):
         function(**arguments, evaluator=bad)
 
 
 def test_sums_that_are_not_finite_name_the_task():
-    function, arguments = bad_inputs.CALLS["accumulate"]
+    function, arguments = calls.CALLS["accumulate"]
     sums = function(**arguments)
     product = np.array(sums.product)
     product[1, 2, 0] = np.nan
@@ -125,7 +125,7 @@ def test_sums_that_are_not_finite_name_the_task():
             None,
             None,
             sums._replace(product=product),
-            bad_inputs.SUBSETS,
+            calls.SUBSETS,
             key=0,
             regression="least_squares",
         )

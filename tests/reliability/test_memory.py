@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 from clock import make_clock_suite
-from reliability import bad_inputs
+from reliability import calls
 from small_run import SMALL, run
 
 from pgx_jax import memory
@@ -36,7 +36,7 @@ def exhaust(*_, **__):
 
 def test_an_estimate_without_memory_names_what_to_lower(monkeypatch):
     monkeypatch.setattr(logistic, "call_with_auto_axes", exhaust)
-    function, arguments = bad_inputs.CALLS["estimate_subsets"]
+    function, arguments = calls.CALLS["estimate_subsets"]
     with pytest.raises(memory.OutOfMemory) as error:
         function(**arguments, num_resamples=3)
     assert re.fullmatch(
@@ -51,7 +51,7 @@ def test_other_errors_of_xla_are_left_alone(monkeypatch):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
     monkeypatch.setattr(logistic, "call_with_auto_axes", fail)
-    function, arguments = bad_inputs.CALLS["estimate_subsets"]
+    function, arguments = calls.CALLS["estimate_subsets"]
     with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
         function(**arguments)
 
