@@ -1,6 +1,9 @@
 """The wide residual critic against NumPy."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 from networks.cases import dense, draw_observations, draw_params, make_networks
 
 
@@ -23,6 +26,35 @@ def test_blocks_are_added_to_what_they_take():
     np.testing.assert_allclose(
         networks.value(params, x), expected, rtol=1e-4, atol=1e-5
     )
+
+
+def test_opposite_values_are_learned_side_by_side():
+    """Of the tasks' ids, which the first layer reads with the observation."""
+    networks = make_networks(critic="wide_residual", critic_width=32)
+    x = draw_observations(64)
+    x[:, :, :2] = x[:1, :, :2]
+    target = np.sin(2 * x[..., 0]) * np.array([1, -1, 1], np.float32)[:, None]
+    optimizer = optax.adam(3e-3)
+
+    @jax.jit
+    def train(key):
+        def error(params):
+            return jnp.mean((networks.value(params, x) - target) ** 2)
+
+        def step(carry, _):
+            params, state = carry
+            updates, state = optimizer.update(jax.grad(error)(params), state, params)
+            return (optax.apply_updates(params, updates), state), None
+
+        with jax.numpy_dtype_promotion("standard"):
+            params = networks.init(key)["value"]
+            start = (params, optimizer.init(params))
+            (params, _), _ = jax.lax.scan(step, start, None, 200)
+        return error(params)
+
+    # Without ids the best value is the mean over tasks, which is a third of sin.
+    blind = np.mean((target - target.mean(axis=0)) ** 2)
+    assert train(jax.random.key(0)) < 0.02 * blind
 
 
 def test_the_actor_stays_what_it_was():
