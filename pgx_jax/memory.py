@@ -9,6 +9,9 @@ from typing import Any
 
 import jax
 
+# As XLA says it of what it runs, and where an error comes later than its program.
+_EXHAUSTED = re.compile("resource_exhausted|out.of.memory", re.IGNORECASE)
+
 
 class OutOfMemory(MemoryError):
     """A program needed more memory than its device has; the message says what helps."""
@@ -47,7 +50,7 @@ def explained(work: str, lower: Mapping[str, Any]) -> Iterator[None]:
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
         cause = error.__cause__ if isinstance(error, OutOfMemory) else error
         of_host = isinstance(cause, MemoryError)
-        if not of_host and "RESOURCE_EXHAUSTED" not in str(cause):
+        if not of_host and not _EXHAUSTED.search(str(cause)):
             raise
         raise OutOfMemory(_message(work, lower, str(cause), of_host)) from cause
 

@@ -43,7 +43,6 @@ def check_results(results: RunResults) -> None:
     n = results.num_tasks
     if n < 2:
         raise ValueError(f"task_names must name at least 2 tasks, got {n}")
-    _check_names("task_names", results.task_names)
     for name, least, most in (
         ("episode_length", 1, np.inf),
         ("seed", 0, 2**32 - 1),
@@ -67,7 +66,9 @@ def check_results(results: RunResults) -> None:
         _check_curve(f"learning_curves[{stage!r}]", curve, n)
     if not results.methods:
         raise ValueError("methods must not be empty")
-    _check_names("methods", [x["name"] for x in results.methods])
+    names = [method["name"] for method in results.methods]
+    if repeated := sorted({x for x in names if names.count(x) > 1}):
+        raise ValueError(f"methods must have names of their own, got {repeated} twice")
     for index, method in enumerate(results.methods):
         _check_method(f"methods[{index}]", method, n, results.groups)
     for index, timing in enumerate(results.timings):
@@ -128,14 +129,6 @@ def _check_fields(field: str, value: Any, hint: Any) -> None:
 
 def _refusal(field: str, allowed: str, value: Any) -> ValueError:
     return ValueError(f"{field} must be {allowed}, got {shorten(value)}")
-
-
-def _check_names(field: str, names: list[str]) -> None:
-    for index, name in enumerate(names):
-        if not name or name in names[:index]:
-            raise ValueError(
-                f"{field} must have names of their own, got {name!r} at {index}"
-            )
 
 
 def _check_numbers(

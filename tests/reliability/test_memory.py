@@ -46,6 +46,22 @@ def test_an_estimate_without_memory_names_what_to_lower(monkeypatch):
     )
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        EXHAUSTED,
+        "INTERNAL: Error dispatching computation: Out of memory allocating 16 bytes.",
+        "INTERNAL: CUDA_ERROR_OUT_OF_MEMORY: out of memory",
+    ],
+)
+def test_all_words_for_it_are_known(text):
+    with (
+        pytest.raises(memory.OutOfMemory, match="the work ran .*: lower x .now 3"),
+        memory.explained("the work", {"x": 3}),
+    ):
+        raise jax.errors.JaxRuntimeError(text)
+
+
 def test_other_errors_of_xla_are_left_alone(monkeypatch):
     def fail(*_, **__):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")

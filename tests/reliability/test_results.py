@@ -181,8 +181,6 @@ CURVE = ("learning_curves", "meta-training")
 # What is of the right type and yet of no run.
 NONSENSE = [
     (("task_names",), ["a"]),
-    (("task_names",), ["a", "b", "c", "c"]),
-    (("task_names",), ["a", "b", "c", ""]),
     (("episode_length",), 0),
     (("seed",), -1),
     (("seed",), 2**32),
