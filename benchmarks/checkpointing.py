@@ -107,7 +107,7 @@ def time_training(
         workdir = Workdir(Path(directory) / "run", {})
         progress = Progress(stream=io.StringIO())
         runner = Runner(problem, workdir, writer, progress, config.checkpoint_every)
-        runner.train("training", ppo, suite, start, suite.task_names, rows)
+        runner.train("training", ppo, suite, rows, lambda _: start, rows)
     # The last chunk has none after it, and the result of the stage is sealed as well.
     chunks = slice(1, num_chunks)
     training = statistics.median(times["run"][chunks])

@@ -23,7 +23,7 @@ import pgx_jax as pge
 from pgx_jax.analysis.statistics import normalized_mutual_information, rank_correlation
 from pgx_jax.appearance import GROUP_COLORS
 from pgx_jax.envs import make_suite
-from pgx_jax.networks.mlp import make_actor_critic
+from pgx_jax.networks.actor_critic import make_actor_critic
 from pgx_jax.training.ppo import PPO, PPOConfig
 
 # Written down before measuring.

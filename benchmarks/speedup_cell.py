@@ -16,7 +16,7 @@ from flops import count_flops
 import pgx_jax as pge
 from pgx_jax.envs import TaskSuite, make_suite
 from pgx_jax.evaluation.oracle import Oracle, OracleRun
-from pgx_jax.networks.mlp import make_actor_critic
+from pgx_jax.networks.actor_critic import make_actor_critic
 from pgx_jax.pipeline.config import PipelineConfig
 from pgx_jax.runs.progress import Progress
 from pgx_jax.runs.workdir import Workdir

@@ -30,12 +30,12 @@ from brax.training.agents.ppo import train as brax_ppo
 
 from pgx_jax.appearance import GROUP_COLORS
 from pgx_jax.envs import make_suite
-from pgx_jax.networks.mlp import (
-    MLP,
+from pgx_jax.networks.actor_critic import (
     ActorCritic,
     GaussianHead,
     make_actor_critic,
 )
+from pgx_jax.networks.mlp import MLP
 from pgx_jax.training.diagnostics import on_host
 from pgx_jax.training.episodes import evaluate
 from pgx_jax.training.ppo import PPO, PPOConfig

@@ -29,7 +29,7 @@ from ml_collections import config_flags
 from pgx_jax import runtime
 from pgx_jax.cli.common import shown_command
 from pgx_jax.envs import make_suite
-from pgx_jax.networks.mlp import make_actor_critic
+from pgx_jax.networks.actor_critic import make_actor_critic
 from pgx_jax.reporting.tables import Table
 from pgx_jax.runs.provenance import describe, format_provenance
 from pgx_jax.training.diagnostics import on_host

@@ -14,7 +14,7 @@ import numpy as np
 
 from pgx_jax.envs import TaskIdSuite, TaskSuite, make_suite, register_suite
 from pgx_jax.envs.locks import combination_locks
-from pgx_jax.networks.mlp import ActorCritic
+from pgx_jax.networks.actor_critic import ActorCritic
 from pgx_jax.pipeline.checks import make_networks
 from pgx_jax.pipeline.config import PipelineConfig
 from pgx_jax.training.running_statistics import RunningStatistics

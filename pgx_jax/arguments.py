@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import operator
+import os
 from typing import Any
 
 import jax
@@ -51,15 +52,15 @@ def as_seed(seed: Any) -> int:
     return as_integer("seed", seed, 0, 2**128 - 1)
 
 
-def as_key(key: Any) -> jax.Array:
+def as_key(key: Any, name: str = "key") -> jax.Array:
     """A JAX key, of either style, from a key or an integer seed of 32 bits.
 
     Raises:
-      ValueError: `key` is neither.
+      ValueError: `key` is neither; the message gives `name`.
     """
     if _is_seed(key):
         # Others are taken modulo 2^32, so that two of them would be one.
-        return jax.random.key(as_integer("key", key, 0, 2**32 - 1))
+        return jax.random.key(as_integer(name, key, 0, 2**32 - 1))
     dtype = getattr(key, "dtype", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
     if typed and key.shape == ():
@@ -71,7 +72,7 @@ def as_key(key: Any) -> jax.Array:
             jax.eval_shape(lambda data: jax.random.wrap_key_data(data), key)
             return key
     raise ValueError(
-        "key must be one key, such as jax.random.key(0), or an integer seed, got "
+        f"{name} must be one key, such as jax.random.key(0), or an integer seed, got "
         f"{show(getattr(key, 'aval', key))}"
     )
 
@@ -151,6 +152,18 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
         raise ValueError(
             f"{name} must be one of {', '.join(choices)}, got {show(value)}"
         )
+
+
+def as_path(name: str, value: Any) -> str:
+    """The path of a file or directory as text.
+
+    Raises:
+      ValueError: it is none; the message gives `name`.
+    """
+    path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise ValueError(f"{name} must be a path, got {shorten(value)}")
+    return path
 
 
 def as_numbers(name: str, value: Any, *, finite: bool = True) -> np.ndarray:

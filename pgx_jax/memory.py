@@ -9,6 +9,9 @@ from typing import Any
 
 import jax
 
+# As XLA says it of what it runs, and where an error comes later than its program.
+_EXHAUSTED = re.compile("resource_exhausted|out.of.memory", re.IGNORECASE)
+
 
 class OutOfMemory(MemoryError):
     """A program needed more memory than its device has; the message says what helps."""
@@ -31,29 +34,34 @@ def explained(work: str, lower: Mapping[str, Any]) -> Iterator[None]:
         with explained("the estimate", {"dim": 400}):
             ...
 
+    The outermost one has the word: a run names its own settings for what a function of
+    the estimator would name by its arguments.
+
     Args:
       work: what was under way.
       lower: settings that memory grows with, the most effective one first, and what
         they are now, or None.
 
     Raises:
-      OutOfMemory: in place of XLA's error.
+      OutOfMemory: in place of XLA's error, and of NumPy's of the host.
     """
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+    except (jax.errors.JaxRuntimeError, MemoryError) as error:
+        cause = error.__cause__ if isinstance(error, OutOfMemory) else error
+        of_host = isinstance(cause, MemoryError)
+        if not of_host and not _EXHAUSTED.search(str(cause)):
             raise
-        raise OutOfMemory(_message(work, lower, str(error))) from error
+        raise OutOfMemory(_message(work, lower, str(cause), of_host)) from cause
 
 
-def _message(work: str, lower: Mapping[str, Any], error: str) -> str:
-    device = jax.devices()[0]
+def _message(work: str, lower: Mapping[str, Any], error: str, of_host: bool) -> str:
+    place = "the host" if of_host else jax.devices()[0].device_kind
     asked = re.search(r"(?:allocate|allocating) ([\d.,]+ ?\w*)", error)
-    parts = [f"{work} ran out of memory on {device.device_kind}"]
+    parts = [f"{work} ran out of memory on {place}"]
     if asked:
         parts.append(f"allocating {asked[1].strip()}")
-    statistics = _statistics()
+    statistics = {} if of_host else _statistics()
     if "bytes_limit" in statistics:
         used = format_bytes(statistics.get("bytes_in_use", 0))
         limit = format_bytes(statistics["bytes_limit"])

@@ -1,6 +1,9 @@
 """A whole run of the pipeline at its smallest, by the paper's way of grouping."""
 
+import json
+
 from pgx_jax.pipeline.config import PipelineConfig
+from pgx_jax.pipeline.results import RunResults
 from pgx_jax.pipeline.run import run_pipeline
 from pgx_jax.reporting.page import write_report
 
@@ -30,3 +33,11 @@ def run(workdir, **changes):
     config = PipelineConfig.from_dict(SMALL | changes)
     results = run_pipeline(config, workdir, tensorboard=False)
     return results, write_report(results, workdir)
+
+
+def without_clock(results: RunResults) -> str:
+    """All numbers to the last digit, as text, in which NaN equals NaN."""
+    values = dict(vars(results))
+    for name in ("timings", "resumed", "command", "commit"):
+        del values[name]
+    return json.dumps(values)

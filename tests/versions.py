@@ -21,7 +21,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-EXTRAS = ("dev",)
+EXTRAS = ("dev", "wandb")
 TESTS = (
     "tests/test_import.py",
     "tests/estimation/test_estimate.py::test_the_estimate_equals_the_stages_done_by_hand",

@@ -47,7 +47,7 @@ SIZES = {
 }
 BATCH, LEARNING_RATE = 64, 1e-3
 DIM = 128  # of the projection
-# Of least squares: 64 pairs a set are few. Chosen on seeds 100 and 101, like the rest.
+# Of least squares: 64 pairs a set are few. Chosen on seeds 100 and 101.
 RIDGE = 10.0
 
 

@@ -46,10 +46,11 @@ def _aggregate(workdirs: Sequence[str]) -> None:
             f"--output must name files, without an ending, got {_OUTPUT.value!r}"
         )
     output = Path(_OUTPUT.value)
-    runs = [RunResults.from_json(Path(path) / "results.json") for path in workdirs]
+    files = [Path(path) / "results.json" for path in workdirs]
+    runs = [RunResults.from_json(path) for path in files]
     check_seeds(runs, workdirs)
     command = shown_command()
-    entries = aggregate(runs) | {"command": command}
+    entries = aggregate(runs, [str(path) for path in files]) | {"command": command}
     page = aggregate_page(entries, command)
     figure = draw_curves(runs) if _CURVES.value else None
     output.parent.mkdir(parents=True, exist_ok=True)

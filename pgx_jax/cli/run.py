@@ -1,8 +1,10 @@
 """Runs the whole pipeline of one config, or resumes one that was interrupted.
 
     pgx_jax run --config=cartpole_planted --workdir=runs/planted --config.seed=1
+    pgx_jax run --config=cartpole_planted --workdir=runs/planted --seeds=0,1,2
 
-`--config` takes the name of a config of the package or the path of a file.
+`--config` takes the name of a config of the package or the path of a file. Several
+seeds train side by side, in runs/planted_0 and so on.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from pgx_jax.cli.common import parse_flags, quiet, shown_command
 if TYPE_CHECKING:
     from pgx_jax.cli.config_files import Change
     from pgx_jax.pipeline.config import PipelineConfig
+    from pgx_jax.settings import Problem
 
 _CONFIG = flags.DEFINE_string(
     "config",
@@ -26,6 +29,11 @@ _CONFIG = flags.DEFINE_string(
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Directory of the run; the same command goes on from it."
+)
+_SEEDS = flags.DEFINE_list(
+    "seeds",
+    None,
+    "Run these seeds side by side, in WORKDIR_SEED each: 0,1,2.",
 )
 _TENSORBOARD = flags.DEFINE_bool("tensorboard", True, "Also write TensorBoard events.")
 _DRY_RUN = flags.DEFINE_bool(
@@ -64,6 +72,9 @@ def main() -> None:
 
     try:
         config, workdir = read_command(changes)
+        if _SEEDS.value is not None:
+            run_side_by_side(config, workdir)
+            return
         with lock(workdir):
             results = run_pipeline(
                 config,
@@ -84,6 +95,30 @@ def main() -> None:
         sys.exit(f"error: {error}")
     print(summary_table(results))
     print(f"report: {report}")
+
+
+def run_side_by_side(config: PipelineConfig, workdir: str) -> None:
+    """Runs the seeds of `--seeds` and prints what each has found."""
+    from pgx_jax.pipeline.seeds import run_seeds, seed_directory
+    from pgx_jax.reporting.page import write_report
+    from pgx_jax.reporting.summary import summary_table
+    from pgx_jax.runs.locks import lock
+
+    seeds = [int(x) for x in _SEEDS.value or ()]
+    runs = run_seeds(
+        config,
+        seeds,
+        workdir,
+        command=shown_command(),
+        tensorboard=_TENSORBOARD.value,
+        wandb_project=_WANDB.value,
+    )
+    for seed, results in zip(seeds, runs, strict=True):
+        directory = seed_directory(workdir, seed)
+        with lock(directory):
+            report = write_report(results, directory)
+        print(summary_table(results))
+        print(f"report: {report}")
 
 
 def show_forecast(changes: list[Change]) -> None:
@@ -122,6 +157,7 @@ def read_command(changes: list[Change]) -> tuple[PipelineConfig, str]:
         problems.append(Problem("--workdir", text))
     if _WANDB.value == "":
         problems.append(Problem("--wandb", "must name a project, got ''"))
+    problems += check_seeds(changes)
     if not _CONFIG.value:
         text = f"must name a config or a file, got {_CONFIG.value!r}"
         raise SettingsError([*problems, Problem("--config", text)])
@@ -132,3 +168,22 @@ def read_command(changes: list[Change]) -> tuple[PipelineConfig, str]:
         of = "" if problems[0].field.startswith("--") else CONFIG_FIELD
         raise SettingsError(problems, of)
     return config, workdir
+
+
+def check_seeds(changes: list[Change]) -> list[Problem]:
+    """What is wrong with `--seeds`, by itself and beside other flags."""
+    from pgx_jax.settings import Problem
+
+    seeds = _SEEDS.value
+    if seeds is None:
+        return []
+    texts = []
+    known = all(x.isascii() and x.isdigit() and int(x) < 2**32 for x in seeds)
+    if not seeds or not known or len({*map(int, seeds)}) < len(seeds):
+        given = ",".join(seeds)
+        texts.append(f"must be different integers in [0, 2^32), got {given!r}")
+    if any(change.path == "seed" for change in changes):
+        texts.append("cannot stand beside --config.seed")
+    if _DEBUG.value:
+        texts.append("cannot stand beside --debug, which looks at one run alone")
+    return [Problem("--seeds", text) for text in texts]

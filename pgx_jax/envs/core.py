@@ -115,12 +115,15 @@ class StepSuite(abc.ABC):
       action_space: what a policy outputs.
       episode_length: steps after which an episode is truncated; of several time limits
         the longest.
+      num_ids: length of the one-hot task id that observations end in; 0 if they end in
+        none.
     """
 
     name: str
     observation_size: int
     action_space: ActionSpace
     episode_length: int
+    num_ids: int = 0
 
     @property
     @abc.abstractmethod

@@ -47,6 +47,10 @@ class MembersView(SuiteView):
     tasks: jax.Array
 
     @property
+    def num_ids(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.suite.num_ids
+
+    @property
     def num_tasks(self) -> int:
         return self.tasks.shape[0]
 

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgx_jax.arguments import as_numbers, check_number, show
+from pgx_jax.arguments import as_host_array, as_numbers, check_number, show
 from pgx_jax.estimation.checks import is_traced
 
 
@@ -105,7 +105,7 @@ def _value(reward: jax.Array, valid: jax.Array, beta: float | jax.Array) -> jax.
 
 def _as_rewards(name: str, reward: Any, mask: Any) -> tuple[jax.Array, jax.Array]:
     """Rewards, 0 at padding, and their mask; both [..., K]."""
-    shape = np.shape(reward)
+    shape = np.shape(reward if is_traced(reward) else as_host_array(name, reward))
     if not shape or 0 in shape:
         raise ValueError(
             f"{name} must have shape [..., K] with K >= 1, got {show(reward)}"

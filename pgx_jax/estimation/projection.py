@@ -112,7 +112,8 @@ def check_projection(projection: Any) -> None:
       ValueError: the message names `projection`.
     """
     column = getattr(projection, "column", None)
-    if not hasattr(projection, "dim") or not callable(column):
+    is_class = isinstance(projection, type)
+    if is_class or not hasattr(projection, "dim") or not callable(column):
         raise ValueError(
             "projection must have a dim and a method column, as GaussianProjection "
             f"does, got {show(projection)}"

@@ -17,16 +17,23 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgx_jax.arguments import as_integer, as_key, check_choice, check_switch
+from pgx_jax.arguments import (
+    as_integer,
+    as_key,
+    as_subset_matrix,
+    check_choice,
+    check_switch,
+    show,
+)
 from pgx_jax.envs.core import TaskSuite
 from pgx_jax.estimation.blocks import bounded_elements
-from pgx_jax.estimation.subsets import check_subsets
 from pgx_jax.evaluation.subset_blocks import Block, SubsetSuite, lay_out
 from pgx_jax.runs.workdir import Workdir
 from pgx_jax.training.episodes import METRICS, evaluate
@@ -116,6 +123,8 @@ class Oracle:
     block_size: int | None = None
 
     def __post_init__(self):
+        if not isinstance(self.ppo, PPO):
+            raise ValueError(f"ppo must be a PPO, got {show(self.ppo)}")
         check_choice("score", self.score, tuple(METRICS))
         check_switch("deterministic", self.deterministic)
         as_integer("num_episodes", self.num_episodes, 1)
@@ -148,12 +157,18 @@ class Oracle:
             done so far and the mean score of every task, NaN where it has none; [n].
 
         Raises:
-          ValueError: the subsets are no 0/1 matrix of the suite's tasks, or `meta` is
-            not one policy for all of them.
+          ValueError: the subsets are no 0/1 matrix of the suite's tasks, `meta` is not
+            one policy for all of them, or another argument is none.
           FloatingPointError: fine-tuning met a number that is not finite; the message
             names the subset.
         """
-        subsets, key = _check(suite, meta, subsets), as_key(key)
+        subsets, key = self._check(suite, meta, subsets), as_key(key)
+        if workdir is not None and not isinstance(workdir, Workdir):
+            raise ValueError(f"workdir must be a Workdir or None, got {show(workdir)}")
+        if not isinstance(stage, str) or not stage or Path(stage).name != stage:
+            raise ValueError(f"stage must be a name of files, got {show(stage)}")
+        if on_block is not None and not callable(on_block):
+            raise ValueError(f"on_block must be a function, got {show(on_block)}")
         blocks = self.blocks(suite, subsets)
         names = [f"{stage}_{i + 1}_of_{len(blocks)}" for i in range(len(blocks))]
         done: dict[int, tuple[BlockScores, float]] = {
@@ -200,6 +215,19 @@ class Oracle:
             block_size=blocks[0].place.shape[0],
             num_blocks=len(blocks),
         )
+
+    def _check(
+        self, suite: TaskSuite, meta: TrainingState, subsets: np.ndarray
+    ) -> np.ndarray:
+        if not isinstance(suite, TaskSuite):
+            raise ValueError(f"suite must be a TaskSuite, got {show(suite)}")
+        self.ppo.check_state("meta", meta, suite)
+        num_policies = jax.tree.leaves(meta.params)[0].shape[0]
+        if num_policies != 1:
+            raise ValueError(
+                f"meta must be one policy for all tasks of suite, got {num_policies}"
+            )
+        return as_subset_matrix(subsets, suite.num_tasks)
 
     @property
     def env_steps_per_task(self) -> int:
@@ -325,18 +353,6 @@ def _task_means(scores: np.ndarray) -> np.ndarray:
     known = np.isfinite(scores)
     total, count = np.where(known, scores, 0.0).sum(axis=0), known.sum(axis=0)
     return np.where(count, total / np.maximum(count, 1), np.nan)
-
-
-def _check(suite: TaskSuite, meta: TrainingState, subsets: np.ndarray) -> np.ndarray:
-    subsets = np.asarray(subsets)
-    check_subsets(subsets, suite.num_tasks)
-    num_policies = jax.tree.leaves(meta.params)[0].shape[0]
-    if num_policies != 1 or meta.policy_ids.shape != (suite.num_tasks,):
-        raise ValueError(
-            f"meta must be one policy for the {suite.num_tasks} tasks of suite, got "
-            f"{num_policies} for {meta.policy_ids.shape[0]} rows"
-        )
-    return subsets.astype(bool)
 
 
 def _check_finite(block: Block, done: BlockScores) -> None:

@@ -19,7 +19,7 @@ from pgx_jax.envs.core import SuiteState, TaskSuite
 from pgx_jax.envs.wrappers import MembersView
 from pgx_jax.estimation.blocks import Incidence, map_blocks
 from pgx_jax.estimation.evaluators import Adapted, Evaluation
-from pgx_jax.networks.mlp import ActorCritic
+from pgx_jax.networks.actor_critic import ActorCritic
 from pgx_jax.training.episodes import METRICS, evaluate
 from pgx_jax.training.running_statistics import RunningStatistics
 

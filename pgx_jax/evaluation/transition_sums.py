@@ -13,7 +13,7 @@ from numbers import Integral
 import jax
 import jax.numpy as jnp
 
-from pgx_jax.arguments import as_integer, as_key, check_switch
+from pgx_jax.arguments import as_integer, as_key, check_switch, show
 from pgx_jax.envs.core import SuiteState, TaskSuite
 from pgx_jax.estimation.projection import (
     GaussianProjection,
@@ -70,6 +70,9 @@ def collect_sums(
       ValueError: `num_transitions` or `num_parts` is not allowed, or the state is not
         of one policy for the tasks of the suite.
     """
+    if not isinstance(ppo, PPO):
+        raise ValueError(f"ppo must be a PPO, got {show(ppo)}")
+    ppo.check_state("state", state, suite)
     config = ppo.config
     block = config.steps_per_update
     if (
@@ -82,7 +85,7 @@ def collect_sums(
             "num_transitions must be a positive multiple of num_envs * unroll_length = "
             f"{block}, got {num_transitions!r}"
         )
-    key, projection_key = as_key(key), as_key(projection_key)
+    key, projection_key = as_key(key), as_key(projection_key, "projection_key")
     check_switch("noise", noise)
     num_parts = as_integer("num_parts", num_parts, 1)
     if config.num_envs % num_parts:
@@ -90,10 +93,9 @@ def collect_sums(
             f"num_parts must divide num_envs = {config.num_envs}, got {num_parts}"
         )
     num_policies = jax.tree.leaves(state.params)[0].shape[0]
-    if num_policies != 1 or state.policy_ids.shape != (suite.num_tasks,):
+    if num_policies != 1:
         raise ValueError(
-            f"state must be of one policy for the {suite.num_tasks} tasks of suite, "
-            f"got {num_policies} for {state.policy_ids.shape[0]} rows"
+            f"state must be of one policy for all tasks of suite, got {num_policies}"
         )
     projection = GaussianProjection() if projection is None else projection
     check_projection(projection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from pgx_jax.analysis.truth_tables import all_subsets
 from pgx_jax.envs import SUITES, TaskIdSuite, TaskSuite, make_suite
 from pgx_jax.estimation.parameters import count_params
 from pgx_jax.memory import format_bytes
-from pgx_jax.networks.mlp import ActorCritic, make_actor_critic
+from pgx_jax.networks.actor_critic import ActorCritic, make_actor_critic
 from pgx_jax.pipeline.config import PipelineConfig
 from pgx_jax.pipeline.forecast import find_available_memory, measure_memory
 from pgx_jax.settings import (
@@ -105,6 +106,7 @@ def check_suite(
     )
     _check_groups(config, suite, checker)
     _check_subsets(config, suite, checker)
+    _check_network(config, suite, checker)
     _check_adaptation(config, checker)
     _check_dim(config, suite, checker)
     if not checker.problems and not bad:
@@ -174,6 +176,37 @@ def _check_subsets(config: PipelineConfig, suite: TaskSuite, checker: Checker) -
         checker.add(Problem("estimation.num_subsets", f"is too small: {error}"))
 
 
+def _check_network(config: PipelineConfig, suite: TaskSuite, checker: Checker) -> None:
+    """Whether a network that reads a task id is given one, and of all tasks."""
+    network = config.network
+    if not checker.trusts("network.name"):
+        return
+    adapts = bool(config.adaptation.num_updates)
+    checker.require(
+        not network.reads_task_id or not adapts,
+        "network.name",
+        "must be 'mlp' for adaptation: a target task has no id that a network could "
+        "read; leave target tasks out (adaptation.num_updates = 0), or let an MLP "
+        "adapt to them",
+        reads=("adaptation.num_updates",),
+    )
+    checker.require(
+        not network.reads_task_id or config.suite.task_id,
+        "suite.task_id",
+        f"must be True where network.name is {network.name!r}, which reads the task id",
+        reads=("network.name",),
+    )
+    num_embeddings = len(network.task_embeddings)
+    if num_embeddings not in (0, suite.num_tasks):
+        checker.add(
+            Problem(
+                "network.task_embeddings",
+                f"must be {suite.num_tasks} rows, one for each task of "
+                f"{suite.name!r}, got {num_embeddings}",
+            )
+        )
+
+
 def _check_adaptation(config: PipelineConfig, checker: Checker) -> None:
     adapts = bool(config.adaptation.num_updates)
     checker.require(
@@ -185,12 +218,12 @@ def _check_adaptation(config: PipelineConfig, checker: Checker) -> None:
         not adapts or not config.suite.task_id,
         "suite.task_id",
         "must be False for adaptation: a target task has no id among the source tasks",
-        reads=("adaptation.num_updates",),
+        reads=("adaptation.num_updates", "network.name"),
     )
 
 
 def _check_dim(config: PipelineConfig, suite: TaskSuite, checker: Checker) -> None:
-    if not checker.trusts("network.hidden_sizes", "network.activation"):
+    if not checker.trusts("network", "suite.task_id"):
         return
     networks = make_networks(config, suite)
     params = jax.eval_shape(networks.init, jax.random.key(0))
@@ -228,9 +261,8 @@ def make_networks(config: PipelineConfig, suite: TaskSuite) -> ActorCritic:
         suite.observation_size,
         suite.action_space.size,
         suite.action_space.discrete,
-        config.network.hidden_sizes,
-        config.network.activation,
-        config.network.bounded_mean,
+        num_tasks=suite.num_ids if config.network.reads_task_id else 0,
+        **dataclasses.asdict(config.network),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -10,6 +11,12 @@ from pgx_jax.analysis.scalarization import KINDS
 from pgx_jax.estimation.evaluators import EVALUATORS
 from pgx_jax.estimation.settings import PRECISIONS
 from pgx_jax.grouping.affinity import SCORES
+from pgx_jax.networks.architectures import (
+    ARCHITECTURES,
+    CRITICS,
+    UNUSED,
+    explain_misuse,
+)
 from pgx_jax.networks.mlp import ACTIVATIONS
 from pgx_jax.settings import Checker, Settings
 from pgx_jax.training.ppo_config import PPOConfig
@@ -46,19 +53,55 @@ class NetworkConfig(Settings):
       activation: "tanh", "relu" or "swish".
       bounded_mean: keep the mean of continuous actions in [-1, 1], for environments
         that clip them: a mean far outside would explore nothing.
+      name: of the architecture: "mlp", "multi_head", "soft_modularization", "paco",
+        "care", "moore" or "film". All but "mlp" read the task id of `suite.task_id`.
+      num_modules: what tasks mix: modules a layer of "soft_modularization" (2 if None),
+        sets of parameters of "paco" (5), encoders of "care" (6), experts of "moore"
+        (4).
+      shared_head: one head for all tasks in place of one for each; of "moore".
+      task_embeddings: fixed ones in place of learned ones, one row a task; of "care".
+      critic: "same" for the architecture of the actor, or "wide_residual".
+      critic_width: of the layers of a "wide_residual" critic.
+      critic_depth: blocks of two layers of a "wide_residual" critic.
     """
 
     hidden_sizes: tuple[int, ...] = (64, 64)
     activation: str = "tanh"
     bounded_mean: bool = False
+    name: str = "mlp"
+    num_modules: int | None = None
+    shared_head: bool = False
+    task_embeddings: tuple[tuple[float, ...], ...] = ()
+    critic: str = "same"
+    critic_width: int = 512
+    critic_depth: int = 2
 
     def check(self, checker: Checker) -> None:
         checker.choice("activation", ACTIVATIONS)
+        checker.choice("name", ARCHITECTURES)
+        checker.choice("critic", CRITICS)
+        checker.least(num_modules=1, critic_width=1, critic_depth=1)
         checker.require(
             bool(self.hidden_sizes) and min(self.hidden_sizes) >= 1,
             "hidden_sizes",
             "must be positive, and at least one",
         )
+        checker.require(
+            all(math.isfinite(x) for row in self.task_embeddings for x in row),
+            "task_embeddings",
+            "must be finite",
+        )
+        if checker.trusts("name", "critic", "hidden_sizes", "num_modules"):
+            settings = {field: getattr(self, field) for field in UNUSED}
+            for field, allowed in explain_misuse(
+                self.name, self.critic, self.hidden_sizes, settings
+            ):
+                checker.require(False, field, allowed)
+
+    @property
+    def reads_task_id(self) -> bool:
+        """Whether observations must end in a one-hot task id."""
+        return ARCHITECTURES[self.name].reads_task_id
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pgx_jax.envs import TaskSuite, make_suite
 from pgx_jax.estimation.parameters import count_params
 from pgx_jax.estimation.sums import NUM_PARTS
 from pgx_jax.memory import format_bytes, memory_limit
-from pgx_jax.networks.mlp import ActorCritic
+from pgx_jax.networks.actor_critic import ActorCritic
 from pgx_jax.pipeline.config import PipelineConfig
 from pgx_jax.runs.formats import format_count, format_duration
 from pgx_jax.training.ppo import PPO

@@ -37,6 +37,11 @@ def settings_to_lower(config: PipelineConfig, stage: str) -> dict[str, Any]:
         if estimation.evaluator == "rollout":
             lower["estimation.num_rollouts"] = estimation.num_rollouts
         return lower
+    if stage == "grouping":
+        return {
+            "estimation.num_subsets": estimation.num_subsets,
+            "estimation.num_resamples": estimation.num_resamples,
+        }
     if stage in ("evaluation", "adaptation_evaluation"):
         return {"evaluation.num_episodes": config.evaluation.num_episodes}
     if stage == "adaptation_selection":

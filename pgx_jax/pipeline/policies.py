@@ -23,9 +23,11 @@ import numpy as np
 from brax.envs.base import Env
 from jax.core import Tracer
 
+from pgx_jax.arguments import as_integer, as_path, show
 from pgx_jax.envs import TaskIdSuite, TaskSuite, from_brax, make_suite
+from pgx_jax.networks.actor_critic import ActorCritic
 from pgx_jax.networks.distributions import Distribution
-from pgx_jax.networks.mlp import ActorCritic, make_actor_critic
+from pgx_jax.pipeline.checks import make_networks
 from pgx_jax.pipeline.config import PipelineConfig
 from pgx_jax.runs.workdir import Workdir
 from pgx_jax.training.episodes import evaluate
@@ -82,7 +84,8 @@ class TrainedPolicies:
         Pure: `jax.jit(policies.apply)` and `jax.vmap` take it.
 
         Args:
-          observation: as the environment gives it, not normalized; float32
+          observation: as the environment gives it, not normalized, and after it the
+            one-hot task id of a run with `suite.task_id`; float32
             [..., observation_size].
           group: whose policy; an integer in 0..k-1, which may be traced.
 
@@ -148,16 +151,20 @@ def load_policies(
         the user's own that is not registered, or there is no such method or draw; the
         message lists those that exist.
     """
+    workdir = as_path("workdir", workdir)
+    draw = as_integer("draw", draw, 0)
+    if not isinstance(method, str):
+        raise ValueError(f"method must be a name, got {show(method)}")
     directory = Workdir.open(workdir)
     suite, actor_critic = rebuild(directory)
     stage, draws = find_method(directory, method)
-    if not 0 <= draw < len(draws):
+    if draw >= len(draws):
         raise ValueError(
             f"draw must be in 0..{len(draws) - 1} for {method!r}, got {draw}"
         )
     if not directory.is_finished(stage):
         raise ValueError(
-            f"workdir {str(workdir)!r} holds a run that has not yet trained the "
+            f"workdir {workdir!r} holds a run that has not yet trained the "
             f"policies of {method!r}; the command that started it goes on from there"
         )
     path = directory.latest_state(stage)
@@ -214,9 +221,14 @@ def route(
         has its own.
 
     Raises:
-      ValueError: observations or actions are not those of the policies, `num_episodes`
-        is below 1, or `tasks` is neither of both.
+      ValueError: observations or actions are not those of the policies, `tasks` is
+        neither of both, or another argument is out of range or none.
     """
+    if not isinstance(policies, TrainedPolicies):
+        raise ValueError(
+            f"policies must be of load_policies, got {type(policies).__name__}"
+        )
+    episode_length = as_integer("episode_length", episode_length, 1)
     if isinstance(tasks, Env):
         tasks = from_brax(tasks, episode_length=episode_length)
     if not isinstance(tasks, TaskSuite):
@@ -288,13 +300,7 @@ def rebuild(directory: Workdir) -> tuple[TaskSuite, ActorCritic]:
     suite = make_suite(config.suite.name)
     if config.suite.task_id:
         suite = TaskIdSuite.create(suite)
-    networks = make_actor_critic(
-        suite.observation_size,
-        suite.action_space.size,
-        suite.action_space.discrete,
-        **dataclasses.asdict(config.network),
-    )
-    return suite, networks
+    return suite, make_networks(config, suite)
 
 
 def find_method(directory: Workdir, method: str) -> tuple[str, np.ndarray]:
@@ -348,6 +354,12 @@ def restore_policy(path: Path) -> tuple[PyTree, RunningStatistics]:
 def _check_sizes(policies: TrainedPolicies, suite: TaskSuite) -> None:
     """Refuses tasks that the policies cannot act in."""
     networks = policies.actor_critic
+    if networks.num_tasks and suite.num_ids != networks.num_tasks:
+        raise ValueError(
+            f"tasks must be those of {policies.suite!r} with their ids (TaskIdSuite): "
+            "these policies read the id of a task, and unseen tasks have none; train "
+            "with network.name=mlp and without suite.task_id to route these"
+        )
     if suite.observation_size != networks.observation_size:
         raise ValueError(
             f"tasks must give observations of size {networks.observation_size}, as "

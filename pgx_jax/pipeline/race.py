@@ -65,18 +65,16 @@ def run_race(
     subsets = list_groups(config.grouping, similarity)
     policy_ids, tasks = np.nonzero(subsets)
     ppo = PPO(problem.ppo, problem.actor_critic, config.group_training.num_updates)
-    suite = problem.suite.select(tasks.tolist())
     train_key, evaluate_key = jax.random.split(stage_key(config.seed, "race"))
-    start = stages.start_groups(
-        config.group_training, meta, policy_ids, tasks, ppo, suite, train_key
-    )
     num_tasks = problem.suite.num_tasks
     state = runner.train(
         "race_training",
         ppo,
-        suite,
-        start,
-        problem.suite.task_names,
+        problem.suite,
+        tasks,
+        lambda suite: stages.start_groups(
+            config.group_training, meta, policy_ids, tasks, ppo, suite, train_key
+        ),
         np.arange(num_tasks),  # of one policy, which comes first
         logged=np.arange(len(tasks)),
     )

@@ -11,6 +11,7 @@ from typing import Any, NotRequired, Self, TypedDict
 
 import numpy as np
 
+from pgx_jax.pipeline.result_checks import check_results
 from pgx_jax.runs.digests import Damaged, read_any_json, without_digest, write_json
 
 _KIND = "results"  # under any name of the file
@@ -192,7 +193,8 @@ class RunResults:
       resumed: whether it was interrupted and resumed.
 
     Raises:
-      ValueError: if lengths do not fit together; the message names the field.
+      ValueError: a field is of another type or shape, out of range or not finite where
+        it must be; the message names it.
     """
 
     name: str
@@ -225,7 +227,7 @@ class RunResults:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             setattr(self, field.name, _plain(getattr(self, field.name)))
-        _validate(self)
+        check_results(self)
 
     @property
     def num_tasks(self) -> int:
@@ -259,7 +261,7 @@ class RunResults:
             raise Damaged(f"{damage}; {remedy}") from None
         data.pop("max_return", None)  # of earlier versions; never used
         try:
-            for name in ("affinity", "learning_curves", "relative_distance", "nmi"):
+            for name in ("affinity", "learning_curves", "relative_distance"):
                 data[name] = _with_nan(data[name])
             return cls(**data)
         except (KeyError, TypeError, ValueError) as error:
@@ -309,71 +311,3 @@ def _with_nan(value: Any) -> Any:
     if isinstance(value, list):
         return [_with_nan(entry) for entry in value]
     return math.nan if value is None else value
-
-
-def _check_shape(field: str, value: Any, shape: tuple[int | None, ...]) -> np.ndarray:
-    """The value as an array of that shape, None standing for any positive length."""
-    allowed = ", ".join("any" if size is None else str(size) for size in shape)
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        message = f"{field} must be numbers of shape ({allowed}), got rows that differ"
-        raise ValueError(message) from error
-    fits = len(array.shape) == len(shape) and all(
-        size > 0 if wanted is None else size == wanted
-        for size, wanted in zip(array.shape, shape, strict=True)
-    )
-    if not fits:
-        raise ValueError(f"{field} must have shape ({allowed}), got {array.shape}")
-    return array
-
-
-def _validate(results: RunResults) -> None:
-    num_tasks = results.num_tasks
-    if num_tasks < 2:
-        raise ValueError(f"task_names must name at least 2 tasks, got {num_tasks}")
-    affinity = _check_shape("affinity", results.affinity, (num_tasks, num_tasks))
-    if not np.all(np.isfinite(affinity[~np.eye(num_tasks, dtype=bool)])):
-        raise ValueError("affinity must be finite off the diagonal")
-    _check_shape("pair_counts", results.pair_counts, (num_tasks, num_tasks))
-    if missing := {"median", "max"} - set(results.relative_distance):
-        raise ValueError(f"relative_distance lacks {sorted(missing)}")
-    if results.uncertainty is not None:
-        for name in ("lower", "upper", "co_assignment"):
-            field = f"uncertainty[{name!r}]"
-            _check_shape(field, results.uncertainty[name], (num_tasks, num_tasks))
-        _check_shape("uncertainty['nmi']", results.uncertainty["nmi"], (None,))
-    if "estimated" not in results.groups:
-        raise ValueError(f'groups must hold "estimated", got {sorted(results.groups)}')
-    for name, labels in results.groups.items():
-        _check_shape(f"groups[{name!r}]", labels, (num_tasks,))
-    for stage, curve in results.learning_curves.items():
-        _validate_curve(f"learning_curves[{stage!r}]", curve, num_tasks)
-    if not results.methods:
-        raise ValueError("methods must not be empty")
-    for index, method in enumerate(results.methods):
-        _validate_method(f"methods[{index}]", method, num_tasks)
-
-
-def _validate_curve(field: str, curve: LearningCurve, num_tasks: int) -> None:
-    steps = _check_shape(f"{field}['steps']", curve["steps"], (None,))
-    shape = (len(steps), num_tasks)
-    _check_shape(f"{field}['returns']", curve["returns"], shape)
-    if "success" in curve:
-        _check_shape(f"{field}['success']", curve["success"], shape)
-
-
-def _validate_method(field: str, method: MethodResult, num_tasks: int) -> None:
-    source = _check_shape(
-        f"{field}['source']", method["source"], (None, num_tasks, None)
-    )
-    for name in ("success", "sampled_return", "sampled_success"):
-        if (values := method.get(name)) is not None:
-            _check_shape(f"{field}[{name!r}]", values, (len(source), num_tasks))
-    returns = {"source": source}
-    if method["target"] is not None:
-        shape = (len(source), None, None)
-        returns["target"] = _check_shape(f"{field}['target']", method["target"], shape)
-    for name, array in returns.items():
-        if not np.all(np.isfinite(array)):
-            raise ValueError(f"{field}[{name!r}] must be finite")

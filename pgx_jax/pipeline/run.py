@@ -33,6 +33,7 @@ from pgx_jax.pipeline.race import (
 )
 from pgx_jax.pipeline.results import RunResults
 from pgx_jax.pipeline.runner import Runner
+from pgx_jax.pipeline.side_by_side import Seat
 from pgx_jax.pipeline.stages import Adaptation, Arrays, Policies, Problem
 from pgx_jax.runs.files import FREE_SPACE, explain_errors
 from pgx_jax.runs.locks import lock
@@ -85,8 +86,44 @@ def run_pipeline(
       TrainingDiverged: training met a NaN or an infinity.
       OutOfMemory: the device ran out of memory; the message names settings to lower.
     """
+    return run_in(
+        config,
+        workdir,
+        make_problem(config),
+        command=command,
+        tensorboard=tensorboard,
+        wandb_project=wandb_project,
+        callback=callback,
+        progress=progress,
+        debug=debug,
+    )
+
+
+def make_problem(config: PipelineConfig) -> Problem:
+    """The tasks and networks of a run.
+
+    Raises:
+      ValueError: a setting is not allowed.
+    """
     suite = make_checked_suite(config)
-    problem = Problem(suite, make_networks(config, suite), config.ppo)
+    return Problem(suite, make_networks(config, suite), config.ppo)
+
+
+def run_in(
+    config: PipelineConfig,
+    workdir: str | os.PathLike[str],
+    problem: Problem,
+    *,
+    command: str,
+    tensorboard: bool,
+    wandb_project: str | None,
+    callback: Callback | None,
+    progress: Progress | None,
+    debug: bool = False,
+    seat: Seat | None = None,
+) -> RunResults:
+    """As `run_pipeline`, of a problem that has been made, beside others or alone."""
+    suite = problem.suite
     with contextlib.ExitStack() as stack:
         stack.enter_context(lock(workdir))
         directory = Workdir(
@@ -119,6 +156,7 @@ def run_pipeline(
             config.checkpoint_every,
             lower=functools.partial(settings_to_lower, config),
             debug=debug,
+            seat=seat,
         )
         results = run_stages(config, runner, command)
         directory.require()
@@ -203,9 +241,11 @@ def train_meta_policy(config: PipelineConfig, runner: Runner) -> TrainingState:
     """Trains one policy on all tasks."""
     suite, actor_critic, settings = runner.problem
     ppo = PPO(settings, actor_critic, config.meta_training.num_updates)
-    start = ppo.init(suite, stage_key(config.seed, "meta_training"))
+    key = stage_key(config.seed, "meta_training")
     rows = np.arange(suite.num_tasks)
-    return runner.train("meta_training", ppo, suite, start, suite.task_names, rows)
+    return runner.train(
+        "meta_training", ppo, suite, rows, lambda suite: ppo.init(suite, key), rows
+    )
 
 
 def train_groups(

@@ -17,6 +17,7 @@ from pgx_jax.envs import TaskSuite
 from pgx_jax.memory import explained
 from pgx_jax.pipeline.guards import check_finite
 from pgx_jax.pipeline.methods import Groupings
+from pgx_jax.pipeline.side_by_side import Alone, Chunk, Seat
 from pgx_jax.pipeline.stages import Arrays, Policies, Problem
 from pgx_jax.runs.checkpoints import TrainingCheckpoints
 from pgx_jax.runs.digests import Damaged
@@ -47,6 +48,7 @@ class Runner:
       checkpoint_every: PPO updates between checkpoints, metrics and progress.
       lower: from the name of a stage, the settings that its memory grows with.
       debug: whether to find the operation that gave the first NaN of a diverged stage.
+      seat: where training happens; beside other runs, or alone.
 
     Attributes:
       stages: names of the stages run or found so far, in order.
@@ -61,6 +63,7 @@ class Runner:
         checkpoint_every: int,
         lower: Callable[[str], Mapping[str, Any]] = lambda stage: {},
         debug: bool = False,
+        seat: Seat | Alone | None = None,
     ) -> None:
         self.problem = problem
         self.directory = directory
@@ -69,6 +72,7 @@ class Runner:
         self.checkpoint_every = checkpoint_every
         self.lower = lower
         self.debug = debug
+        self.seat = seat or Alone()
         self.reports_success = problem.suite.has_success
         self.stages: list[str] = []
 
@@ -85,11 +89,11 @@ class Runner:
         before = self._begin(stage)
         if not self._has_result(stage, before):
             self.progress.start(stage.replace("_", " "), 0)
-            began = time.perf_counter()
-            with explained(stage, self.lower(stage)):
+            with self.seat.turn(), explained(stage, self.lower(stage)):
+                began = time.perf_counter()
                 result, env_steps = function()
+                seconds = time.perf_counter() - began
             check_finite(stage, result, self.problem.suite.task_names)
-            seconds = time.perf_counter() - began
             info = {} if env_steps is None else {"env_steps": env_steps}
             info |= {"seconds": seconds}
             self.directory.finish(stage, result, info, before)
@@ -115,13 +119,12 @@ class Runner:
         """
         of_policy = np.repeat(num_updates, groupings.group_counts)
         ppo = PPO(self.problem.ppo, self.problem.actor_critic, of_policy)
-        tasks = suite.select(groupings.tasks.tolist())
         state = self.train(
             stage,
             ppo,
-            tasks,
-            start(ppo, tasks),
-            suite.task_names,
+            suite,
+            groupings.tasks,
+            lambda selected: start(ppo, selected),
             groupings.rows(0),
         )
         return Policies(
@@ -134,8 +137,8 @@ class Runner:
         stage: str,
         ppo: PPO,
         suite: TaskSuite,
-        state: TrainingState,
-        task_names: Sequence[str],
+        tasks: np.ndarray,
+        start: Callable[[TaskSuite], TrainingState],
         rows: np.ndarray,
         logged: np.ndarray | None = None,
     ) -> TrainingState:
@@ -144,20 +147,39 @@ class Runner:
         Args:
           stage: its name.
           ppo: the training step.
-          suite: r tasks.
-          state: to start from.
-          task_names: of the rows whose returns are shown.
-          rows: those rows, all of one number of updates.
+          suite: n tasks.
+          tasks: the task of every row; int [r].
+          start: makes the state to start from, of the suite of those r tasks.
+          rows: whose returns are shown, one of each task in their order, all of one
+            number of updates.
           logged: rows whose returns are logged, of the same number; `rows` if None.
 
         Raises:
           TrainingDiverged: a number is not finite, or many steps diverged.
+          OutOfMemory: the message names the settings to lower.
           SystemExit: a signal has asked for it, and all is saved.
         """
+        with explained(stage, self.lower(stage)):
+            with self.seat.turn():
+                state = start(suite.select(tasks))
+            return self._train(stage, ppo, suite, tasks, state, rows, logged)
+
+    def _train(
+        self,
+        stage: str,
+        ppo: PPO,
+        suite: TaskSuite,
+        tasks: np.ndarray,
+        state: TrainingState,
+        rows: np.ndarray,
+        logged: np.ndarray | None,
+    ) -> TrainingState:
+        """As `train`, from a state."""
         before = self._begin(stage)
         if self._has_result(stage, before):
             self._restore_lines(stage, self.directory.lines(stage), is_finished=True)
             return self.directory.result(stage, state)
+        selected = suite.select(tasks)
         per_update = ppo.config.steps_per_update
         lengths = _Lengths.create(ppo, state)
         began = time.perf_counter()
@@ -168,23 +190,24 @@ class Runner:
             stage.replace("_", " "),
             lengths.count(ppo.total_updates) * per_update,
             lengths.count(done) * per_update,
-            tuple(task_names),
+            suite.task_names,
         )
         while done < ppo.total_updates:
             chunk = min(self.checkpoint_every, ppo.total_updates - done)
             kept = copy_state(state) if self.debug else None
-            with explained(stage, self.lower(stage)):
-                state, metrics = ppo.run(suite, state, chunk)
-                place = first_nonfinite(state, metrics, suite.task_names)
+            state, metrics = self.seat.run(
+                Chunk(len(before), ppo, suite, tasks, done, chunk), state
+            )
+            place = first_nonfinite(state, metrics, selected.task_names)
             if place is not None:
                 between = f"{done * per_update:,} to {(done + chunk) * per_update:,}"
                 if kept is not None:
                     self.progress.note(f"{stage}: {place}; looking for the operation")
-                    place += f" ({find_operation(ppo, suite, kept, chunk)})"
+                    place += f" ({find_operation(ppo, selected, kept, chunk)})"
                 self._stop(stage, place, done, f"steps {between} of each task")
             values = on_host(metrics)
             steps = per_update * lengths.in_chunk(done, chunk)
-            self._check_divergences(stage, values["divergences"], suite, steps)
+            self._check_divergences(stage, values["divergences"], selected, steps)
             values = lengths.hide_finished(values, done)
             self._log(
                 stage, values, rows if logged is None else logged, done, per_update

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pgx_jax.envs import TaskSuite
-from pgx_jax.networks.mlp import ActorCritic
+from pgx_jax.networks.actor_critic import ActorCritic
 from pgx_jax.pipeline.config import (
     AdaptationConfig,
     EvaluationConfig,

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from pgx_jax.envs import TaskSuite
-from pgx_jax.networks.mlp import ActorCritic, make_actor_critic
+from pgx_jax.networks.actor_critic import ActorCritic, make_actor_critic
 from pgx_jax.pipeline.policies import (
     ESTIMATED_GROUPS,
     find_method,

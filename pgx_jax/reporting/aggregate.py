@@ -35,11 +35,14 @@ COLUMNS = {
 }
 
 
-def aggregate(runs: Sequence[RunResults]) -> dict[str, Any]:
+def aggregate(
+    runs: Sequence[RunResults], sources: Sequence[str] | None = None
+) -> dict[str, Any]:
     """One entry per method, over all runs.
 
     Args:
       runs: of one suite and one config; of different seeds.
+      sources: where they are from, for messages; their seeds if None.
 
     Returns:
       A dict of JSON values; "methods" holds, by name, means over seeds with their 95% t
@@ -48,18 +51,23 @@ def aggregate(runs: Sequence[RunResults]) -> dict[str, Any]:
       paired by seed, since methods of a seed share its meta-policy.
 
     Raises:
-      ValueError: the runs are of different suites, settings or repeated seeds.
+      ValueError: the runs are of different suites, methods, settings or repeated
+        seeds, or settings are none of a run.
     """
     seeds = [run.seed for run in runs]
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"workdirs repeat a seed: {seeds}")
-    # A setting that an older version did not have takes its default.
-    settings = [
-        PipelineConfig.from_stored({**run.config, "seed": 0}).to_dict() | {"seed": None}
-        for run in runs
-    ]
-    if any(s != settings[0] for s in settings):
-        raise ValueError("workdirs hold runs of different settings")
+    if sources is None:
+        sources = [f"the run of seed {seed}" for seed in seeds]
+    settings = [_read_settings(*pair) for pair in zip(runs, sources, strict=True)]
+    for run, config, source in zip(runs, settings, sources, strict=True):
+        for what, found, first in (
+            ("settings", config, settings[0]),
+            ("tasks", run.task_names, runs[0].task_names),
+            ("methods", _list_methods(run), _list_methods(runs[0])),
+        ):
+            if found != first:
+                raise ValueError(f"{source} is of different {what} than {sources[0]}")
     names = [method["name"] for method in runs[0].methods]
     return {
         "suite": runs[0].name,
@@ -79,6 +87,24 @@ def aggregate(runs: Sequence[RunResults]) -> dict[str, Any]:
     }
 
 
+def _read_settings(run: RunResults, source: str) -> dict[str, Any]:
+    """All settings but the seed; one that an older version did not have by default."""
+    try:
+        config = PipelineConfig.from_stored({**run.config, "seed": 0})
+    except (ValueError, TypeError) as error:
+        problem = " ".join(str(error).split())
+        raise ValueError(f"{source} holds no settings of a run: {problem}") from error
+    return config.to_dict() | {"seed": None}
+
+
+def _list_methods(run: RunResults) -> list[tuple]:
+    """Name, number of draws and of target tasks of every method."""
+    return [
+        (x["name"], len(x["source"]), x["target"] and len(x["target"][0]))
+        for x in run.methods
+    ]
+
+
 def aggregate_page(entries: Mapping[str, Any], command: str) -> str:
     """What `aggregate` returns as a page of Markdown.
 
@@ -87,14 +113,15 @@ def aggregate_page(entries: Mapping[str, Any], command: str) -> str:
       command: the one that makes the page.
     """
     versions = ", ".join(f"{k} {v}" for k, v in entries["versions"].items())
+    of_all = "--seeds" in entries["run_command"]
+    each = "" if of_all else " (one `--config.seed` and `--workdir` each)"
     lines = [
         f"# {entries['suite']}",
         "",
         *_list_verdicts(entries),
         f"Mean return over seeds {', '.join(map(str, entries['seeds']))}, with the 95% "
         "t interval over seeds. Regenerate each run with",
-        f"`{entries['run_command']}` (one `--config.seed` and `--workdir` each) and "
-        "this page with",
+        f"`{entries['run_command']}`{each} and this page with",
         f"`{command}`.",
         "",
         methods_table(entries).to_markdown(),
@@ -206,11 +233,22 @@ def draw_curves(runs: Sequence[RunResults]) -> Figure:
     """A panel a task, a line a seed: success while training, or return without it.
 
     Group training, of the estimated groups, begins at the dashed line.
+
+    Raises:
+      ValueError: a run has no learning curves, or not of the same numbers.
     """
     with needs_extra("experiments"):
         from matplotlib import rc_context
         from matplotlib.figure import Figure
 
+    for run in runs:
+        if "meta-training" not in run.learning_curves:
+            raise ValueError(f"the run of seed {run.seed} has no learning curves")
+        if shown_curve(run) != shown_curve(runs[0]):
+            raise ValueError(
+                f"the run of seed {run.seed} has curves of {shown_curve(run)}, that of "
+                f"seed {runs[0].seed} of {shown_curve(runs[0])}"
+            )
     names, shown = runs[0].task_names, shown_curve(runs[0])
     is_success = shown == "success"
     boundary = runs[0].learning_curves["meta-training"]["steps"][-1]

@@ -78,11 +78,11 @@ def awaited() -> Iterator[None]:
     if watch is None:
         yield
         return
-    watch.is_awaited = True
+    watch.awaiting.append(threading.get_ident())
     try:
         yield
     finally:
-        watch.is_awaited = False
+        watch.awaiting.remove(threading.get_ident())
 
 
 def stop_if_asked() -> None:
@@ -118,7 +118,7 @@ class _Watch:
 
     Attributes:
       code: to exit with; None before a signal.
-      is_awaited: whether the main thread is on its way to a checkpoint.
+      awaiting: threads on their way to a checkpoint.
       cleanups: to be called before the process ends.
     """
 
@@ -126,7 +126,7 @@ class _Watch:
         self._wakeup = wakeup
         self._advice = advice
         self.code: int | None = None
-        self.is_awaited = False
+        self.awaiting: list[int] = []
         self.cleanups: list[Callable[[], object]] = []
 
     def run(self) -> None:
@@ -138,9 +138,10 @@ class _Watch:
             return
         self.code = 128 + received[0]
         name = signal.Signals(received[0]).name
-        when = f"within {PATIENCE:.0f} s" if self.is_awaited else "now"
+        is_awaited = bool(self.awaiting)
+        when = f"within {PATIENCE:.0f} s" if is_awaited else "now"
         _print(f"{name}: stopping {when}; {self._advice}")
-        if self.is_awaited:  # until another signal, or the end of `handle_signals`
+        if is_awaited:  # until another signal, or the end of `handle_signals`
             select.select([self._wakeup], [], [], PATIENCE)
         for function in [*self.cleanups]:
             with contextlib.suppress(Exception):

@@ -139,6 +139,40 @@ class Progress:
         self._display.console.file.flush()
 
 
+class NotesOnly(Progress):
+    """Shows the notes of a run, within the display of the run beside it.
+
+    Args:
+      display: of the other run.
+      name: of this one, before each note.
+    """
+
+    def __init__(self, display: Progress, name: str) -> None:
+        self._shown_by = display
+        self._name = name
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def start(
+        self,
+        stage: str,
+        total_steps: int,
+        done_steps: int = 0,
+        task_names: Sequence[str] = (),
+    ) -> None:
+        pass
+
+    def update(self, steps: int, returns: ArrayLike | None = None) -> None:
+        pass
+
+    def finish(self) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        self._shown_by.note(f"{self._name}: {text}")
+
+
 class _Display(rich.progress.Progress):
     """One stage at a time, with the returns of its tasks beneath."""
 

@@ -51,6 +51,7 @@ class WandbLogger:
             dir=str(directory),
             id=_find_id(path / "run_id"),
             resume="allow",
+            reinit="create_new",  # beside the runs of other seeds
             config=None if config is None else dict(config),
         )
 

@@ -66,11 +66,20 @@ def check_start(suite: StepSuite, key: jax.Array) -> jax.Array:
     Raises:
       ValueError: either is none; the message names it.
     """
+    check_suite(suite)
+    return as_key(key)
+
+
+def check_suite(suite: Any) -> None:
+    """Refuses what no suite is.
+
+    Raises:
+      ValueError: the message names `suite`.
+    """
     if not isinstance(suite, StepSuite):
         raise ValueError(
             f"suite must be a suite, as make_suite(name) builds one, got {show(suite)}"
         )
-    return as_key(key)
 
 
 def choose(chosen: jax.Array, new: PyTree, old: PyTree) -> PyTree:

@@ -8,9 +8,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
+from pgx_jax.arguments import as_integer, as_key, check_switch
 from pgx_jax.envs.core import StepSuite, TaskSuite
-from pgx_jax.networks.mlp import ActorCritic
+from pgx_jax.networks.actor_critic import ActorCritic
 from pgx_jax.training.rollouts import act
 from pgx_jax.training.running_statistics import RunningStatistics
 from pgx_jax.types import PyTree
@@ -71,11 +73,13 @@ def evaluate(
         is task i.
 
     Raises:
-      ValueError: `num_episodes` is below 1, `policy_ids` is not of length r, or there
-        are `tasks` but not a `TaskSuite` to select them from.
+      ValueError: `num_episodes`, `key` or `deterministic` is none, `policy_ids` is not
+        of length r, or there are `tasks` but not a `TaskSuite` to select them from.
     """
-    if num_episodes < 1:
-        raise ValueError(f"num_episodes must be at least 1, got {num_episodes}")
+    num_episodes = as_integer("num_episodes", num_episodes, 1)
+    key = as_key(key)
+    if not isinstance(deterministic, Tracer):
+        check_switch("deterministic", deterministic)
     policy_ids = jnp.asarray(policy_ids, jnp.int32)
     num_rows = suite.num_tasks if tasks is None else len(tasks)
     if policy_ids.shape != (num_rows,):

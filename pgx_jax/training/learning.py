@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pgx_jax.networks.mlp import ActorCritic
+from pgx_jax.networks.actor_critic import ActorCritic
 from pgx_jax.runtime import allow_promotion
 from pgx_jax.training.losses import clipped_policy_loss
 from pgx_jax.training.ppo_config import PPOConfig

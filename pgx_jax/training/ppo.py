@@ -15,15 +15,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
-from pgx_jax.arguments import as_key
+from pgx_jax.arguments import as_key, shorten
 from pgx_jax.envs.core import StepSuite, SuiteState
 from pgx_jax.envs.dtypes import strengthen
-from pgx_jax.networks.mlp import ActorCritic
+from pgx_jax.networks.actor_critic import ActorCritic
 from pgx_jax.training.assignment import (
     check_num_updates,
     check_policy_ids,
     check_start,
+    check_suite,
     choose,
 )
 from pgx_jax.training.learning import Batch, Metrics, learn, make_optimizer
@@ -209,6 +211,7 @@ class PPO:
                 state.observation_statistics,
                 _flatten(rollout.observation),
                 state.policy_ids,
+                self.actor_critic.num_tasks,
             ),
             value_statistics=value_statistics,
             suite_state=suite_state,
@@ -225,9 +228,11 @@ class PPO:
         leading axis of updates.
 
         Raises:
-          ValueError: `num_updates` is not a positive integer.
+          ValueError: `num_updates` is not a positive integer, or the state is none of
+            this trainer and this suite, or was donated before.
         """
         check_count("num_updates", num_updates)
+        self.check_state("state", state, suite)
         return self._run(suite, state, num_updates)
 
     def collect_transitions(
@@ -249,15 +254,60 @@ class PPO:
           steps of one environment stand side by side, in the order of time.
 
         Raises:
-          ValueError: `num_steps` is not a positive multiple of `config.num_envs`.
+          ValueError: `num_steps` is not a positive multiple of `config.num_envs`, or
+            the state is none of this trainer and this suite.
         """
         check_count("num_steps", num_steps)
+        self.check_state("state", state, suite)
         if num_steps % self.config.num_envs:
             raise ValueError(
                 f"num_steps must be a multiple of num_envs = {self.config.num_envs}, "
                 f"got {num_steps}"
             )
         return self._collect(suite, state, as_key(key), num_steps)
+
+    def check_state(self, name: str, state: TrainingState, suite: StepSuite) -> None:
+        """Refuses a state of another trainer or suite, or one whose buffers are gone.
+
+        Args:
+          name: of the argument.
+          state: the state.
+          suite: r tasks.
+
+        Raises:
+          ValueError: the message gives `name`, or names `suite`.
+        """
+        check_suite(suite)
+        self._check_networks(suite)
+        if not isinstance(state, TrainingState):
+            raise ValueError(
+                f"{name} must be a TrainingState, as init returns one, got "
+                f"{shorten(state)}"
+            )
+        arrays = [x for x in jax.tree.leaves(state) if isinstance(x, jax.Array)]
+        if any(not isinstance(x, Tracer) and x.is_deleted() for x in arrays):
+            raise ValueError(
+                f"{name} must have its buffers, which run has taken: go on with the "
+                "state that it returned"
+            )
+        ids, environments = state.policy_ids, state.suite_state.observation
+        sizes = (suite.num_tasks, self.config.num_envs, suite.observation_size)
+        if ids.shape != sizes[:1] or environments.shape != sizes:
+            raise ValueError(
+                f"{name} must be of the {sizes[0]} tasks of suite in {sizes[1]} "
+                f"environments each, with observations of size {sizes[2]}, got "
+                f"{list(ids.shape)} rows and observations {list(environments.shape)}"
+            )
+        networks = jax.eval_shape(self.actor_critic.init, jax.random.key(0))
+        expected, found = (
+            [(str(path), x.shape[start:]) for path, x in tree]
+            for start, tree in (
+                (0, jax.tree.leaves_with_path(networks)),
+                (1, jax.tree.leaves_with_path(state.params)),
+            )
+        )
+        if expected != found:
+            raise ValueError(f"{name} must hold parameters of the networks of this PPO")
 
     def to_transitions(self, state: TrainingState, rollout: Rollout) -> Transitions:
         """A rollout as the estimator takes it. Pure.
@@ -358,6 +408,12 @@ class PPO:
             raise ValueError(
                 f"actor_critic takes observations of size {networks.observation_size}, "
                 f"suite {suite.name!r} gives {suite.observation_size}"
+            )
+        if networks.num_tasks not in (0, suite.num_ids):
+            raise ValueError(
+                "actor_critic takes observations that end in a one-hot task id of "
+                f"length {networks.num_tasks}, suite {suite.name!r} gives one of "
+                f"length {suite.num_ids} (TaskIdSuite, or its num_ids)"
             )
         params = jax.eval_shape(networks.init, jax.random.key(0))
         observation = jax.ShapeDtypeStruct((suite.observation_size,), jnp.float32)

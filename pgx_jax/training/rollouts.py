@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from pgx_jax.envs.core import StepSuite, SuiteState
-from pgx_jax.networks.mlp import ActorCritic
+from pgx_jax.networks.actor_critic import ActorCritic
 from pgx_jax.training.running_statistics import RunningStatistics
 from pgx_jax.types import PyTree
 

@@ -34,7 +34,10 @@ class RunningStatistics(NamedTuple):
 
 
 def update_observation_statistics(
-    statistics: RunningStatistics, observation: jax.Array, policy_ids: jax.Array
+    statistics: RunningStatistics,
+    observation: jax.Array,
+    policy_ids: jax.Array,
+    num_ids: int = 0,
 ) -> RunningStatistics:
     """Adds a batch, exactly (Chan, Golub and LeVeque, 1979).
 
@@ -42,6 +45,9 @@ def update_observation_statistics(
       statistics: one set per policy, [k, observation_size].
       observation: float32 [r, samples, observation_size].
       policy_ids: the policy that each row belongs to; int32 [r].
+      num_ids: trailing entries of an observation that are a one-hot task id. Their
+        statistics stay as they are, mean 0 and variance 1, so that the id is seen as it
+        is: of a policy with one task, whose id never changes, it would become 0.
     """
     num_policies, observation_size = statistics.mean.shape
     chex.assert_shape(observation, (*policy_ids.shape, None, observation_size))
@@ -62,7 +68,12 @@ def update_observation_statistics(
         + batch_sum_squares
         + delta**2 * statistics.count[:, None] * share
     )
-    return RunningStatistics(count, mean, sum_squares / safe_total)
+    variance = sum_squares / safe_total
+    if num_ids:
+        is_id = jnp.arange(observation_size) >= observation_size - num_ids
+        mean = jnp.where(is_id[None], statistics.mean, mean)
+        variance = jnp.where(is_id[None], statistics.variance, variance)
+    return RunningStatistics(count, mean, variance)
 
 
 def update_value_statistics(

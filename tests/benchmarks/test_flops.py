@@ -9,7 +9,7 @@ import pytest
 
 from pgx_jax.envs import make_suite
 from pgx_jax.evaluation.oracle import Oracle
-from pgx_jax.networks.mlp import make_actor_critic
+from pgx_jax.networks.actor_critic import make_actor_critic
 from pgx_jax.training.ppo import PPO, PPOConfig
 
 with pytest.MonkeyPatch.context() as patch:

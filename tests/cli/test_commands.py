@@ -42,3 +42,21 @@ def test_what_is_not_there_is_refused_in_one_message(arguments, message):
     assert result.returncode != 0
     assert result.stderr.startswith("error: ") and message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--seeds="], "--seeds must be different integers in [0, 2^32), got ''"),
+        (["--seeds=0,1,0"], "--seeds must be different integers"),
+        (["--seeds=0,x"], "got '0,x'"),
+        (["--seeds=0,1", "--config.seed=2"], "--seeds cannot stand beside --config.se"),
+        (["--seeds=0,1", "--debug"], "--seeds cannot stand beside --debug"),
+    ],
+)
+def test_seeds_are_refused_by_name(tmp_path, flags, message):
+    workdir = tmp_path / "runs"
+    result = run("run", "--config=cartpole", f"--workdir={workdir}", *flags)
+    assert result.returncode == 1
+    assert message in result.stderr and "Traceback" not in result.stderr
+    assert not list(tmp_path.iterdir())

@@ -15,7 +15,7 @@ from pgx_jax.envs import (
     from_playground,
 )
 from pgx_jax.envs.cartpole import cartpole_planted
-from pgx_jax.networks.mlp import make_actor_critic
+from pgx_jax.networks.actor_critic import make_actor_critic
 from pgx_jax.runtime import allow_promotion
 from pgx_jax.training.ppo import PPO, PPOConfig
 

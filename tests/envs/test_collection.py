@@ -15,7 +15,7 @@ from pgx_jax.envs import (
     from_functions,
 )
 from pgx_jax.envs.collection import _pack, _unpack
-from pgx_jax.networks.mlp import make_actor_critic
+from pgx_jax.networks.actor_critic import make_actor_critic
 from pgx_jax.training.ppo import PPO, PPOConfig
 
 

@@ -9,7 +9,7 @@ import pytest
 import pgx_jax as pge
 from pgx_jax.envs import TaskIdSuite
 from pgx_jax.evaluation.oracle import Oracle, SubsetScores
-from pgx_jax.networks.mlp import make_actor_critic
+from pgx_jax.networks.actor_critic import make_actor_critic
 from pgx_jax.runs.workdir import Workdir
 from pgx_jax.training.ppo import PPO, PPOConfig
 
@@ -162,7 +162,7 @@ def test_resumed_blocks_give_the_same_scores(bandits, whole, tmp_path):
 def test_success_and_task_ids(clock_suite):
     """With its id, one policy learns both arms; success is met by any pull."""
     suite = TaskIdSuite.create(clock_suite([0, 1], [4, 4]))
-    networks = make_actor_critic(7, 2, discrete=True, hidden_sizes=(16,))
+    networks = make_actor_critic(7, 2, True, (16,), name="film", num_tasks=2)
     meta = PPO(CONFIG, networks, 1).init(suite, jax.random.key(0))
     runner = Oracle(PPO(CONFIG, networks, 30), num_episodes=4, score="success")
     run = runner.run(suite, meta, np.ones((1, 2), bool), jax.random.key(1))

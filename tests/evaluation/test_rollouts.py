@@ -12,7 +12,7 @@ import pytest
 import pgx_jax as pge
 from pgx_jax.envs import TaskIdSuite, TaskSuite
 from pgx_jax.evaluation.rollouts import RolloutEvaluator
-from pgx_jax.networks.mlp import make_actor_critic
+from pgx_jax.networks.actor_critic import make_actor_critic
 from pgx_jax.training.episodes import evaluate
 from pgx_jax.training.running_statistics import RunningStatistics
 

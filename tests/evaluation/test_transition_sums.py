@@ -11,7 +11,7 @@ import pgx_jax as pge
 from pgx_jax.estimation.least_squares import least_squares_scores
 from pgx_jax.estimation.sums import accumulate
 from pgx_jax.evaluation.transition_sums import collect_sums
-from pgx_jax.networks.mlp import make_actor_critic
+from pgx_jax.networks.actor_critic import make_actor_critic
 from pgx_jax.training.ppo import PPO, PPOConfig
 
 PROJECTION = pge.GaussianProjection(7)
@@ -104,7 +104,7 @@ def test_bad_arguments_are_refused_by_name(trained):
                 num_parts=parts,
             )
     other = state._replace(policy_ids=jnp.zeros(2, jnp.int32))
-    with pytest.raises(ValueError, match="one policy for the 3 tasks of suite"):
+    with pytest.raises(ValueError, match="must be of the 3 tasks of suite"):
         collect_sums(
             ppo, suite, other, jax.random.key(0), 24, PROJECTION_KEY, num_parts=2
         )

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from pgx_jax.networks.mlp import make_actor_critic
+from pgx_jax.networks.actor_critic import make_actor_critic
 
 
 def forward(params, x):

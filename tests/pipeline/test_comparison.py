@@ -294,7 +294,9 @@ def test_divergences_are_shares_of_the_steps_that_a_policy_trains(make_run):
     start = ppo.init(suite, jax.random.key(0), [0, 1])
     # In two environments of 8 steps each, one of them fails.
     with pytest.raises(TrainingDiverged, match="12% of the steps of task 'broken'"):
-        run.runner.train("broken", ppo, suite, start, suite.task_names, np.arange(2))
+        run.runner.train(
+            "broken", ppo, suite, np.arange(2), lambda _: start, np.arange(2)
+        )
 
 
 def trained_policies(run, groupings):

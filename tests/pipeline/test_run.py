@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_run import SMALL, run
+from small_run import SMALL, run, without_clock
 
 import pgx_jax as pge
 from pgx_jax.envs import (
@@ -41,14 +41,6 @@ from pgx_jax.training.episodes import evaluate
 
 ROOT = Path(__file__).parents[2]
 FEW = SMALL["estimation"] | {"num_subsets": 3, "subset_size": 2}
-
-
-def without_clock(results: RunResults) -> str:
-    """All numbers to the last digit, as text, in which NaN equals NaN."""
-    values = dict(vars(results))
-    for name in ("timings", "resumed", "command", "commit"):
-        del values[name]
-    return json.dumps(values)
 
 
 def test_run_leaves_results_metrics_and_report(finished):

@@ -29,6 +29,9 @@ LEAST = {
     "grouping.num_candidates": ("0", "1001"),
     "grouping.num_groups": ("0", "11"),
     "adaptation.num_updates": ("-1", "5"),
+    "network.critic_width": ("0", "-1", "64"),
+    "network.critic_depth": ("0", "-1", "3"),
+    "network.num_modules": ("0", "-1", "3"),
     "ppo.num_minibatches": ("0", "3"),
     "ppo.num_envs": ("0", "-4", "10000000", "2000000000"),
 }
@@ -48,6 +51,7 @@ FLOATS = {
     "estimation.held_out_fraction": ("1", "-0.1", "0.5"),
 }
 SIZES = {
+    "network.task_embeddings": ("((1,),)", "(('a',),)"),
     "network.hidden_sizes": ("()", "(0,)", "0", "(30000, 30000)", "(1000000000, 9)"),
     "grouping.other_num_groups": ("(0,)", "(3, 3)", "(11,)"),
 }

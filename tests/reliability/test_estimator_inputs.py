@@ -15,7 +15,7 @@ import hypothesis.strategies as st
 import jax
 import numpy as np
 import pytest
-from reliability import bad_inputs
+from reliability import bad_inputs, calls, outcomes
 
 import pgx_jax as pge
 from pgx_jax import arguments
@@ -29,7 +29,7 @@ for _case in bad_inputs.cases():
 def failures(cases) -> list[str]:
     found = []
     for case in cases:
-        outcome, message = bad_inputs.outcome(case)
+        outcome, message = outcomes.outcome(case, calls.CALLS)
         if outcome != "refused":
             found.append(f"{case.argument}={case.value!r}: {outcome}: {message}")
     return found
@@ -49,7 +49,7 @@ def figures():
 
 def test_the_table_is_as_large_as_it_says():
     assert sum(len(cases) for cases in CASES.values()) > 2000
-    assert set(CASES) == set(bad_inputs.CALLS)
+    assert set(CASES) == set(calls.CALLS)
 
 
 def test_every_function_of_arrays_is_in_the_table():
@@ -58,8 +58,7 @@ def test_every_function_of_arrays_is_in_the_table():
         for name in pge.__all__
         if callable(getattr(pge, name)) and not isinstance(getattr(pge, name), type)
     }
-    on_disk = {"save_estimates", "load_estimates"}  # tests/estimation/test_storage.py
-    assert functions - on_disk <= set(bad_inputs.CALLS)
+    assert functions <= set(calls.CALLS)
 
 
 @pytest.mark.parametrize("function", CASES)
@@ -80,19 +79,19 @@ WORK = {
     "array of one integer": ("cluster_tasks", {"num_groups": np.array(2)}),
     "lists for an affinity": (
         "cluster_tasks",
-        {"affinity": bad_inputs.MATRIX.tolist()},
+        {"affinity": calls.MATRIX.tolist()},
     ),
     "a device's affinity": (
         "cluster_tasks",
-        {"affinity": jax.numpy.asarray(bad_inputs.MATRIX)},
+        {"affinity": jax.numpy.asarray(calls.MATRIX)},
     ),
     "integer subsets": (
         "best_trained_partition",
-        {"subsets": bad_inputs.ALL_SUBSETS.astype(int)},
+        {"subsets": calls.ALL_SUBSETS.astype(int)},
     ),
     "lists for subsets": (
         "best_trained_partition",
-        {"subsets": bad_inputs.ALL_SUBSETS.tolist()},
+        {"subsets": calls.ALL_SUBSETS.tolist()},
     ),
     "a whole float of tasks": ("sample_subsets", {"num_tasks": 4.0}),
     "an integer for a key": ("sample_subsets", {"key": 0}),
@@ -101,14 +100,14 @@ WORK = {
         "partition_value",
         {"labels": np.array([3, 3, 7, 7], np.uint8)},
     ),
-    "lists for samples": ("t_interval", {"values": bad_inputs.VALUES.tolist()}),
+    "lists for samples": ("t_interval", {"values": calls.VALUES.tolist()}),
     "half precision": (
         "rank_correlation",
-        {"a": jax.numpy.asarray(bad_inputs.VALUES, jax.numpy.bfloat16)},
+        {"a": jax.numpy.asarray(calls.VALUES, jax.numpy.bfloat16)},
     ),
     "lists for transitions": (
         "task_gradients",
-        {"batch": jax.tree.map(lambda x: x.tolist(), bad_inputs.BATCH)},
+        {"batch": jax.tree.map(lambda x: x.tolist(), calls.BATCH)},
     ),
 }
 
@@ -116,7 +115,7 @@ WORK = {
 @pytest.mark.parametrize("case", WORK)
 def test_inputs_of_one_meaning_give_the_same_result(case):
     name, changed = WORK[case]
-    function, usual = bad_inputs.CALLS[name]
+    function, usual = calls.CALLS[name]
     expected = jax.tree.leaves(function(**usual))
     for a, b in zip(
         jax.tree.leaves(function(**{**usual, **changed})), expected, strict=True

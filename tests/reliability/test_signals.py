@@ -147,7 +147,7 @@ def test_handlers_are_as_before_afterwards():
 
 def test_training_stops_at_the_next_checkpoint(tmp_path, monkeypatch):
     class Asked:
-        code, is_awaited, cleanups = 143, False, ()
+        code, awaiting, cleanups = 143, [], ()
 
     monkeypatch.setattr(interruption, "_watch", Asked())
     with pytest.raises(SystemExit) as stopped:

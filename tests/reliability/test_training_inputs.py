@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from reliability import bad_inputs, bad_training_inputs
+from reliability import bad_training_inputs, calls, outcomes
 from reliability.bad_training_inputs import CALLS, REFUSED
 
 
 def failures(function, step):
     found = []
-    cases = list(bad_inputs.cases_of({function: REFUSED[function]}))
+    cases = list(outcomes.cases_of({function: REFUSED[function]}))
     for case in cases[::step]:
-        outcome, message = bad_inputs.outcome(case, CALLS)
+        outcome, message = outcomes.outcome(case, CALLS)
         if outcome != "refused":
             found.append(f"{case.argument}={case.value!r}: {outcome}: {message}")
     return found
@@ -30,7 +30,7 @@ def test_every_bad_input_is_refused_by_name(function):
 
 
 def test_an_integer_is_a_key_of_episodes():
-    key, seed = bad_inputs.KEY, 0
+    key, seed = calls.KEY, 0
     suite = bad_training_inputs.SUITE
     first, second = (suite.reset(x, 2).observation for x in (key, seed))
     np.testing.assert_array_equal(first, second)

@@ -25,7 +25,7 @@ def make_run(seed, returns, config=None, task_names=("a", "b"), **method):
         seed=seed,
         affinity=np.zeros((n, n)),
         affinity_method="standardized",
-        pair_counts=np.ones((n, n)),
+        pair_counts=np.ones((n, n), int),
         num_subsets=1,
         subset_size=2,
         relative_distance={"median": 0.1, "max": 0.1},

@@ -21,10 +21,11 @@ def make_state(value):
 @pytest.fixture
 def saved(tmp_path):
     """A workdir with checkpoints of updates 2 and 4."""
-    checkpoints = Workdir(tmp_path, {"seed": 0}).training_checkpoints("meta_training")
+    workdir = tmp_path / "run"
+    checkpoints = Workdir(workdir, {"seed": 0}).training_checkpoints("meta_training")
     for step in (2, 4):
         checkpoints.save(step, make_state(step), {"seconds": float(step)})
-    return tmp_path
+    return workdir
 
 
 def restore(workdir, stage="meta_training"):

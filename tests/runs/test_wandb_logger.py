@@ -59,6 +59,7 @@ def test_every_line_is_sent_by_task(runs, tmp_path):
     (run,) = runs
     assert run.settings["project"] == "groups"
     assert run.settings["config"] == {"seed": 3}
+    assert run.settings["reinit"] == "create_new"  # several seeds log side by side
     assert run.defined == [
         ("meta_training/step", None),
         ("meta_training/*", "meta_training/step"),

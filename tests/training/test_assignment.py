@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgx_jax.networks.mlp import make_actor_critic
+from pgx_jax.networks.actor_critic import make_actor_critic
 from pgx_jax.training.diagnostics import first_nonfinite, on_host
 from pgx_jax.training.ppo import PPO, PPOConfig
 

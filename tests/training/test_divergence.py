@@ -9,7 +9,7 @@ from pgx_jax.envs import (
     ActionSpace,
     from_functions,
 )
-from pgx_jax.networks.mlp import make_actor_critic
+from pgx_jax.networks.actor_critic import make_actor_critic
 from pgx_jax.training.diagnostics import first_nonfinite, on_host
 from pgx_jax.training.losses import generalized_advantages
 from pgx_jax.training.ppo import PPO, PPOConfig

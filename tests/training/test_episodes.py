@@ -9,7 +9,7 @@ from pgx_jax.envs import (
     ActionSpace,
     from_functions,
 )
-from pgx_jax.networks.mlp import make_actor_critic
+from pgx_jax.networks.actor_critic import make_actor_critic
 from pgx_jax.training.episodes import evaluate
 from pgx_jax.training.running_statistics import RunningStatistics
 

@@ -12,7 +12,7 @@ from pgx_jax.envs import (
     ActionSpace,
     from_functions,
 )
-from pgx_jax.networks.mlp import make_actor_critic
+from pgx_jax.networks.actor_critic import make_actor_critic
 from pgx_jax.training.ppo import PPO, PPOConfig
 
 DERIVING = ("split", "fold_in")

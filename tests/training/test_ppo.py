@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pgx_jax.envs import make_suite
-from pgx_jax.networks.mlp import make_actor_critic
+from pgx_jax.envs import TaskIdSuite, make_suite
+from pgx_jax.networks.actor_critic import make_actor_critic
 from pgx_jax.training.diagnostics import first_nonfinite, on_host
 from pgx_jax.training.episodes import evaluate
 from pgx_jax.training.learning import Batch, total_loss
@@ -355,3 +355,33 @@ def test_cartpole_v1_is_solved_within_300_000_steps():
             100,
         )
         assert result.episode_return.mean() >= 475, f"seed {seed}"
+
+
+def test_task_ids_are_not_normalized_for_networks_that_read_them(clock_suite):
+    """Of a policy with one task, a normalized id would be 0 throughout."""
+    suite = TaskIdSuite.create(clock_suite([0, 1, 0], [4, 4, 4]))
+    settings = {"discrete": True, "hidden_sizes": (4,)}
+    seen, ids = {}, jnp.array([0, 1, 1])
+    for name, num_tasks in (("mlp", 0), ("film", 3)):
+        networks = make_actor_critic(8, 2, **settings, name=name, num_tasks=num_tasks)
+        state = PPO(CONFIG, networks, 2).init(suite, jax.random.key(0), ids)
+        state, _ = PPO(CONFIG, networks, 2).run(suite, state, 2)
+        seen[name] = normalize_observation(
+            state.suite_state.observation, state.observation_statistics, ids
+        )
+    one_hot = np.broadcast_to(np.eye(3)[:, None], (3, CONFIG.num_envs, 3))
+    np.testing.assert_array_equal(seen["film"][..., 5:], one_hot)
+    np.testing.assert_array_equal(seen["mlp"][0, :, 5:], 0.0)
+    # Everything else is normalized as it was.
+    assert np.abs(seen["film"][..., :5]).max() > 1.5
+
+
+def test_networks_that_read_a_task_id_need_a_suite_that_gives_one(clock_suite):
+    suite = clock_suite([0, 1, 0], [4, 4, 4])
+    networks = make_actor_critic(5, 2, True, name="film", num_tasks=3)
+    with pytest.raises(ValueError, match="task id of length 3.*gives one of length 0"):
+        PPO(CONFIG, networks, 2).init(suite, 0)
+    fewer = TaskIdSuite.create(suite.select([0, 1]))
+    networks = make_actor_critic(7, 2, True, name="film", num_tasks=3)
+    with pytest.raises(ValueError, match="task id of length 3.*gives one of length 2"):
+        PPO(CONFIG, networks, 2).init(fewer, 0)
