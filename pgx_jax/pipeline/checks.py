@@ -26,6 +26,7 @@ from pgx_jax.settings import (
     SettingsError,
     suggest,
 )
+from pgx_jax.training.weights_config import BOUNDS, PER_TASK
 
 MOST_TASKS = 12  # of which all subsets are scored
 MOST_SUBSETS = 100_000  # drawn one after another, some seconds for so many
@@ -108,6 +109,11 @@ def check_suite(
     _check_subsets(config, suite, checker)
     _check_network(config, suite, checker)
     _check_adaptation(config, checker)
+    weights = config.ppo.return_weights
+    if checker.trusts(*(f"ppo.return_weights.{x}" for x in (*PER_TASK, *BOUNDS))):
+        for field, allowed in weights.misfits(suite.num_tasks):
+            where = f"ppo.return_weights.{field}"
+            checker.require(False, where, f"{allowed} of {suite.name!r}")
     _check_dim(config, suite, checker)
     if not checker.problems and not bad:
         _check_memory(config, suite, checker)

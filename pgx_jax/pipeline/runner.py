@@ -7,6 +7,7 @@ with the same numbers.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
@@ -28,6 +29,8 @@ from pgx_jax.runs.workdir import Workdir
 from pgx_jax.training.debugging import copy_state, find_operation
 from pgx_jax.training.diagnostics import first_nonfinite, on_host
 from pgx_jax.training.ppo import PPO, TrainingState
+from pgx_jax.training.return_weights import Multipliers
+from pgx_jax.training.weights_config import ReturnWeightsConfig
 
 # Share of a task's steps between two checkpoints that may diverge.
 MOST_DIVERGENCES = 0.1
@@ -75,6 +78,7 @@ class Runner:
         self.seat = seat or Alone()
         self.reports_success = problem.suite.has_success
         self.stages: list[str] = []
+        self._out_of_reach: set[tuple[str, str, str]] = set()
 
     def once(
         self, stage: str, function: Callable[[], tuple[Arrays, int | None]]
@@ -118,7 +122,12 @@ class Runner:
           start: makes the state to start from.
         """
         of_policy = np.repeat(num_updates, groupings.group_counts)
-        ppo = PPO(self.problem.ppo, self.problem.actor_critic, of_policy)
+        settings = self.problem.ppo
+        if suite is not self.problem.suite:  # of other tasks than weights are given for
+            settings = dataclasses.replace(
+                settings, return_weights=ReturnWeightsConfig()
+            )
+        ppo = PPO(settings, self.problem.actor_critic, of_policy)
         state = self.train(
             stage,
             ppo,
@@ -159,6 +168,8 @@ class Runner:
           OutOfMemory: the message names the settings to lower.
           SystemExit: a signal has asked for it, and all is saved.
         """
+        if ppo.config.return_weights.name != "none":
+            ppo = dataclasses.replace(ppo, tasks=tuple(np.asarray(tasks).tolist()))
         with explained(stage, self.lower(stage)):
             with self.seat.turn():
                 state = start(suite.select(tasks))
@@ -208,6 +219,7 @@ class Runner:
             values = on_host(metrics)
             steps = per_update * lengths.in_chunk(done, chunk)
             self._check_divergences(stage, values["divergences"], selected, steps)
+            self._note_multipliers(stage, state, ppo, selected)
             values = lengths.hide_finished(values, done)
             self._log(
                 stage, values, rows if logged is None else logged, done, per_update
@@ -284,6 +296,7 @@ class Runner:
         rows of the means.
         """
         per_task = ["return", *(["success"] if self.reports_success else [])]
+        per_task += [name for name in metrics if name == "task_weight"]
         for i in range(len(metrics["return"])):
             line: dict[str, Any] = {}
             if np.isfinite(metrics["episodes"][i, rows]).any():
@@ -329,6 +342,25 @@ class Runner:
                 "diverged, their environments were reset; most of them of "
                 f"{suite.task_names[worst]!r}"
             )
+
+    def _note_multipliers(
+        self, stage: str, state: TrainingState, ppo: PPO, suite: TaskSuite
+    ) -> None:
+        """Says where a floor or a ceiling seems out of reach."""
+        if not isinstance(state.return_weights, Multipliers):
+            return
+        returns = np.asarray(state.return_weights.returns.mean)
+        for kind in ("floor", "ceiling"):
+            at_most = np.asarray(getattr(state.return_weights, kind))
+            for row in np.flatnonzero(at_most >= ppo.config.return_weights.most):
+                name = suite.task_names[row]
+                if (stage, kind, name) not in self._out_of_reach:
+                    self._out_of_reach.add((stage, kind, name))
+                    self.progress.note(
+                        f"{stage}: the {kind} of task {name!r} seems to be out of "
+                        f"reach: its multiplier has run away to {at_most[row]:g}, at a "
+                        f"return of {returns[row]:.4g}"
+                    )
 
 
 class _Lengths(NamedTuple):

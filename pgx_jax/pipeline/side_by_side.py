@@ -10,6 +10,7 @@ from the first run's key, so that a run's numbers depend on which ones are besid
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import threading
 from collections.abc import Iterator, Sequence
@@ -167,8 +168,13 @@ def run_together(
         np.broadcast_to(chunk.ppo.num_updates, number)
         for chunk, number in zip(chunks, num_policies, strict=True)
     ]
-    ppo = PPO(first.ppo.config, first.ppo.actor_critic, np.concatenate(lengths))
-    suite = first.suite.select(np.concatenate([x.tasks for x in chunks]))
+    tasks = np.concatenate([x.tasks for x in chunks])
+    ppo = dataclasses.replace(
+        first.ppo,
+        num_updates=np.concatenate(lengths),
+        tasks=None if first.ppo.tasks is None else tuple(tasks.tolist()),
+    )
+    suite = first.suite.select(tasks)
     return _run_joined(ppo, suite, list(states), tuple(num_policies), first.num_updates)
 
 

@@ -79,6 +79,27 @@ def normalize_advantages(advantages: jax.Array) -> jax.Array:
     return centered / (advantages.std(axis=1, keepdims=True) + 1e-8)
 
 
+def weight_advantages(
+    advantages: jax.Array, weights: jax.Array, policy_ids: jax.Array
+) -> jax.Array:
+    """Advantages whose mean gradient over a policy's rows is that of sum_i w_i J_i.
+
+    Centered within each row, but scaled by one number for all rows of a policy, so that
+    tasks count by their weights and the units of their returns.
+
+    Args:
+      advantages: in units of reward; float32 [r, B].
+      weights: float32 [r].
+      policy_ids: the policy of each row; int32 [r].
+    """
+    centered = advantages - advantages.mean(axis=1, keepdims=True)
+    variance = jnp.mean(centered**2, axis=1)
+    rows = jax.ops.segment_sum(jnp.ones_like(variance), policy_ids, len(variance))
+    total = jax.ops.segment_sum(variance, policy_ids, len(variance))
+    scale = jnp.sqrt(total / jnp.maximum(rows, 1.0))[policy_ids]
+    return centered * (weights / (scale + 1e-8))[:, None]
+
+
 class PolicyLoss(NamedTuple):
     """The clipped objective and its diagnostics; each of shape []."""
 

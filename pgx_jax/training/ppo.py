@@ -29,7 +29,11 @@ from pgx_jax.training.assignment import (
     choose,
 )
 from pgx_jax.training.learning import Batch, Metrics, learn, make_optimizer
-from pgx_jax.training.losses import generalized_advantages, normalize_advantages
+from pgx_jax.training.losses import (
+    generalized_advantages,
+    normalize_advantages,
+    weight_advantages,
+)
 from pgx_jax.training.ppo_config import PPOConfig, check_count
 from pgx_jax.training.rollouts import (
     Rollout,
@@ -43,6 +47,7 @@ from pgx_jax.training.running_statistics import (
     update_observation_statistics,
     update_value_statistics,
 )
+from pgx_jax.training.weights_config import make_return_weighting
 from pgx_jax.types import PyTree, Transitions
 
 __all__ = ["PPO", "Metrics", "PPOConfig", "TrainingState"]
@@ -60,6 +65,8 @@ class TrainingState(NamedTuple):
       suite_state: leaves of shape [r, num_envs, ...].
       key: the key of the run, never used up: each update folds its number into it.
       num_updates: updates done; int32.
+      return_weights: state of the weights from returns, leaves of shape [r]; () where
+        there are none.
     """
 
     params: PyTree
@@ -70,6 +77,7 @@ class TrainingState(NamedTuple):
     suite_state: SuiteState
     key: jax.Array
     num_updates: jax.Array
+    return_weights: PyTree = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +91,8 @@ class PPO:
         the run of every policy, k integers. These end each at its own time: a policy
         whose updates are over stays as it is, statistics and optimizer included, while
         its environments go on with the others'.
+      tasks: the task of each row, which weights from returns are given for; r integers.
+        If None, row i is task i.
 
     Raises:
       ValueError: `num_updates` is not a positive integer, nor a sequence of them.
@@ -91,6 +101,7 @@ class PPO:
     config: PPOConfig
     actor_critic: ActorCritic
     num_updates: int | Sequence[int] | np.ndarray
+    tasks: tuple[int, ...] | None = None
 
     def __post_init__(self):
         # Hashable, since jitted methods are compiled once for each trainer.
@@ -185,13 +196,16 @@ class PPO:
         `episodes` counts the episodes that ended and `return`, `length` and `success`
         are their means, which mean nothing, and are 0, where none did (`on_host` of
         `pgx_jax.training.diagnostics` makes them NaN); `divergences` counts the steps
-        that were not finite. All are 0 of policies whose updates are over.
+        that were not finite; `task_weight` is there where returns weight the tasks. All
+        are 0 of policies whose updates are over.
         """
         act_key, learn_key = jax.random.split(key)
         suite_state, rollout = self._unroll(
             suite, state, act_key, self.config.unroll_length
         )
-        batch, value_statistics = self._prepare(state, rollout)
+        of_episodes = episode_metrics(rollout)
+        weights, weights_state = self._weigh_tasks(state, of_episodes)
+        batch, value_statistics = self._prepare(state, rollout, weights)
         params, optimizer_state, metrics = learn(
             self.config,
             self.actor_critic,
@@ -216,8 +230,12 @@ class PPO:
             value_statistics=value_statistics,
             suite_state=suite_state,
             num_updates=state.num_updates + 1,
+            return_weights=weights_state,
         )
-        return self._keep_finished(state, updated, metrics | episode_metrics(rollout))
+        metrics |= of_episodes
+        if weights is not None:
+            metrics["task_weight"] = weights
+        return self._keep_finished(state, updated, metrics)
 
     def run(
         self, suite: StepSuite, state: TrainingState, num_updates: int
@@ -357,6 +375,7 @@ class PPO:
             length = jax.random.randint(stagger_key, shape, 0, limits)
             suite_state = suite_state._replace(episode_length=length)
         optimizer = make_optimizer(self.config, self.num_updates)
+        weighting = make_return_weighting(self.config.return_weights, [0])
         state = TrainingState(
             params=params,
             optimizer_state=optimizer.init(params),
@@ -366,6 +385,7 @@ class PPO:
             suite_state=suite_state,
             key=run_key,
             num_updates=jnp.zeros((), jnp.int32),
+            return_weights=() if weighting is None else weighting.init(suite.num_tasks),
         )
         return jax.tree.map(strengthen, state)
 
@@ -392,7 +412,8 @@ class PPO:
         policies = state.num_updates < jnp.asarray(self.num_updates)
         rows = policies[state.policy_ids]
         fields = ("params", "optimizer_state", "observation_statistics")
-        masks = dict.fromkeys(fields, policies) | {"value_statistics": rows}
+        masks = dict.fromkeys(fields, policies)
+        masks |= dict.fromkeys(("value_statistics", "return_weights"), rows)
         kept = {
             name: choose(mask, getattr(updated, name), getattr(state, name))
             for name, mask in masks.items()
@@ -480,8 +501,23 @@ class PPO:
         )
         return observation, advantages, values
 
+    def _weigh_tasks(
+        self, state: TrainingState, of_episodes: Metrics
+    ) -> tuple[jax.Array | None, PyTree]:
+        """Weights by the returns of episodes that have ended, and their new state."""
+        rows = range(len(state.policy_ids)) if self.tasks is None else self.tasks
+        weighting = make_return_weighting(self.config.return_weights, rows)
+        if weighting is None:
+            return None, state.return_weights
+        return weighting.weights(
+            state.return_weights,
+            of_episodes["return"],
+            of_episodes["episodes"] > 0,
+            state.policy_ids,
+        )
+
     def _prepare(
-        self, state: TrainingState, rollout: Rollout
+        self, state: TrainingState, rollout: Rollout, weights: jax.Array | None
     ) -> tuple[Batch, RunningStatistics]:
         """Advantages, normalized per row, and value targets, normalized per task."""
         observation, advantages, values = self._advantages(state, rollout)
@@ -489,11 +525,16 @@ class PPO:
         statistics = update_value_statistics(
             state.value_statistics, targets, self.config.value_decay
         )
+        flat = _flatten(advantages)
+        if weights is None:
+            flat = normalize_advantages(flat)
+        else:
+            flat = weight_advantages(flat, weights, state.policy_ids)
         batch = Batch(
             observation=_flatten(observation),
             action=_flatten(rollout.action),
             log_prob=_flatten(rollout.log_prob),
-            advantage=normalize_advantages(_flatten(advantages)),
+            advantage=flat,
             value_target=(targets - statistics.mean[:, None]) / statistics.std[:, None],
         )
         return batch, statistics

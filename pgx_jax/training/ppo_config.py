@@ -8,6 +8,7 @@ from typing import Any
 
 from pgx_jax.arguments import MOST
 from pgx_jax.settings import Checker, Settings
+from pgx_jax.training.weights_config import ReturnWeightsConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +34,7 @@ class PPOConfig(Settings):
       value_decay: Weight of the past in the running statistics of returns, in [0, 1).
         A short memory is unstable: once a policy always earns the same return, the
         scale that the critic is trained on would shrink to nothing.
+      return_weights: Weights of the tasks by what the policy returns on them.
 
     Raises:
       ValueError: a setting is of the wrong kind or out of its range, or
@@ -53,6 +55,7 @@ class PPOConfig(Settings):
     max_gradient_norm: float = 0.5
     stagger_resets: bool = False
     value_decay: float = 0.99
+    return_weights: ReturnWeightsConfig = ReturnWeightsConfig()
 
     def check(self, checker: Checker) -> None:
         checker.least(num_envs=1, unroll_length=1, num_epochs=1, num_minibatches=1)

@@ -1,0 +1,331 @@
+"""Weights of tasks, or objectives, from what policies return.
+
+The gradient of sum_i w_i J_i, J_i the return of task i under one policy, is followed
+with weights that are chosen anew after each update. Each way here answers another
+question about several returns:
+
+* `constrained`: the mean return, with floors and ceilings for some tasks;
+* `concave`: a sum of concave functions of the returns, such as fairness;
+* `tchebycheff`: the task that falls short of its ideal the most, by preferences;
+* `projected`: a power mean of the returns, by projections onto what it should reach.
+
+All have one interface: `weights(state, returns)` gives the weights and the new state.
+Weights that only choose a direction have a mean of 1 over the tasks of a policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pgx_jax.types import PyTree
+
+SMALLEST = 1e-6  # return above its origin, of what must be positive
+_BISECTIONS = 40
+
+
+class ReturnWeighting(NamedTuple):
+    """A way to weight tasks by their returns.
+
+        state = weighting.init(num_tasks)
+        for _ in range(num_updates):
+            weights, state = weighting.weights(state, returns)
+
+    Attributes:
+      init: `init(num_tasks)` returns the state to start from; leaves of shape [n].
+      weights: `weights(state, returns, known=None, groups=None)` returns weights,
+        float32 [n], and the new state. `returns` are the tasks' mean returns, float32
+        [n]; of tasks that are not `known`, bool [n], the return of before counts.
+        Tasks of one group, int32 [n] in 0..n-1, share a policy; all do by default.
+    """
+
+    init: Callable[[int], PyTree]
+    weights: Callable[..., tuple[jax.Array, PyTree]]
+
+
+class Averages(NamedTuple):
+    """Running means of returns.
+
+    Attributes:
+      mean: float32 [n].
+      is_known: whether there has been a return; bool [n].
+    """
+
+    mean: jax.Array
+    is_known: jax.Array
+
+
+class Multipliers(NamedTuple):
+    """State of `constrained`.
+
+    Attributes:
+      floor: multipliers of the floors, at least 0; float32 [n].
+      ceiling: multipliers of the ceilings; float32 [n].
+      returns: the last that is known; of no weight where none is.
+    """
+
+    floor: jax.Array
+    ceiling: jax.Array
+    returns: Averages
+
+
+def constrained(
+    floors: np.ndarray,
+    ceilings: np.ndarray,
+    *,
+    learning_rate: float = 0.05,
+    penalty: float = 1.0,
+    most: float = 100.0,
+) -> ReturnWeighting:
+    """The mean return, as long as J_i >= floor_i and J_i <= ceiling_i.
+
+    w_i = n (1 / n + [lambda_i + rho (floor_i - J_i) / s_i]_+ - the same of ceilings):
+    n times the gradient of the augmented Lagrangian in J_i. The multipliers follow its
+    gradient, lambda_i <- [lambda_i + eta (floor_i - J_i) / s_i]_+, in which s_i is the
+    size of the bound, so that rates do not depend on the unit of returns.
+
+    Where bounds cannot be met together, multipliers run away, until they are `most`.
+
+    Args:
+      floors: of every task, -inf for none; [n].
+      ceilings: of every task, inf for none; [n].
+      learning_rate: eta, of the multipliers.
+      penalty: rho, of the augmented Lagrangian, which damps the swings of primal and
+        dual steps.
+      most: largest multiplier.
+
+    Source: Zeng et al., "Fast policy learning for constrained multi-task reinforcement
+    learning" (arXiv 2405.02456): a policy gradient of the Lagrangian and projected
+    gradient steps of its multipliers. The penalty and s_i are ours.
+    """
+    bounds = [jnp.asarray(x, jnp.float32) for x in (floors, ceilings)]
+
+    def init(num_tasks):
+        zeros = jnp.zeros((num_tasks,), jnp.float32)
+        return Multipliers(zeros, zeros, _no_averages(num_tasks))
+
+    def weights(state, returns, known=None, groups=None):
+        last = _average(state.returns, returns, known, 0.0)
+        numbers = _count(groups, len(last.mean))
+        sides = []
+        for bound, sign, old in (
+            (bounds[0], 1.0, state.floor),
+            (bounds[1], -1.0, state.ceiling),
+        ):
+            has_bound = jnp.isfinite(bound) & last.is_known
+            size = jnp.maximum(jnp.where(has_bound, jnp.abs(bound), 1.0), SMALLEST)
+            short = jnp.where(has_bound, sign * (bound - last.mean) / size, 0.0)
+            new = jnp.clip(old + learning_rate * short, 0.0, most)
+            pull = jnp.where(has_bound, jnp.maximum(new + penalty * short, 0.0), 0.0)
+            sides.append((new, pull))
+        (floor, up), (ceiling, down) = sides
+        return 1.0 + numbers * (up - down), Multipliers(floor, ceiling, last)
+
+    return ReturnWeighting(init, weights)
+
+
+def concave(
+    alpha: float, *, origins: np.ndarray | float = 0.0, decay: float = 0.9
+) -> ReturnWeighting:
+    """The sum of alpha-fair utilities, f(J) = J^(1 - alpha) / (1 - alpha).
+
+    w_i is proportional to f'(J_i) = J_i^(-alpha), J_i a running mean of the return:
+    alpha 0 is the sum of returns, 1 proportional fairness (the sum of logarithms), 2
+    the harmonic mean, and the larger it is, the more the least return counts.
+
+    Args:
+      alpha: at least 0.
+      origins: of every task, the return that counts as 0; [n] or a number. Returns
+        below it count as just above it.
+      decay: weight of the past in the running mean, in [0, 1).
+
+    Source: Agarwal et al., "Multi-objective reinforcement learning with non-linear
+    scalarization" (arXiv 2105.14125): policy gradients of a concave function of the
+    returns, whose gradient is taken at their running mean.
+    """
+    zero = jnp.asarray(origins, jnp.float32)
+
+    def slope(mean):
+        return jnp.maximum(mean - zero, SMALLEST) ** -alpha
+
+    return _of_running_mean(lambda mean, groups: slope(mean), decay)
+
+
+def tchebycheff(
+    preferences: np.ndarray,
+    ideals: np.ndarray,
+    *,
+    smoothness: float = 0.0,
+    decay: float = 0.9,
+) -> ReturnWeighting:
+    """The largest shortfall preference_i (ideal_i - J_i), which is to be small.
+
+    Plain, the task with the largest one has all the weight; smooth, w_i is proportional
+    to preference_i softmax_i(preference_i (ideal_i - J_i) / mu), the gradient of mu log
+    sum_i exp(preference_i (ideal_i - J_i) / mu). Unlike weights that are fixed, both
+    reach every trade-off between returns, those in hollows of the front included.
+
+    Args:
+      preferences: positive; [n].
+      ideals: returns that are hoped for; [n].
+      smoothness: mu, in units of weighted returns; 0 for the plain one.
+      decay: weight of the past in the running mean of returns, in [0, 1).
+
+    Source: Qiu et al., "Traversing Pareto optimal policies: provably efficient
+    multi-objective reinforcement learning" (arXiv 2407.17466), sections 3 and 5.
+    """
+    factors = jnp.asarray(preferences, jnp.float32)
+    goals = jnp.asarray(ideals, jnp.float32)
+
+    def slope(mean, groups):
+        short = factors * (goals - mean)
+        top = jax.ops.segment_max(short, groups, len(mean))[groups]
+        if smoothness:
+            share = jnp.exp((short - top) / smoothness)
+        else:
+            share = (short >= top).astype(jnp.float32)
+        return factors * share / _sum(share, groups)
+
+    return _of_running_mean(slope, decay)
+
+
+def projected(
+    power: float,
+    *,
+    target: float | None = None,
+    step: float = 0.002,
+    origins: np.ndarray | float = 0.0,
+    decay: float = 0.9,
+) -> ReturnWeighting:
+    """The power mean M(J) = (mean_i J_i^p)^(1/p) of the returns, p <= 1.
+
+    The running mean J is projected onto the convex set of all x with M(x) >= c, and the
+    weights are the direction from J to its projection: a round of a linear problem.
+    Without a target the set moves on with J, c = (1 + step) M(J), and the weights tend
+    to the gradient of M at J as the step goes to 0.
+
+    Args:
+      power: p, at most 1; 1 is the mean, 0 the geometric mean, and far below 0 nearly
+        the least return.
+      target: c; weights are equal once it is reached. None for a step ahead of J.
+      step: how far ahead, as a share of M(J); of no use with a target.
+      origins: of every task, the return that counts as 0; [n] or a number.
+      decay: weight of the past in the running mean, in [0, 1).
+
+    Source: Xiong and Singh, "Projection optimization: a general framework for
+    multi-objective and multi-group RLHF" (arXiv 2502.15145), where the target is given.
+    The step ahead is ours, for where no level is known.
+    """
+    zero = jnp.asarray(origins, jnp.float32)
+
+    def slope(mean, groups):
+        returns = jnp.maximum(mean - zero, SMALLEST)
+        reached = power_mean(returns, power, groups)
+        if target is None:
+            return project(returns, power, (1.0 + step) * reached, groups) - returns
+        # A level ahead in any case, so that there is a point to project onto.
+        level = jnp.maximum(target, (1.0 + step) * reached)
+        way = project(returns, power, level, groups) - returns
+        return jnp.where(reached >= target, 1.0, way)
+
+    return _of_running_mean(slope, decay)
+
+
+def power_mean(x: jax.Array, power: float, groups: jax.Array) -> jax.Array:
+    """Of the positive x float32 [n] in each one's group; float32 [n]."""
+    numbers = _sum(jnp.ones_like(x), groups)
+    if power == 0:
+        return jnp.exp(_sum(jnp.log(x), groups) / numbers)
+    # Of the share of the largest one: powers of returns themselves would overflow.
+    top = jax.ops.segment_max(x, groups, len(x))[groups]
+    return top * (_sum((x / top) ** power, groups) / numbers) ** (1.0 / power)
+
+
+def project(
+    x: jax.Array, power: float, target: jax.Array, groups: jax.Array
+) -> jax.Array:
+    """The point nearest to x whose power mean is the target, which is above x's.
+
+    By the conditions of Karush, Kuhn and Tucker it is y with y_i - x_i = nu y_i^(p - 1)
+    for one nu of each group, both found by bisection.
+
+    Args:
+      x: positive; float32 [n].
+      power: p, at most 1.
+      target: of each one's group; float32 [n].
+      groups: int32 [n].
+    """
+    scale = power_mean(x, power, groups)
+    x, target = x / scale, target / scale
+    # Adding target to every entry is enough, which bounds y and thereby nu.
+    most = x + target
+
+    def point(log_nu):
+        def halve(_, bounds):
+            low, high = bounds
+            middle = 0.5 * (low + high)
+            above = middle - x > jnp.exp(log_nu + (power - 1.0) * jnp.log(middle))
+            return jnp.where(above, low, middle), jnp.where(above, middle, high)
+
+        low, high = jax.lax.fori_loop(0, _BISECTIONS, halve, (x, most))
+        return 0.5 * (low + high)
+
+    def halve(_, bounds):
+        low, high = bounds
+        middle = 0.5 * (low + high)
+        above = power_mean(point(middle), power, groups) > target
+        return jnp.where(above, low, middle), jnp.where(above, middle, high)
+
+    reach = jax.ops.segment_max(
+        jnp.log(target) + (1.0 - power) * jnp.log(most), groups, len(x)
+    )[groups]
+    bounds = (reach - 40.0, reach)
+    low, high = jax.lax.fori_loop(0, _BISECTIONS, halve, bounds)
+    return scale * point(0.5 * (low + high))
+
+
+def _of_running_mean(
+    slope: Callable[[jax.Array, jax.Array], jax.Array], decay: float
+) -> ReturnWeighting:
+    """Weights that are the slope at the running mean, of mean 1 in every group."""
+
+    def weights(state, returns, known=None, groups=None):
+        state = _average(state, returns, known, decay)
+        if groups is None:
+            groups = jnp.zeros(state.mean.shape, jnp.int32)
+        raw = slope(state.mean, groups)
+        numbers = _sum(jnp.ones_like(raw), groups)
+        # Equal weights until every task of the group has returned something.
+        unknown = _sum((~state.is_known).astype(jnp.float32), groups)
+        normalized = numbers * raw / jnp.maximum(_sum(raw, groups), SMALLEST**2)
+        return jnp.where(unknown > 0, 1.0, normalized), state
+
+    return ReturnWeighting(_no_averages, weights)
+
+
+def _no_averages(num_tasks: int) -> Averages:
+    return Averages(jnp.zeros((num_tasks,), jnp.float32), jnp.zeros(num_tasks, bool))
+
+
+def _average(
+    state: Averages, returns: jax.Array, known: jax.Array | None, decay: float
+) -> Averages:
+    """The running means with the returns that are known now."""
+    known = jnp.ones(state.mean.shape, bool) if known is None else known
+    weight = jnp.where(state.is_known, decay, 0.0)
+    new = weight * state.mean + (1.0 - weight) * returns
+    return Averages(jnp.where(known, new, state.mean), state.is_known | known)
+
+
+def _sum(x: jax.Array, groups: jax.Array) -> jax.Array:
+    """The sum over each one's group; [n]."""
+    return jax.ops.segment_sum(x, groups, len(x))[groups]
+
+
+def _count(groups: jax.Array | None, num_tasks: int) -> jax.Array:
+    ones = jnp.ones((num_tasks,), jnp.float32)
+    return ones * num_tasks if groups is None else _sum(ones, groups)
