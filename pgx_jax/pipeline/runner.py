@@ -34,6 +34,8 @@ from pgx_jax.training.weights_config import ReturnWeightsConfig
 
 # Share of a task's steps between two checkpoints that may diverge.
 MOST_DIVERGENCES = 0.1
+# Of every task, as returns are: their mean says nothing.
+WEIGHT_METRICS = ("task_weight", "gradient_weight")
 
 
 class TrainingDiverged(RuntimeError):
@@ -296,13 +298,14 @@ class Runner:
         rows of the means.
         """
         per_task = ["return", *(["success"] if self.reports_success else [])]
-        per_task += [name for name in metrics if name == "task_weight"]
+        weights = [name for name in WEIGHT_METRICS if name in metrics]
         for i in range(len(metrics["return"])):
             line: dict[str, Any] = {}
             if np.isfinite(metrics["episodes"][i, rows]).any():
                 line = {name: metrics[name][i, rows] for name in per_task}
+            line |= {name: metrics[name][i, rows] for name in weights}
             for name, values in metrics.items():
-                if name not in per_task:
+                if name not in (*per_task, *weights):
                     finite = values[i][np.isfinite(values[i])]
                     line[name] = finite.mean() if len(finite) else np.nan
             self.writer.write(stage, (done + i + 1) * per_update, line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,7 +14,8 @@ import optax
 
 from pgx_jax.networks.actor_critic import ActorCritic
 from pgx_jax.runtime import allow_promotion
-from pgx_jax.training.losses import clipped_policy_loss
+from pgx_jax.training.gradients import CombinedState, combine_rows
+from pgx_jax.training.losses import clipped_policy_loss, positive_losses
 from pgx_jax.training.ppo_config import PPOConfig
 from pgx_jax.training.rollouts import map_rows
 from pgx_jax.types import PyTree
@@ -98,34 +100,90 @@ def total_loss(
       The loss, float32 [], and its parts for every row, float32 [r].
     """
 
-    def row_loss(params, row):
-        distribution = actor_critic.distribution(params["policy"], row.observation)
-        log_prob = distribution.log_prob(row.action)
-        value = actor_critic.value(params["value"], row.observation)
-        # An extra last axis would silently be broadcast to [samples, samples].
-        chex.assert_equal_shape(
-            [log_prob, row.log_prob, row.advantage, value, row.value_target]
-        )
-        policy = clipped_policy_loss(
-            log_prob, row.log_prob, row.advantage, config.clip_epsilon
-        )
-        value_loss = 0.5 * jnp.mean((value - row.value_target) ** 2)
-        entropy = jnp.mean(distribution.entropy())
-        loss = (
-            policy.loss + config.value_cost * value_loss - config.entropy_cost * entropy
-        )
-        return loss, {
-            "policy_loss": policy.loss,
-            "value_loss": value_loss,
-            "entropy": entropy,
-            "approximate_kl": policy.approximate_kl,
-            "clip_fraction": policy.clip_fraction,
-        }
-
-    losses, metrics = map_rows(row_loss, params, policy_ids, batch)
+    losses, metrics = map_rows(
+        functools.partial(row_loss, config, actor_critic), params, policy_ids, batch
+    )
     num_policies = jax.tree.leaves(params)[0].shape[0]
     rows = jnp.zeros((num_policies,)).at[policy_ids].add(1.0)
     return jnp.sum(losses / rows[policy_ids]), metrics
+
+
+def row_loss(
+    config: PPOConfig, actor_critic: ActorCritic, params: PyTree, row: Batch
+) -> tuple[jax.Array, Metrics]:
+    """The loss of one row, and its parts; float32 [].
+
+    Args:
+      config: settings.
+      actor_critic: the networks.
+      params: of the row's policy.
+      row: leaves of shape [samples, ...].
+    """
+    distribution = actor_critic.distribution(params["policy"], row.observation)
+    log_prob = distribution.log_prob(row.action)
+    value = actor_critic.value(params["value"], row.observation)
+    # An extra last axis would silently be broadcast to [samples, samples].
+    chex.assert_equal_shape(
+        [log_prob, row.log_prob, row.advantage, value, row.value_target]
+    )
+    policy = clipped_policy_loss(
+        log_prob, row.log_prob, row.advantage, config.clip_epsilon
+    )
+    value_loss = 0.5 * jnp.mean((value - row.value_target) ** 2)
+    entropy = jnp.mean(distribution.entropy())
+    loss = policy.loss + config.value_cost * value_loss - config.entropy_cost * entropy
+    return loss, {
+        "policy_loss": policy.loss,
+        "value_loss": value_loss,
+        "entropy": entropy,
+        "approximate_kl": policy.approximate_kl,
+        "clip_fraction": policy.clip_fraction,
+    }
+
+
+def compute_gradients(
+    config: PPOConfig,
+    actor_critic: ActorCritic,
+    params: PyTree,
+    optimizer_state: PyTree,
+    policy_ids: jax.Array,
+    batch: Batch,
+) -> tuple[PyTree, PyTree, Metrics]:
+    """The gradient of every policy, of the mean loss or as a method combines it.
+
+    Args:
+      config: settings.
+      actor_critic: the networks.
+      params: leaves of shape [k, ...].
+      optimizer_state: a `CombinedState` where a method combines gradients.
+      policy_ids: the policy of each row; int32 [r].
+      batch: leaves of shape [r, samples, ...].
+
+    Returns:
+      Gradients, leaves of shape [k, ...], the optimizer state with that of the method,
+      and metrics, float32 [r].
+    """
+    if not isinstance(optimizer_state, CombinedState):
+
+        def loss(params):
+            return total_loss(config, actor_critic, params, policy_ids, batch)
+
+        gradients, metrics = jax.grad(loss, has_aux=True)(params)
+        return gradients, optimizer_state, metrics
+    gradient_of_row = jax.grad(
+        functools.partial(row_loss, config, actor_critic), has_aux=True
+    )
+    stacked, metrics = map_rows(gradient_of_row, params, policy_ids, batch)
+    losses = positive_losses(
+        metrics["policy_loss"],
+        metrics["value_loss"],
+        batch.advantage,
+        config.clip_epsilon,
+    )
+    gradients, state, diagnostics = combine_rows(
+        config.gradients, optimizer_state, stacked, losses, policy_ids
+    )
+    return gradients, state, metrics | diagnostics
 
 
 def learn(
@@ -145,7 +203,8 @@ def learn(
       actor_critic: the networks.
       optimizer: of all policies.
       params: leaves of shape [k, ...].
-      optimizer_state: leaves of shape [k, ...].
+      optimizer_state: leaves of shape [k, ...]; a `CombinedState` where a method
+        combines gradients.
       policy_ids: the policy of each row; int32 [r].
       batch: leaves of shape [r, config.steps_per_update, ...].
       key: of the order of the samples.
@@ -160,14 +219,17 @@ def learn(
         params, optimizer_state = carry
         minibatch = jax.tree.map(lambda x: jnp.take(x, indices, axis=1), batch)
 
-        def loss(params):
-            return total_loss(config, actor_critic, params, policy_ids, minibatch)
-
-        gradients, metrics = jax.grad(loss, has_aux=True)(params)
+        gradients, optimizer_state, metrics = compute_gradients(
+            config, actor_critic, params, optimizer_state, policy_ids, minibatch
+        )
+        combines = isinstance(optimizer_state, CombinedState)
+        inner = optimizer_state.optimizer if combines else optimizer_state
         with allow_promotion():
-            updates, optimizer_state = optimizer.update(
-                gradients, optimizer_state, params
-            )
+            updates, inner = optimizer.update(gradients, inner, params)
+        if combines:
+            optimizer_state = optimizer_state._replace(optimizer=inner)
+        else:
+            optimizer_state = inner
         metrics["gradient_norm"] = jax.vmap(optax.tree.norm)(gradients)
         return (optax.apply_updates(params, updates), optimizer_state), metrics
 

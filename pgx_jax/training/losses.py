@@ -128,3 +128,31 @@ def clipped_policy_loss(
         approximate_kl=jnp.mean(ratio - 1.0 - log_ratio),
         clip_fraction=jnp.mean(jnp.abs(ratio - 1.0) > clip_epsilon),
     )
+
+
+def positive_losses(
+    policy_loss: jax.Array,
+    value_loss: jax.Array,
+    advantage: jax.Array,
+    clip_epsilon: float,
+) -> dict[str, jax.Array]:
+    """Losses by which tasks can be weighted, for actor and critic.
+
+    The actor's is by how much the clipped surrogate is above the least value that it
+    could take on these samples: where ratios are at most 1 + epsilon for advantages
+    above 0, and at least 1 - epsilon for those below. PPO's own loss is near 0 and of
+    either sign, and has no logarithm and no rate of decrease. The entropy bonus, which
+    has no least value for continuous actions, is left out.
+
+    Args:
+      policy_loss: of `clipped_policy_loss`, for every row; float32 [r].
+      value_loss: float32 [r].
+      advantage: float32 [r, samples].
+      clip_epsilon: as for the loss.
+
+    Returns:
+      "policy" and "value"; float32 [r], at least 0.
+    """
+    reach = jnp.where(advantage > 0.0, 1.0 + clip_epsilon, 1.0 - clip_epsilon)
+    best = jnp.mean(reach * advantage, axis=1)
+    return {"policy": jnp.maximum(policy_loss + best, 0.0), "value": value_loss}

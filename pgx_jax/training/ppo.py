@@ -28,6 +28,7 @@ from pgx_jax.training.assignment import (
     check_suite,
     choose,
 )
+from pgx_jax.training.gradients import list_members, start_combination
 from pgx_jax.training.learning import Batch, Metrics, learn, make_optimizer
 from pgx_jax.training.losses import (
     generalized_advantages,
@@ -137,7 +138,8 @@ class PPO:
             policy_ids = np.zeros((suite.num_tasks,), np.int32)
         ids = check_policy_ids(policy_ids, suite.num_tasks, self.num_updates)
         self._check_networks(suite)
-        return self._init(suite, key, ids, int(ids.max()) + 1)
+        members = list_members(self.config.gradients, ids)
+        return self._init(suite, key, ids, members, int(ids.max()) + 1)
 
     def init_from(
         self,
@@ -185,7 +187,8 @@ class PPO:
             return jnp.broadcast_to(x, (num_policies, *x.shape[1:]))
 
         repeated = jax.tree.map(repeat, (params, observation_statistics))
-        return self._start(suite, key, ids, *repeated, value_statistics)
+        members = list_members(self.config.gradients, ids)
+        return self._start(suite, key, ids, members, *repeated, value_statistics)
 
     def step(
         self, suite: StepSuite, state: TrainingState, key: jax.Array
@@ -342,14 +345,15 @@ class PPO:
         by_environment = jax.tree.map(lambda x: jnp.swapaxes(x, 1, 2), steps)
         return Transitions(*jax.tree.map(_flatten, by_environment))
 
-    @functools.partial(jax.jit, static_argnums=(0, 4))
-    def _init(self, suite, key, policy_ids, num_policies) -> TrainingState:
+    @functools.partial(jax.jit, static_argnums=(0, 5))
+    def _init(self, suite, key, policy_ids, members, num_policies) -> TrainingState:
         params_key, start_key = jax.random.split(key)
         params_keys = jax.random.split(params_key, num_policies)
         return self._start(
             suite,
             start_key,
             policy_ids,
+            members,
             # One after another: the batched decompositions of orthogonal weights can
             # wait for each other forever on a busy CPU of few cores (jaxlib 0.10.2).
             jax.lax.map(self.actor_critic.init, params_keys),
@@ -363,22 +367,28 @@ class PPO:
         suite,
         key,
         policy_ids,
+        members,
         params,
         observation_statistics,
         value_statistics,
     ) -> TrainingState:
         reset_key, run_key, stagger_key = jax.random.split(key, 3)
+        optimizer_state = make_optimizer(self.config, self.num_updates).init(params)
+        if members is not None:
+            stagger_key, method_key = jax.random.split(stagger_key)
+            optimizer_state = start_combination(
+                self.config.gradients, params, members, method_key, optimizer_state
+            )
         suite_state = suite.reset(reset_key, self.config.num_envs)
         if self.config.stagger_resets:
             limits = jnp.asarray(suite.episode_lengths)[:, None]
             shape = suite_state.episode_length.shape
             length = jax.random.randint(stagger_key, shape, 0, limits)
             suite_state = suite_state._replace(episode_length=length)
-        optimizer = make_optimizer(self.config, self.num_updates)
         weighting = make_return_weighting(self.config.return_weights, [0])
         state = TrainingState(
             params=params,
-            optimizer_state=optimizer.init(params),
+            optimizer_state=optimizer_state,
             observation_statistics=observation_statistics,
             value_statistics=value_statistics,
             policy_ids=policy_ids,

@@ -11,6 +11,42 @@ from pgx_jax.settings import Checker, Settings
 from pgx_jax.training.weights_config import ReturnWeightsConfig
 
 
+GRADIENT_METHODS = (
+    "mean",
+    "pcgrad",
+    "cagrad",
+    "famo",
+    "nash_mtl",
+    "gradnorm",
+    "uncertainty",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientConfig(Settings):
+    """How the gradients of a policy's tasks are combined; see `pgx_jax.optim`.
+
+    Attributes:
+      method: "mean", "pcgrad", "cagrad", "famo", "nash_mtl", "gradnorm" or
+        "uncertainty".
+      radius: of "cagrad", in units of the mean gradient's norm; 0 is the mean.
+      learning_rate: of the weights that "famo", "gradnorm" and "uncertainty" learn.
+      decay: of the weights of "famo".
+      restoring_force: of "gradnorm"; how strongly slow tasks are favored.
+    """
+
+    method: str = "mean"
+    radius: float = 0.4
+    learning_rate: float = 0.025
+    decay: float = 1e-3
+    restoring_force: float = 1.5
+
+    def check(self, checker: Checker) -> None:
+        checker.choice("method", GRADIENT_METHODS)
+        checker.positive("learning_rate")
+        checker.not_negative("radius", "decay", "restoring_force")
+
+
 @dataclasses.dataclass(frozen=True)
 class PPOConfig(Settings):
     """Settings of PPO.
@@ -35,6 +71,7 @@ class PPOConfig(Settings):
         A short memory is unstable: once a policy always earns the same return, the
         scale that the critic is trained on would shrink to nothing.
       return_weights: Weights of the tasks by what the policy returns on them.
+      gradients: How the gradients of a policy's tasks are combined.
 
     Raises:
       ValueError: a setting is of the wrong kind or out of its range, or
@@ -56,6 +93,7 @@ class PPOConfig(Settings):
     stagger_resets: bool = False
     value_decay: float = 0.99
     return_weights: ReturnWeightsConfig = ReturnWeightsConfig()
+    gradients: GradientConfig = GradientConfig()
 
     def check(self, checker: Checker) -> None:
         checker.least(num_envs=1, unroll_length=1, num_epochs=1, num_minibatches=1)
