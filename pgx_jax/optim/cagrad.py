@@ -69,10 +69,10 @@ def _minimize(
     Newton's method on a logarithmic barrier that gives way, with the best of some step
     sizes at each step.
     """
-    num = len(mask)
     inside = mask.astype(gram.dtype)
     outside = jnp.diag(1.0 - inside)
     sizes = 0.5 ** jnp.arange(STEP_SIZES, dtype=gram.dtype)
+    sizes = jnp.append(sizes, 0.0)  # where no step descends
 
     def barrier(weights):
         return -jnp.log(weights) @ inside
@@ -96,7 +96,7 @@ def _minimize(
         change = -solved[:, 0] + solved[:, 1] * (
             jnp.sum(solved[:, 0] * inside) / jnp.sum(solved[:, 1] * inside)
         )
-        change = change * inside
+        change = jnp.where(jnp.all(jnp.isfinite(change)), change, 0.0) * inside
         shrinks = jnp.where(mask, -change / weights, 0.0)
         largest = jnp.minimum(1.0, 0.95 / jnp.maximum(shrinks.max(), 1e-6))
         tried = weights[None, :] + (largest * sizes)[:, None] * change[None, :]

@@ -10,9 +10,14 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+# Of the scaled diagonal: products in float32 may leave a matrix slightly indefinite.
+RIDGE = 1e-6
+
 
 def solve_positive(matrix: jax.Array, right: jax.Array) -> jax.Array:
     """Solves a positive definite system by elimination, which needs no pivots.
+
+    Solutions are those of Newton steps: descent matters, and their last digits do not.
 
     Args:
       matrix: symmetric and positive definite; float [n, n].
@@ -24,7 +29,8 @@ def solve_positive(matrix: jax.Array, right: jax.Array) -> jax.Array:
     num = len(matrix)
     # A unit diagonal keeps barriers, which differ by many powers of ten, in range.
     scale = jax.lax.rsqrt(jnp.diagonal(matrix))[:, None]
-    system = jnp.concatenate([matrix * scale * scale.T, right * scale], axis=1)
+    matrix = matrix * scale * scale.T + RIDGE * jnp.eye(num, dtype=matrix.dtype)
+    system = jnp.concatenate([matrix, right * scale], axis=1)
 
     def eliminate(i, system):
         row = system[i] / system[i, i]

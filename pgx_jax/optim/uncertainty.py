@@ -21,7 +21,7 @@ def uncertainty_weighting(learning_rate: float = 0.025) -> Weighting:
     """Homoscedastic uncertainty.
 
     Minimizes sum_i l_i / (2 sigma_i^2) + log sigma_i over the parameters and over
-    s_i = log sigma_i^2, which takes steps against its gradient, 1/2 - exp(-s_i) l_i / 2.
+    s_i = log sigma_i^2, which steps against its gradient, 1/2 - exp(-s_i) l_i / 2.
     The gradient returned is the mean of exp(-s_i) g_i, twice the one of that loss over
     n, which is the mean gradient at the start.
 

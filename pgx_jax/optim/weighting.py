@@ -15,8 +15,8 @@ class Weighting(NamedTuple):
     """A way to weight the gradients of n tasks, given their inner products.
 
     All methods here return sum_i w_i g_i, and w depends on the gradients by their Gram
-    matrix alone, so that a step costs one product of [n, p] with its transpose, whatever
-    the method then does with [n, n] numbers.
+    matrix alone, so that a step costs one product of [n, p] with its transpose,
+    whatever the method then does with [n, n] numbers.
 
     The scale of all is that of the mean gradient, which is w_i = 1 / n.
 

@@ -298,14 +298,13 @@ class Runner:
         rows of the means.
         """
         per_task = ["return", *(["success"] if self.reports_success else [])]
-        weights = [name for name in WEIGHT_METRICS if name in metrics]
+        per_task += [name for name in WEIGHT_METRICS if name in metrics]
         for i in range(len(metrics["return"])):
             line: dict[str, Any] = {}
             if np.isfinite(metrics["episodes"][i, rows]).any():
                 line = {name: metrics[name][i, rows] for name in per_task}
-            line |= {name: metrics[name][i, rows] for name in weights}
             for name, values in metrics.items():
-                if name not in (*per_task, *weights):
+                if name not in per_task:
                     finite = values[i][np.isfinite(values[i])]
                     line[name] = finite.mean() if len(finite) else np.nan
             self.writer.write(stage, (done + i + 1) * per_update, line)

@@ -10,7 +10,6 @@ from pgx_jax.arguments import MOST
 from pgx_jax.settings import Checker, Settings
 from pgx_jax.training.weights_config import ReturnWeightsConfig
 
-
 GRADIENT_METHODS = (
     "mean",
     "pcgrad",

@@ -173,3 +173,16 @@ def test_checkpointing(run):
         assert 0 < row["digests_s"] < row["checkpoint_s"]
         assert len(row["times"]["save"]) == 4 and len(row["times"]["digest"]) == 10
     assert 5 < rows[1]["megabytes"] / rows[0]["megabytes"] < 10
+
+
+def test_gradient_methods(run):
+    sizes = {"samples": 4, "networks": ("CartPole",)}
+    rows = run("gradient_methods", sizes, "--repeats=2")["rows"]
+    assert [row["gradient"] for row in rows][:3] == [
+        "joint",
+        "of each task, added",
+        "pcgrad",
+    ]
+    assert len(rows) == 8
+    for row in rows:
+        assert row["ratio"] == pytest.approx(row["median_s"] / rows[0]["median_s"])

@@ -1,6 +1,7 @@
 """Every method against a slow NumPy version of its paper, and at the edges."""
 
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -321,7 +322,8 @@ def test_a_chain_with_adam_trains_parameters_of_any_dtype():
     optimizer = optax.chain(combine_gradients(nash_mtl(), 2), optax.sgd(0.1))
     params = {"half": jnp.zeros((3,), jnp.bfloat16), "whole": jnp.zeros((2,))}
     gradients = jax.tree.map(lambda x: jnp.ones((2, *x.shape), x.dtype), params)
-    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+    update: Any = optimizer.update
+    updates, _ = update(gradients, optimizer.init(params), params)
     for name, leaf in params.items():
         assert updates[name].dtype == leaf.dtype
         np.testing.assert_allclose(
@@ -335,9 +337,8 @@ def test_double_precision_and_vmap_go_through():
             optimizer = combine_gradients(method(), 3, key=1)
             states = jax.vmap(lambda _, o=optimizer: o.init(PARAMS))(jnp.arange(2))
             gradients = jnp.asarray(np.stack([draw(3), draw(3, 1)]), jnp.float64)
-            updates, states = jax.jit(jax.vmap(optimizer.update))(
-                {"all": gradients}, states
-            )
+            update: Any = jax.jit(jax.vmap(optimizer.update))
+            updates, states = update({"all": gradients}, states)
             assert updates["all"].dtype == jnp.float64, name
             assert np.isfinite(updates["all"]).all()
 
