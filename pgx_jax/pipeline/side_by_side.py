@@ -44,9 +44,14 @@ class Chunk(NamedTuple):
     num_updates: int
 
     def is_like(self, other: Chunk) -> bool:
-        """Whether one program can take both."""
+        """Whether one program can take both.
+
+        The state of combined gradients has rows of each policy as its shape, so that
+        such runs train one after another.
+        """
         return (
-            self.order == other.order
+            self.ppo.config.gradient.method == "mean"
+            and self.order == other.order
             and self.num_updates == other.num_updates
             and self.ppo.config == other.ppo.config
             and self.ppo.actor_critic == other.ppo.actor_critic
@@ -122,7 +127,9 @@ class SideBySide:
         """Takes the chunks of those that have come least far."""
         first = min(self._asked, key=lambda i: (self._asked[i][0].order, i))
         leader = self._asked[first][0]
-        members = [i for i in sorted(self._asked) if leader.is_like(self._asked[i][0])]
+        others = [i for i in sorted(self._asked) if i != first]
+        members = [i for i in others if leader.is_like(self._asked[i][0])]
+        members.insert(0, first)
         asked = [self._asked.pop(i) for i in members]
         try:
             answers = run_together([x[0] for x in asked], [x[1] for x in asked])

@@ -17,6 +17,7 @@ from pgx_jax.pipeline.seeds import run_seeds, seed_directory
 from pgx_jax.pipeline.side_by_side import Chunk, SideBySide
 from pgx_jax.runs.progress import Progress
 from pgx_jax.training.ppo import PPO, PPOConfig
+from pgx_jax.training.ppo_config import GradientConfig
 
 RACE = SMALL | {
     "estimation": {"num_transitions": 64, "dim": 8, "num_resamples": 2},
@@ -123,7 +124,14 @@ def test_what_a_joined_program_raises_reaches_every_run(monkeypatch):
         table.seats[0].run(chunk_of_nothing(), None)
 
 
-def chunk_of_nothing():
+def test_runs_whose_gradients_are_combined_train_one_after_another():
+    plain, combined = chunk_of_nothing(), chunk_of_nothing(method="pcgrad")
+    assert plain.is_like(chunk_of_nothing())
+    assert not combined.is_like(combined) and not plain.is_like(combined)
+
+
+def chunk_of_nothing(method="mean"):
     suite = make_suite("cartpole")
     networks = make_actor_critic(4, 2, True)
-    return Chunk(0, PPO(PPOConfig(), networks, 1), suite, np.arange(2), 0, 1)
+    config = PPOConfig(gradient=GradientConfig(method=method))
+    return Chunk(0, PPO(config, networks, 1), suite, np.arange(2), 0, 1)
