@@ -193,3 +193,17 @@ def test_settings_of_methods_are_checked():
         GradientConfig(learning_rate=0.0)
     with pytest.raises(ValueError, match="gradients.method must be one of"):
         PPOConfig.from_dict({"gradients": {"method": "sum"}})
+
+
+def test_methods_combine_gradients_that_returns_have_weighted(clock_suite):
+    """Both settings in one run; tasks that pay nothing keep finite weights."""
+    suite = clock_suite([0, 1, 0], [3, 3, 3])
+    config = PPOConfig.from_dict(
+        CONFIG.to_dict()
+        | {"gradients": {"method": "famo"}, "return_weights": {"name": "concave"}}
+    )
+    ppo = PPO(config, NETWORKS, 3)
+    state, metrics = ppo.run(suite, ppo.init(suite, jax.random.key(0)), 3)
+    assert first_nonfinite(state, metrics) is None
+    assert metrics["task_weight"].shape == metrics["gradient_weight"].shape == (3, 3)
+    assert np.ptp(metrics["gradient_weight"][-1]) > 1e-3
