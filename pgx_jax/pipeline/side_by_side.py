@@ -50,7 +50,7 @@ class Chunk(NamedTuple):
         such runs train one after another.
         """
         return (
-            self.ppo.config.gradient.method == "mean"
+            self.ppo.config.gradients.method == "mean"
             and self.order == other.order
             and self.num_updates == other.num_updates
             and self.ppo.config == other.ppo.config

@@ -133,5 +133,5 @@ def test_runs_whose_gradients_are_combined_train_one_after_another():
 def chunk_of_nothing(method="mean"):
     suite = make_suite("cartpole")
     networks = make_actor_critic(4, 2, True)
-    config = PPOConfig(gradient=GradientConfig(method=method))
+    config = PPOConfig(gradients=GradientConfig(method=method))
     return Chunk(0, PPO(config, networks, 1), suite, np.arange(2), 0, 1)
