@@ -16,13 +16,14 @@ from pgx_jax.envs.core import (
 )
 from pgx_jax.envs.family import FamilySuite
 from pgx_jax.envs.registry import SUITES, make_suite, register_suite
-from pgx_jax.envs.wrappers import SuiteView, TaskIdSuite
+from pgx_jax.envs.wrappers import PreferenceSuite, SuiteView, TaskIdSuite
 
 __all__ = [
     "SUITES",
     "ActionSpace",
     "CollectionSuite",
     "FamilySuite",
+    "PreferenceSuite",
     "StepSuite",
     "SuiteState",
     "SuiteView",

@@ -108,6 +108,7 @@ def from_functions(
     task_names: Sequence[str] | None = None,
     name: str = "functions",
     pool_size: int = 0,
+    objective_names: Sequence[str] = (),
 ) -> FamilySuite:
     """A suite of tasks given by a pair of functions and the tasks' parameters.
 
@@ -124,12 +125,14 @@ def from_functions(
       task_names: n names; "task 1", "task 2", ... if None.
       name: the suite's name.
       pool_size: as in `from_brax`.
+      objective_names: of the K entries of the reward, where `step` gives a vector [K].
 
     Raises:
       ValueError: the parameters' leaves have no common leading axis, there are not n
-        names, the observation is no vector, or `step` gives another number of results,
-        or a state of other shapes than `reset` or of types that have none in common
-        with those of `reset`.
+        names, the observation is no vector, the reward of `step` is not one number, or
+        not one for each of `objective_names`, or `step` gives another number of
+        results, or a state of other shapes than `reset` or of types that have none in
+        common with those of `reset`.
     """
     axes = {jnp.shape(x)[:1] for x in jax.tree.leaves(parameters)}
     if len(axes) != 1 or () in axes:
@@ -155,10 +158,21 @@ def from_functions(
         raise ValueError(
             f"reset must give a vector as observation, got shape {observation.shape}"
         )
-    num_results = len(jax.eval_shape(step, one, state, action, key))
+    results = jax.eval_shape(step, one, state, action, key)
+    num_results = len(results)
     if num_results not in (4, 5):
         raise ValueError(f"step must give 4 or 5 results, got {num_results}")
-    make_env = _MakeFunctional(reset, step, action_space, num_results == 5)
+    names = tuple(objective_names)
+    reward_shape = (len(names),) if names else ()
+    if results[2].shape != reward_shape:
+        raise ValueError(
+            f"the reward of step must have shape {list(reward_shape)}, one number "
+            f"{'for each of objective_names' if names else 'a step'}, got "
+            f"{list(results[2].shape)}"
+        )
+    make_env = _MakeFunctional(
+        reset, step, action_space, num_results == 5, reward_shape
+    )
     env = make_env(one)
     start = jax.eval_shape(env.reset, key)
     types = _common_types(env, start, action)
@@ -171,6 +185,7 @@ def from_functions(
         action_space=action_space,
         episode_length=episode_length,
         pool_size=pool_size,
+        objective_names=names,
     )
 
 
@@ -190,6 +205,7 @@ class _MakeFunctional:
     step: Callable[..., Any]
     action_space: ActionSpace
     has_success: bool
+    reward_shape: tuple[int, ...]
     types: tuple[Any, ...] | None = None
 
     def __call__(self, parameters: PyTree) -> Env:
@@ -211,7 +227,7 @@ class _FunctionalEnv(Env):
         return State(
             pipeline_state=state,
             obs=observation,
-            reward=zero,
+            reward=jnp.zeros(self.functions.reward_shape, jnp.float32),
             done=zero,
             metrics={"success": zero} if self.functions.has_success else {},
             info={"key": step_key},

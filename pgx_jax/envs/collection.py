@@ -51,13 +51,20 @@ class CollectionSuite(TaskSuite):
         """Concatenates the tasks of all members.
 
         Raises:
-          ValueError: there is no member, or observation sizes or action spaces differ;
-            the message names the tasks of each.
+          ValueError: there is no member, or observation sizes, action spaces or
+            objectives differ (the message names the tasks of each), or a member has
+            preferences.
         """
         if not members:
             raise ValueError("members must hold at least one suite")
         _check_sizes("observations of size", members, lambda x: x.observation_size)
         _check_sizes("action space", members, lambda x: x.action_space)
+        _check_sizes("list of objectives", members, lambda x: x.objective_names)
+        if any(x.preferences is not None for x in members):
+            raise ValueError(
+                "members must have no preferences: make the PreferenceSuite of the "
+                "collection, got one as a member"
+            )
         ends = np.cumsum([x.num_tasks for x in members])
         rows = tuple(
             tuple(range(end - x.num_tasks, end))
@@ -97,6 +104,12 @@ class CollectionSuite(TaskSuite):
     @property
     def action_space(self) -> ActionSpace:
         return self.members[0].action_space
+
+    @property
+    def objective_names(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self,
+    ) -> tuple[str, ...]:
+        return self.members[0].objective_names
 
     @property
     def episode_length(self) -> int:

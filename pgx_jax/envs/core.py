@@ -50,7 +50,8 @@ class SuiteState(NamedTuple):
     Attributes:
       env_state: the Brax `State` to step from (already reset where the episode ended).
       observation: what the policy acts on next; float32 [..., observation_size].
-      reward: of the step just taken; float32.
+      reward: of the step just taken; float32, with a last axis of objectives where the
+        suite has `objective_names`.
       termination: whether that step ended the episode by the task's own rules; bool.
       truncation: whether the time limit ended it, or its physics diverged; bool, never
         with termination.
@@ -60,7 +61,7 @@ class SuiteState(NamedTuple):
       next_observation: the observation that the step led to, before any reset; what the
         value is bootstrapped from; float32 [..., observation_size].
       episode_return: the sum of rewards of the current episode, or of the one that has
-        just ended; float32.
+        just ended; float32, of the shape of `reward`.
       episode_length: its number of steps; int32.
       episode_success: whether the task reported success at any of its steps
         (`metrics["success"]` of the environment, 0 where it has none); float32.
@@ -117,6 +118,10 @@ class StepSuite(abc.ABC):
         the longest.
       num_ids: length of the one-hot task id that observations end in; 0 if they end in
         none.
+      objective_names: of the K entries of a reward, where environments give vectors
+        [K]; empty where they give one number.
+      preferences: what each task weighs the objectives by in training; float32 [n, K],
+        or None where all count alike.
     """
 
     name: str
@@ -124,11 +129,18 @@ class StepSuite(abc.ABC):
     action_space: ActionSpace
     episode_length: int
     num_ids: int = 0
+    objective_names: tuple[str, ...] = ()
+    preferences: jax.Array | None = None
 
     @property
     @abc.abstractmethod
     def num_tasks(self) -> int:
         """n."""
+
+    @property
+    def reward_shape(self) -> tuple[int, ...]:
+        """Of one step of one environment: [K] of K objectives, else []."""
+        return (len(self.objective_names),) if self.objective_names else ()
 
     @property
     def episode_lengths(self) -> Sequence[int] | jax.Array:
@@ -222,19 +234,28 @@ class TaskSuite(StepSuite):
         return ""
 
 
-def reset_episode(env: Env, key: jax.Array) -> SuiteState:
-    """Starts one episode of one Brax environment; leaves have no leading axes."""
+def reset_episode(
+    env: Env, key: jax.Array, objective_names: tuple[str, ...] = ()
+) -> SuiteState:
+    """Starts one episode of one Brax environment; leaves have no leading axes.
+
+    Raises:
+      ValueError: the environment's reward is not one number for each of
+        `objective_names`, or one number where there are none.
+    """
     key, reset_key = jax.random.split(key)
     env_state = jax.tree.map(strengthen, env.reset(reset_key))
+    shape = (len(objective_names),) if objective_names else ()
+    _check_reward(env_state.reward, "reset", shape)
     return SuiteState(
         env_state=env_state,
         observation=env_state.obs,
-        reward=jnp.zeros((), jnp.float32),
+        reward=jnp.zeros(shape, jnp.float32),
         termination=jnp.zeros((), bool),
         truncation=jnp.zeros((), bool),
         divergence=jnp.zeros((), bool),
         next_observation=env_state.obs,
-        episode_return=jnp.zeros((), jnp.float32),
+        episode_return=jnp.zeros(shape, jnp.float32),
         episode_length=jnp.zeros((), jnp.int32),
         episode_success=jnp.zeros((), jnp.float32),
         key=key,
@@ -264,10 +285,11 @@ def step_episode(
 
     Raises:
       ValueError: the step changes the type of an array of the state to one whose values
-        the type of before does not hold.
+        the type of before does not hold, or the shape of the reward.
     """
     stepped = jax.tree.map(jnp.asarray, env.step(state.env_state, action))
     check_types(state.env_state, stepped)
+    _check_reward(stepped.reward, "step", state.reward.shape)
     # The statistics of an episode stay readable on its last step, so they are cleared
     # on the step after it.
     started = state.done
@@ -275,7 +297,7 @@ def step_episode(
     success = stepped.metrics.get("success", jnp.zeros(())).astype(jnp.float32)
     divergence = ~(
         jnp.all(jnp.isfinite(stepped.obs))
-        & jnp.isfinite(stepped.reward)
+        & jnp.all(jnp.isfinite(stepped.reward))
         & jnp.isfinite(success)
     )
     reward = jnp.where(divergence, 0.0, stepped.reward.astype(jnp.float32))
@@ -310,6 +332,15 @@ def step_episode(
         ),
         key=key,
     )
+
+
+def _check_reward(reward: jax.Array, function: str, shape: tuple[int, ...]) -> None:
+    if jnp.shape(reward) != shape:
+        raise ValueError(
+            f"reward of the environment's {function} must have shape {list(shape)}, "
+            f"one number {'for each of objective_names' if shape else 'a step'}, got "
+            f"{list(jnp.shape(reward))}"
+        )
 
 
 def _draw_from(pool: State, key: jax.Array) -> State:

@@ -46,6 +46,8 @@ class FamilySuite(TaskSuite):
         environment at every step.
       describe: `describe(parameters)` says what sets a task apart from the others, for
         captions; None for those of its parameters that differ.
+      objective_names: of the K entries of a reward, where environments give vectors
+        [K]; empty where they give one number.
     """
 
     make_env: Callable[[PyTree], Env]
@@ -58,6 +60,7 @@ class FamilySuite(TaskSuite):
     planted_labels: tuple[int, ...] | None = None
     pool_size: int = 0
     describe: Callable[[PyTree], str] | None = None
+    objective_names: tuple[str, ...] = ()
 
     @property
     def num_tasks(self) -> int:
@@ -69,7 +72,8 @@ class FamilySuite(TaskSuite):
 
         def reset_task(parameters, task_keys):
             env = self.make_env(parameters)
-            return jax.vmap(lambda k: reset_episode(env, k))(task_keys)
+            names = self.objective_names
+            return jax.vmap(lambda k: reset_episode(env, k, names))(task_keys)
 
         return self.refresh(_map_tasks(reset_task, self.parameters, keys))
 
@@ -176,6 +180,7 @@ jax.tree_util.register_dataclass(
         "planted_labels",
         "pool_size",
         "describe",
+        "objective_names",
     ],
 )
 

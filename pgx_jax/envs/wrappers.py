@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pgx_jax.arguments import as_numbers
 from pgx_jax.envs.core import (
     ActionSpace,
     StepSuite,
@@ -40,6 +42,18 @@ class SuiteView(StepSuite):
     def episode_length(self) -> int:
         return self.suite.episode_length
 
+    @property
+    def objective_names(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self,
+    ) -> tuple[str, ...]:
+        return self.suite.objective_names
+
+    @property
+    def preferences(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self,
+    ) -> jax.Array | None:
+        return self.suite.preferences
+
 
 class MembersView(SuiteView):
     """Some tasks, `self.tasks`, of another suite; resets are those of that suite."""
@@ -57,6 +71,13 @@ class MembersView(SuiteView):
     @property
     def episode_lengths(self) -> jax.Array:
         return jnp.asarray(self.suite.episode_lengths)[self.tasks]
+
+    @property
+    def preferences(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self,
+    ) -> jax.Array | None:
+        weights = self.suite.preferences
+        return None if weights is None else weights[self.tasks]
 
     def reset(self, key: jax.Array, num_envs: int) -> SuiteState:
         state = self.suite.reset(key, num_envs)
@@ -151,4 +172,117 @@ class TaskIdSuite(SuiteView, TaskSuite):
 
 jax.tree_util.register_dataclass(
     TaskIdSuite, data_fields=["suite", "task_ids"], meta_fields=["num_ids"]
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class PreferenceSuite(SuiteView, TaskSuite):
+    """A suite of vector rewards, and what each of its tasks weighs the objectives by.
+
+    Attributes:
+      suite: the suite underneath, whose environments give rewards of shape [K].
+      weights: its `preferences`; float32 [n, K].
+    """
+
+    suite: TaskSuite
+    weights: jax.Array
+
+    @property
+    def preferences(self) -> jax.Array:
+        return self.weights
+
+    @classmethod
+    def create(cls, suite: TaskSuite, preferences: Any) -> PreferenceSuite:
+        """Weighs the objectives of every task.
+
+        Args:
+          suite: n tasks with `objective_names`.
+          preferences: numbers that are not negative, of which each row has a positive
+            one; [n, K], [K] for all tasks alike, or [r, K] where the suite has one
+            task, which is then repeated r times, for r policies of one trade-off each.
+
+        Raises:
+          ValueError: the rewards of `suite` are single numbers, or `preferences` are
+            not as above.
+        """
+        if not suite.objective_names:
+            raise ValueError(
+                "suite must have objective_names, whose rewards are vectors, got "
+                f"{suite.name!r}, whose rewards are single numbers"
+            )
+        weights = as_numbers("preferences", preferences)
+        num = len(suite.objective_names)
+        rows = suite.num_tasks
+        if weights.ndim not in (1, 2) or weights.shape[-1] != num:
+            raise ValueError(
+                f"preferences must have a last axis of {num}, one for each of "
+                f"objective_names, got shape {list(weights.shape)}"
+            )
+        if weights.ndim == 1:
+            weights = np.tile(weights, (rows, 1))
+        if rows == 1 and len(weights) > 1:
+            suite, rows = suite.select([0] * len(weights)), len(weights)
+        if len(weights) != rows:
+            raise ValueError(
+                f"preferences must have a row for each of {rows} tasks, got "
+                f"{len(weights)}"
+            )
+        if (weights < 0).any() or not (weights > 0).any(axis=1).all():
+            raise ValueError(
+                "preferences must not be negative, and one of every row positive, got "
+                f"{weights.tolist()}"
+            )
+        return cls(suite, jnp.asarray(weights, jnp.float32))
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        return self.suite.task_names
+
+    @property
+    def planted_labels(self) -> tuple[int, ...] | None:
+        return self.suite.planted_labels
+
+    @property
+    def num_tasks(self) -> int:
+        return self.suite.num_tasks
+
+    @property
+    def num_ids(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.suite.num_ids
+
+    @property
+    def has_success(self) -> bool:
+        return self.suite.has_success
+
+    @property
+    def episode_lengths(self) -> Sequence[int] | jax.Array:
+        return self.suite.episode_lengths
+
+    def reset(self, key: jax.Array, num_envs: int) -> SuiteState:
+        return self.suite.reset(key, num_envs)
+
+    def step(self, state: SuiteState, action: jax.Array) -> SuiteState:
+        return self.suite.step(state, action)
+
+    def step_tasks(
+        self, tasks: jax.Array, state: SuiteState, action: jax.Array
+    ) -> SuiteState:
+        return self.suite.step_tasks(tasks, state, action)
+
+    def refresh(self, state: SuiteState) -> SuiteState:
+        return self.suite.refresh(state)
+
+    def select(self, tasks: Sequence[int] | np.ndarray) -> PreferenceSuite:
+        indices = check_tasks(tasks, self.num_tasks)
+        return PreferenceSuite(self.suite.select(indices), self.weights[indices])
+
+    def task_environment(self, task: int) -> TaskEnvironment:
+        return self.suite.task_environment(task)
+
+    def describe_task(self, task: int) -> str:
+        return self.suite.describe_task(task)
+
+
+jax.tree_util.register_dataclass(
+    PreferenceSuite, data_fields=["suite", "weights"], meta_fields=[]
 )

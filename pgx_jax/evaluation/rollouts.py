@@ -34,10 +34,12 @@ class RolloutEvaluator:
         estimate_subsets(..., evaluator=RolloutEvaluator(suite, actor_critic, stats))
 
     Every subset meets the same initial states and the same random numbers in task i, so
-    that what they have in common cancels where subsets are compared.
+    that what they have in common cancels where subsets are compared. Of a task whose
+    reward is a vector, the n tasks are its objectives: each subset is played once for
+    all of them.
 
     Attributes:
-      suite: the n tasks that the transitions are of.
+      suite: the n tasks that the transitions are of, or the one of n objectives.
       actor_critic: the networks; `params` of the estimate are those of its policy.
       observation_statistics: of the meta-policy; [1, observation_size].
       num_episodes: per subset and task.
@@ -51,7 +53,8 @@ class RolloutEvaluator:
       block_size: Subsets played at once. If None, enough to fill a GPU.
 
     Raises:
-      ValueError: a setting is out of range.
+      ValueError: a setting is out of range, or the suite has several tasks whose
+        rewards are vectors, or is to be scored by success and has such rewards.
     """
 
     suite: TaskSuite
@@ -66,6 +69,16 @@ class RolloutEvaluator:
 
     def __post_init__(self):
         check_choice("metric", self.metric, tuple(METRICS))
+        if self.suite.reward_shape and self.suite.num_tasks > 1:
+            raise ValueError(
+                "suite must have one task where rewards are vectors, whose objectives "
+                f"are the tasks of the estimate, got {self.suite.num_tasks}"
+            )
+        if self.suite.reward_shape and self.metric != "return":
+            raise ValueError(
+                "metric must be 'return' where rewards are vectors, since successes "
+                f"are of no objective, got {self.metric!r}"
+            )
         check_switch("deterministic", self.deterministic)
         check_number("max_relative_distance", self.max_relative_distance)
         as_integer("num_episodes", self.num_episodes, 2)
@@ -76,11 +89,13 @@ class RolloutEvaluator:
 
     def __call__(self, adapted: Adapted) -> Evaluation:
         """f_i(S), with its standard error over episodes; [m, n]."""
-        num_tasks = self.suite.num_tasks
+        objectives = self.suite.objective_names
+        num_tasks = len(objectives) or self.suite.num_tasks
+        what = "objectives" if objectives else "tasks"
         if adapted.subsets.shape[1] != num_tasks:
             raise ValueError(
-                f"the evaluator's suite {self.suite.name!r} has {num_tasks} tasks, the "
-                f"transitions {adapted.subsets.shape[1]}"
+                f"the evaluator's suite {self.suite.name!r} has {num_tasks} {what}, "
+                f"the transitions {adapted.subsets.shape[1]} tasks"
             )
 
         def score(subsets, delta):
@@ -89,7 +104,8 @@ class RolloutEvaluator:
             returns = play(adapted.adapt(delta), incidence.task_of, adapted.key)
             return jax.tree.map(incidence.members_to_matrix, self._summarize(returns))
 
-        most = BLOCK_ENVIRONMENTS // (adapted.plan.most_tasks * self.num_episodes)
+        rows = 1 if objectives else adapted.plan.most_tasks
+        most = BLOCK_ENVIRONMENTS // (rows * self.num_episodes)
         block = min(self.block_size or max(1, most), adapted.plan.block)
         scores, error = map_blocks(score, (adapted.subsets, adapted.delta), block)
         size = jnp.full(scores.shape, float(self.num_episodes))
@@ -97,18 +113,24 @@ class RolloutEvaluator:
 
     def _play(self, params, tasks: jax.Array, key: jax.Array) -> jax.Array:
         """Returns of the episodes of some tasks under one policy; [s, episodes]."""
+        played, rows = _Members(self.suite, tasks), tasks
+        if self.suite.reward_shape:
+            played, rows = self.suite, jnp.zeros((1,), jnp.int32)
         result = evaluate(
-            _Members(self.suite, tasks),
+            played,
             self.actor_critic,
             jax.tree.map(lambda x: x[None], params),
             self.observation_statistics,
-            jnp.zeros(tasks.shape, jnp.int32),
+            jnp.zeros(rows.shape, jnp.int32),
             key,
             self.num_episodes,
             deterministic=self.deterministic,
-            row_ids=tasks,
+            row_ids=rows,
         )
-        return getattr(result, METRICS[self.metric])
+        values = getattr(result, METRICS[self.metric])
+        if self.suite.reward_shape:
+            return values[0].T[tasks]
+        return values
 
     def _summarize(self, returns: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Score and standard error over the last axis."""

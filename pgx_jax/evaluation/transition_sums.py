@@ -53,8 +53,8 @@ def collect_sums(
 
     Args:
       ppo: settings and networks; `config.unroll_length` steps are taken at a time.
-      suite: n tasks.
-      state: one policy for n rows of tasks.
+      suite: n tasks, or one of n objectives, whose features are then computed once.
+      state: one policy for all rows of tasks.
       key: for the actions.
       num_transitions: of every task; a multiple of
         `config.num_envs * config.unroll_length`.
@@ -127,8 +127,10 @@ def _collect(ppo, settings, suite, state, key, projection_key):
             projection=stored,
             method="reverse",
         )
+        shape = (*batch.advantage.shape, features.shape[-1])
+        features = features.reshape(-1, *shape[1:])
         return suite_state, sum_transitions(
-            features.reshape(*batch.advantage.shape, -1),
+            jnp.broadcast_to(features, shape),
             batch.advantage,
             batch.valid,
             num_parts=num_parts,

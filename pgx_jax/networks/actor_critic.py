@@ -73,11 +73,13 @@ class ActorCritic:
     Attributes:
       policy_network: from observations to logits, or to mean and log standard
         deviation.
-      value_network: from observations to [..., 1].
+      value_network: from observations to [..., 1], or [..., K].
       observation_size: length of the observation vector.
       discrete: whether actions are.
       num_tasks: n, where observations end in a one-hot task id that the networks read:
         running normalization leaves it as it is. 0 where they read none.
+      num_objectives: K, where the critic has one head for each of K objectives; 0 where
+        it has one for a single reward.
     """
 
     policy_network: nn.Module
@@ -85,6 +87,7 @@ class ActorCritic:
     observation_size: int
     discrete: bool
     num_tasks: int = 0
+    num_objectives: int = 0
 
     def init(self, key: jax.Array) -> PyTree:
         """Draws float32 parameters."""
@@ -108,9 +111,12 @@ class ActorCritic:
         return distribution.log_prob(action)
 
     def value(self, value_params: PyTree, observation: jax.Array) -> jax.Array:
-        """The normalized value at observations [..., observation_size]; shape [...]."""
+        """The normalized value at observations [..., observation_size].
+
+        Its shape is [...], or [..., K] of K objectives.
+        """
         output: Any = self.value_network.apply({"params": value_params}, observation)
-        return output[..., 0]
+        return output if self.num_objectives else output[..., 0]
 
 
 def make_actor_critic(
@@ -123,6 +129,7 @@ def make_actor_critic(
     *,
     name: str = "mlp",
     num_tasks: int = 0,
+    num_objectives: int = 0,
     num_modules: int | None = None,
     shared_head: bool = False,
     task_embeddings: Any = (),
@@ -143,6 +150,8 @@ def make_actor_critic(
       name: of the architecture, one of `ARCHITECTURES`.
       num_tasks: n, where observations end in a one-hot task id that running
         normalization is to leave as it is, as all architectures but "mlp" need it.
+      num_objectives: K, for a critic with one head for each of K objectives, as suites
+        of vector rewards need it; 0 for a single reward.
       num_modules: what tasks mix: modules a layer of "soft_modularization" (2 if None),
         sets of parameters of "paco" (5), encoders of "care" (6) or experts of "moore"
         (4).
@@ -163,6 +172,7 @@ def make_actor_critic(
     check_choice("activation", activation, tuple(ACTIVATIONS))
     hidden_sizes = _as_sizes(hidden_sizes)
     num_tasks = as_integer("num_tasks", num_tasks, 0)
+    num_objectives = as_integer("num_objectives", num_objectives, 0)
     settings = _as_settings(
         name,
         critic,
@@ -194,10 +204,14 @@ def make_actor_critic(
     if not discrete:
         per_task = num_tasks if architecture.reads_task_id else 0
         policy = GaussianHead(policy, bounded=bounded_mean, num_tasks=per_task)
-    value = network(1, 1.0)
+    value = network(num_objectives or 1, 1.0)
     if critic == "wide_residual":
-        value = WideResidual(settings["critic_width"], settings["critic_depth"])
-    return ActorCritic(policy, value, observation_size, discrete, num_tasks)
+        value = WideResidual(
+            settings["critic_width"], settings["critic_depth"], num_objectives or 1
+        )
+    return ActorCritic(
+        policy, value, observation_size, discrete, num_tasks, num_objectives
+    )
 
 
 def _as_sizes(hidden_sizes: Any) -> tuple[int, ...]:

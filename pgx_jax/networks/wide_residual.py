@@ -31,18 +31,21 @@ class WideResidual(nn.Module):
     Attributes:
       width: of every layer.
       depth: blocks of two layers.
+      output_size: values of an observation.
     """
 
     width: int
     depth: int
+    output_size: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Of observations [..., observation_size]; [..., 1]."""
+        """Of observations [..., observation_size]; [..., output_size]."""
         x = nn.relu(self._normalized(x))
         for _ in range(self.depth):
             x = x + self._normalized(nn.relu(self._normalized(x)))
-        return nn.Dense(1, kernel_init=nn.initializers.orthogonal(1.0))(x)
+        init = nn.initializers.orthogonal(1.0)
+        return nn.Dense(self.output_size, kernel_init=init)(x)
 
     def _normalized(self, x: jax.Array) -> jax.Array:
         init = nn.initializers.orthogonal(2**0.5)

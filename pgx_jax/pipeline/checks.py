@@ -101,6 +101,11 @@ def check_suite(
         suite = TaskIdSuite.create(suite)
     _check_planted(suite)
     checker.require(
+        not suite.objective_names,
+        "suite.name",
+        "must have rewards of one number: of vector rewards, call PPO and group_tasks",
+    )
+    checker.require(
         suite.num_tasks >= 2,
         "suite.name",
         "must have two tasks or more: there is nothing to group",

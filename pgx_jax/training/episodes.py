@@ -25,7 +25,8 @@ class Episodes(NamedTuple):
     """The first episode of every environment.
 
     Attributes:
-      episode_return: sum of rewards, in which an episode that diverged is charged for
+      episode_return: sum of rewards, with a last axis of objectives where rewards are
+        vectors, in which an episode that diverged is charged for
         the steps that it misses, each the lowest reward of any step played, or 0 if
         that is positive: else divergence would pay where rewards are negative; float32
         [r, num_episodes].
@@ -131,7 +132,15 @@ def _evaluate(
     if places is not None:
         state = jax.tree.map(lambda x: x[places], state)
     shape = (rows.num_tasks, num_episodes)
-    episodes = Episodes(jnp.zeros(shape), jnp.zeros(shape, jnp.int32), jnp.zeros(shape))
+    episodes = Episodes(
+        jnp.zeros((*shape, *rows.reward_shape)),
+        jnp.zeros(shape, jnp.int32),
+        jnp.zeros(shape),
+    )
+
+    def like_rewards(x):
+        """With an axis of one where rewards have that of objectives."""
+        return x.reshape(*x.shape, *[1] * len(rows.reward_shape))
 
     def unfinished(carry):
         _, finished, *_ = carry
@@ -151,23 +160,29 @@ def _evaluate(
         )
         state = rows.step(state, action)
         ends = state.done & ~finished
-        episodes = jax.tree.map(
-            lambda new, old: jnp.where(ends, new, old),
-            Episodes(state.episode_return, state.episode_length, state.episode_success),
-            episodes,
+        episodes = Episodes(
+            jnp.where(
+                like_rewards(ends), state.episode_return, episodes.episode_return
+            ),
+            jnp.where(ends, state.episode_length, episodes.episode_length),
+            jnp.where(ends, state.episode_success, episodes.episode_success),
         )
         # A step that diverged has no reward, which is as good as leaving it out here.
-        lowest = jnp.minimum(lowest, jnp.min(jnp.where(finished, 0.0, state.reward)))
+        played = jnp.where(like_rewards(finished), 0.0, state.reward)
+        lowest = jnp.minimum(lowest, jnp.min(played, axis=(0, 1)))
         diverged |= ends & state.divergence
         return state, finished | state.done, diverged, lowest, episodes, time + 1
 
     never = jnp.zeros(shape, bool)
     # Every suite truncates at its episode length, so this ends.
-    start = (state, never, never, jnp.zeros(()), episodes, jnp.zeros((), jnp.int32))
+    lowest = jnp.zeros(rows.reward_shape)
+    start = (state, never, never, lowest, episodes, jnp.zeros((), jnp.int32))
     _, _, diverged, lowest, episodes, _ = jax.lax.while_loop(
         unfinished, take_step, start
     )
     limits = jnp.asarray(rows.episode_lengths)[:, None]
     missed = (limits - episodes.episode_length + 1).astype(lowest.dtype)
-    charged = episodes.episode_return + jnp.where(diverged, missed * lowest, 0.0)
+    lowest = lowest.reshape(1, 1, *rows.reward_shape)
+    charge = jnp.where(like_rewards(diverged), like_rewards(missed) * lowest, 0.0)
+    charged = episodes.episode_return + charge
     return episodes._replace(episode_return=charged)

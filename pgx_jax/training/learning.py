@@ -31,7 +31,8 @@ class Batch(NamedTuple):
       action: int32, or float32 with a last axis.
       log_prob: of the action when it was drawn; float32.
       advantage: of mean 0 and variance 1 in each row; float32.
-      value_target: in units of each task's running statistics; float32.
+      value_target: in units of each task's running statistics; float32, with a last
+        axis of objectives where rewards are vectors.
     """
 
     observation: jax.Array
@@ -123,9 +124,9 @@ def row_loss(
     log_prob = distribution.log_prob(row.action)
     value = actor_critic.value(params["value"], row.observation)
     # An extra last axis would silently be broadcast to [samples, samples].
-    chex.assert_equal_shape(
-        [log_prob, row.log_prob, row.advantage, value, row.value_target]
-    )
+    chex.assert_equal_shape([log_prob, row.log_prob, row.advantage])
+    chex.assert_equal_shape([value, row.value_target])
+    chex.assert_shape(value, (*log_prob.shape, ...))
     policy = clipped_policy_loss(
         log_prob, row.log_prob, row.advantage, config.clip_epsilon
     )

@@ -3,12 +3,19 @@
 A row is a task and the policy that learns it. One policy for all tasks is k = 1; one
 policy per group, every baseline beside it, and fine-tuning on many subsets are other
 assignments of rows to policies, so that all of them train in the same program.
+
+Of a suite whose rewards are vectors, the critic has one head an objective, advantages
+are estimated for each objective, and the policy learns from the weighted sum of what
+each is once it is normalized by itself (`pgx_jax.training.objectives`). The weights are
+the suite's `preferences`; where `config.return_weights` chooses them from the returns of
+the objectives, these keep their units.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -35,6 +42,7 @@ from pgx_jax.training.losses import (
     normalize_advantages,
     weight_advantages,
 )
+from pgx_jax.training.objectives import decoupled_advantages, objective_advantages
 from pgx_jax.training.ppo_config import PPOConfig, check_count
 from pgx_jax.training.rollouts import (
     Rollout,
@@ -61,13 +69,13 @@ class TrainingState(NamedTuple):
       params: leaves of shape [k, ...].
       optimizer_state: leaves of shape [k, ...].
       observation_statistics: [k, observation_size].
-      value_statistics: [r].
+      value_statistics: [r], or [r, K] of K objectives.
       policy_ids: the policy of each row; int32 [r].
       suite_state: leaves of shape [r, num_envs, ...].
       key: the key of the run, never used up: each update folds its number into it.
       num_updates: updates done; int32.
-      return_weights: state of the weights from returns, leaves of shape [r]; () where
-        there are none.
+      return_weights: state of the weights from returns, leaves of shape [r], or [r, K]
+        of K objectives; () where there are none.
     """
 
     params: PyTree
@@ -159,7 +167,7 @@ class PPO:
           params: leaves of shape [k, ...], or [1, ...] for k policies that all start
             from the same one, as the groups do from the meta-policy.
           observation_statistics: [k, observation_size] or [1, observation_size].
-          value_statistics: of the task of each row, [r].
+          value_statistics: of the task of each row, [r], or [r, K] of K objectives.
 
         Raises:
           ValueError: one of the arguments or `num_updates` has another length,
@@ -183,6 +191,13 @@ class PPO:
                     f"{', '.join(map(str, sorted(given)))}"
                 )
 
+        expected = (suite.num_tasks, *suite.reward_shape)
+        if jnp.shape(value_statistics.mean) != expected:
+            raise ValueError(
+                f"value_statistics must be of shape {list(expected)} for suite "
+                f"{suite.name!r}, got {list(jnp.shape(value_statistics.mean))}"
+            )
+
         def repeat(x):
             return jnp.broadcast_to(x, (num_policies, *x.shape[1:]))
 
@@ -195,7 +210,8 @@ class PPO:
     ) -> tuple[TrainingState, Metrics]:
         """One update: acts in every environment, then improves every policy.
 
-        Pure. Metrics are per row, float32 [r], except `gradient_norm`, [k];
+        Pure. Metrics are per row, float32 [r], except `gradient_norm`, [k], and
+        `return` and `task_weight` of vector rewards, [r, K];
         `episodes` counts the episodes that ended and `return`, `length` and `success`
         are their means, which mean nothing, and are 0, where none did (`on_host` of
         `pgx_jax.training.diagnostics` makes them NaN); `divergences` counts the steps
@@ -207,8 +223,8 @@ class PPO:
             suite, state, act_key, self.config.unroll_length
         )
         of_episodes = episode_metrics(rollout)
-        weights, weights_state = self._weigh_tasks(state, of_episodes)
-        batch, value_statistics = self._prepare(state, rollout, weights)
+        weights, weights_state = self._weigh_tasks(suite, state, of_episodes)
+        batch, value_statistics = self._prepare(suite, state, rollout, weights)
         params, optimizer_state, metrics = learn(
             self.config,
             self.actor_critic,
@@ -270,7 +286,8 @@ class PPO:
           num_steps: transitions per row; a multiple of `config.num_envs`.
 
         Returns:
-          Transitions [r, num_steps, ...]: the observations normalized as the policy
+          Transitions [r, num_steps, ...], or of r K tasks where rewards are of K
+          objectives (see `to_transitions`): the observations normalized as the policy
           sees them, and advantages in units of reward, neither centered nor scaled. The
           steps of one environment stand side by side, in the order of time.
 
@@ -319,6 +336,12 @@ class PPO:
                 f"environments each, with observations of size {sizes[2]}, got "
                 f"{list(ids.shape)} rows and observations {list(environments.shape)}"
             )
+        reward = state.suite_state.reward
+        if reward.shape[2:] != suite.reward_shape:
+            raise ValueError(
+                f"{name} must have rewards of shape {list(suite.reward_shape)}, as "
+                f"suite gives them, got {list(reward.shape[2:])}"
+            )
         networks = jax.eval_shape(self.actor_critic.init, jax.random.key(0))
         expected, found = (
             [(str(path), x.shape[start:]) for path, x in tree]
@@ -333,6 +356,11 @@ class PPO:
     def to_transitions(self, state: TrainingState, rollout: Rollout) -> Transitions:
         """A rollout as the estimator takes it. Pure.
 
+        Vector rewards make every objective of a row a task of the estimator, in the
+        order of rows and then of objectives. Those of one row have their samples in
+        common: observations and actions are [1, N, ...] then, and the estimator
+        computes their gradients once for all K.
+
         Args:
           state: the policies that acted, and the critic.
           rollout: [r, time, num_envs, ...].
@@ -343,7 +371,8 @@ class PPO:
         observation, advantage, _ = self._advantages(state, rollout)
         steps = (observation, rollout.action, advantage)
         by_environment = jax.tree.map(lambda x: jnp.swapaxes(x, 1, 2), steps)
-        return Transitions(*jax.tree.map(_flatten, by_environment))
+        samples = Transitions(*jax.tree.map(_flatten, by_environment))
+        return _split_objectives(samples) if advantage.ndim > 3 else samples
 
     @functools.partial(jax.jit, static_argnums=(0, 5))
     def _init(self, suite, key, policy_ids, members, num_policies) -> TrainingState:
@@ -358,7 +387,7 @@ class PPO:
             # wait for each other forever on a busy CPU of few cores (jaxlib 0.10.2).
             jax.lax.map(self.actor_critic.init, params_keys),
             RunningStatistics.create(num_policies, (suite.observation_size,)),
-            RunningStatistics.create(suite.num_tasks),
+            RunningStatistics.create(suite.num_tasks, suite.reward_shape),
         )
 
     @functools.partial(jax.jit, static_argnums=0)
@@ -395,7 +424,14 @@ class PPO:
             suite_state=suite_state,
             key=run_key,
             num_updates=jnp.zeros((), jnp.int32),
-            return_weights=() if weighting is None else weighting.init(suite.num_tasks),
+            return_weights=(
+                ()
+                if weighting is None
+                else jax.tree.map(
+                    lambda x: x.reshape(suite.num_tasks, *suite.reward_shape),
+                    weighting.init(suite.num_tasks * math.prod(suite.reward_shape)),
+                )
+            ),
         )
         return jax.tree.map(strengthen, state)
 
@@ -429,7 +465,9 @@ class PPO:
             for name, mask in masks.items()
         }
         return updated._replace(**kept), {
-            name: jnp.where(policies if name == "gradient_norm" else rows, x, 0.0)
+            name: choose(
+                policies if name == "gradient_norm" else rows, x, jnp.zeros_like(x)
+            )
             for name, x in metrics.items()
         }
 
@@ -445,6 +483,18 @@ class PPO:
                 "actor_critic takes observations that end in a one-hot task id of "
                 f"length {networks.num_tasks}, suite {suite.name!r} gives one of "
                 f"length {suite.num_ids} (TaskIdSuite, or its num_ids)"
+            )
+        weighs = self.config.return_weights.name
+        if weighs != "none" and suite.preferences is not None:
+            raise ValueError(
+                "return_weights must be none where suite has preferences, which weigh "
+                f"the objectives already, got {weighs!r}"
+            )
+        if networks.num_objectives != len(suite.objective_names):
+            raise ValueError(
+                f"actor_critic has a critic of {networks.num_objectives} objectives "
+                "(num_objectives; 0 for single rewards), suite "
+                f"{suite.name!r} gives rewards of {len(suite.objective_names)}"
             )
         params = jax.eval_shape(networks.init, jax.random.key(0))
         observation = jax.ShapeDtypeStruct((suite.observation_size,), jnp.float32)
@@ -475,7 +525,13 @@ class PPO:
     def _advantages(
         self, state: TrainingState, rollout: Rollout
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Normalized observations, advantages and values; [r, time, num_envs, ...]."""
+        """Normalized observations, advantages and values; [r, time, num_envs, ...].
+
+        Those of vector rewards are of each objective, [r, time, num_envs, K].
+        """
+        estimate = (
+            objective_advantages if rollout.reward.ndim > 3 else generalized_advantages
+        )
         scale = state.value_statistics.std[:, None, None]
         shift = state.value_statistics.mean[:, None, None]
 
@@ -497,7 +553,7 @@ class PPO:
         values = value(observation)
         advantages = jax.vmap(
             functools.partial(
-                generalized_advantages,
+                estimate,
                 discount=self.config.discount,
                 gae_lambda=self.config.gae_lambda,
             )
@@ -512,22 +568,33 @@ class PPO:
         return observation, advantages, values
 
     def _weigh_tasks(
-        self, state: TrainingState, of_episodes: Metrics
+        self, suite: StepSuite, state: TrainingState, of_episodes: Metrics
     ) -> tuple[jax.Array | None, PyTree]:
-        """Weights by the returns of episodes that have ended, and their new state."""
-        rows = range(len(state.policy_ids)) if self.tasks is None else self.tasks
+        """Weights by the returns of episodes that have ended, and their new state.
+
+        Of vector rewards every objective of a row has its own, [r, K].
+        """
+        shape = (suite.num_tasks, *suite.reward_shape)
+        num = math.prod(suite.reward_shape)
+        tasks = np.arange(suite.num_tasks) if self.tasks is None else self.tasks
+        rows = (num * np.asarray(tasks)[:, None] + np.arange(num)).ravel()
         weighting = make_return_weighting(self.config.return_weights, rows)
         if weighting is None:
             return None, state.return_weights
-        return weighting.weights(
-            state.return_weights,
-            of_episodes["return"],
-            of_episodes["episodes"] > 0,
-            state.policy_ids,
+        weights, new = weighting.weights(
+            jax.tree.map(jnp.ravel, state.return_weights),
+            of_episodes["return"].ravel(),
+            jnp.repeat(of_episodes["episodes"] > 0, num),
+            jnp.repeat(state.policy_ids, num),
         )
+        return jax.tree.map(lambda x: x.reshape(shape), (weights, new))
 
     def _prepare(
-        self, state: TrainingState, rollout: Rollout, weights: jax.Array | None
+        self,
+        suite: StepSuite,
+        state: TrainingState,
+        rollout: Rollout,
+        weights: jax.Array | None,
     ) -> tuple[Batch, RunningStatistics]:
         """Advantages, normalized per row, and value targets, normalized per task."""
         observation, advantages, values = self._advantages(state, rollout)
@@ -536,6 +603,11 @@ class PPO:
             state.value_statistics, targets, self.config.value_decay
         )
         flat = _flatten(advantages)
+        if suite.reward_shape and weights is None:
+            flat = decoupled_advantages(flat, suite.preferences)
+        elif suite.reward_shape:
+            flat = jnp.sum(flat * weights[:, None], axis=2)
+            weights = jnp.ones_like(weights[:, 0])
         if weights is None:
             flat = normalize_advantages(flat)
         else:
@@ -553,3 +625,22 @@ class PPO:
 def _flatten(x: jax.Array) -> jax.Array:
     """[r, time, num_envs, ...] to [r, time * num_envs, ...]."""
     return x.reshape(x.shape[0], x.shape[1] * x.shape[2], *x.shape[3:])
+
+
+def _split_objectives(samples: Transitions) -> Transitions:
+    """Samples of r rows and K objectives as those of r K tasks.
+
+    Args:
+      samples: observations and actions [r, N, ...], advantages [r, N, K].
+    """
+    advantage = jnp.moveaxis(samples.advantage, 2, 1)
+    num_rows, num_objectives, num_samples = advantage.shape
+
+    def repeat(x):
+        return x if num_rows == 1 else jnp.repeat(x, num_objectives, axis=0)
+
+    return Transitions(
+        repeat(samples.observation),
+        repeat(samples.action),
+        advantage.reshape(num_rows * num_objectives, num_samples),
+    )

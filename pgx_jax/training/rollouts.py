@@ -24,11 +24,11 @@ class Rollout(NamedTuple):
       next_observation: what the step led to, before any reset; float32.
       action: int32, or float32 with a last axis.
       log_prob: of the action; float32.
-      reward: float32.
+      reward: float32, with a last axis of objectives where rewards are vectors.
       termination: bool.
       truncation: bool.
       divergence: whether the step was not finite; bool.
-      episode_return: of the episode so far; float32.
+      episode_return: of the episode so far; float32, of the shape of `reward`.
       episode_length: of the episode so far, in steps; int32.
       episode_success: whether the episode has met success so far; float32.
     """
@@ -186,7 +186,8 @@ def unroll(
 
 
 def episode_metrics(rollout: Rollout) -> dict[str, jax.Array]:
-    """Of the episodes that ended in a rollout; float32 [r] each.
+    """Of the episodes that ended in a rollout; float32 [r] each, returns of vector
+    rewards [r, K].
 
     `episodes` is their number, and `return`, `length` and `success` their means, 0
     where there are none; `divergences` counts the steps that were not finite.
@@ -195,9 +196,11 @@ def episode_metrics(rollout: Rollout) -> dict[str, jax.Array]:
     episodes = done.sum(axis=(1, 2)).astype(jnp.float32)
 
     def mean(x):
-        total = jnp.sum(jnp.where(done, x, 0), axis=(1, 2)).astype(jnp.float32)
+        tail = [1] * (x.ndim - done.ndim)  # of objectives
+        ended = jnp.where(done.reshape(*done.shape, *tail), x, 0)
+        total = jnp.sum(ended, axis=(1, 2)).astype(jnp.float32)
         # No NaN where no episode ended: a run must pass under `jax_debug_nans`.
-        return total / jnp.maximum(episodes, 1)
+        return total / jnp.maximum(episodes, 1).reshape(-1, *tail)
 
     return {
         "episodes": episodes,

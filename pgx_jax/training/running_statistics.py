@@ -85,13 +85,15 @@ def update_value_statistics(
     `decay` once there is enough of it, since returns grow as the policy improves.
 
     Args:
-      statistics: one set per row, [r].
-      returns: float32 [r, samples].
+      statistics: one set per row, [r], or [r, K] of K objectives.
+      returns: float32 [r, samples], or [r, samples, K].
       decay: weight of the past, in [0, 1).
     """
-    chex.assert_shape(returns, (*statistics.count.shape, None))
+    num_rows, *objectives = statistics.mean.shape
+    chex.assert_shape(returns, (num_rows, None, *objectives))
     count = statistics.count + returns.shape[1]
     rate = jnp.maximum(returns.shape[1] / count, 1.0 - decay)
+    rate = rate.reshape(-1, *[1] * len(objectives))
     mean = statistics.mean + rate * (returns.mean(axis=1) - statistics.mean)
     # Both variances are taken about the new mean.
     past = statistics.variance + (statistics.mean - mean) ** 2

@@ -199,7 +199,32 @@ def test_objectives_are_normalized_and_weighted():
     assert reward(jnp.array([0.2, 0.6]), motion) == pytest.approx(0.4)
     suite = objective_suite("half_cheetah", objectives, weights={"both": (0.5, 0.5)})
     assert suite.task_names == ("both",)
-    assert half_cheetah_objectives().task_names == tuple(HALF_CHEETAH_OBJECTIVES)
+    names = tuple(HALF_CHEETAH_OBJECTIVES)
+    assert half_cheetah_objectives().task_names == names
+    vector = half_cheetah_objectives(vector_rewards=True)
+    assert vector.num_tasks == 1 and vector.objective_names == names
+
+
+def test_a_vector_of_rewards_is_those_of_all_tasks():
+    key, action = jax.random.key(0), jnp.linspace(-1.0, 1.0, 6)
+
+    def rewards(suite):
+        make_env, parameters, _ = suite.task_environment(0)
+
+        def step(goal):
+            env = make_env(parameters._replace(goal=goal))
+            state = env.reset(key)
+            assert state.reward.shape == env.step(state, action).reward.shape
+            return env.step(state, action).reward
+
+        return step
+
+    scalar = half_cheetah_objectives()
+    goals = scalar.parameters.goal
+    expected = jax.jit(jax.vmap(rewards(scalar)))(goals)
+    found = jax.jit(rewards(half_cheetah_objectives(vector_rewards=True)))(goals)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert len(set(np.round(expected, 3).tolist())) == 6
 
 
 def test_random_actions_earn_about_nothing_and_rest_earns_calm():

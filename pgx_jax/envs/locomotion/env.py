@@ -33,7 +33,8 @@ class LocomotionParameters(NamedTuple):
     """One task, or n tasks with a leading axis.
 
     Attributes:
-      goal: what the reward function takes; float32 [g].
+      goal: what the reward function takes; float32 [g], or [K, g] for rewards of K
+        objectives.
       model: the arrays of the MJX model that differ between tasks, by their path.
     """
 
@@ -83,7 +84,7 @@ class Locomotion(Env):
         return State(
             pipeline_state=physics,
             obs=self._observe(physics, position),
-            reward=zero,
+            reward=jnp.zeros(self.goal.shape[:-1], jnp.float32),
             done=zero,
             metrics={},
             info={"action": action, "position": position},

@@ -1,4 +1,7 @@
-"""Suites of one environment and n reward functions, one objective a task.
+"""Suites of one environment and n reward functions.
+
+An objective is a task with environments of its own; or, with vector rewards, the one
+environment is stepped once for all objectives.
 
 Every objective is normalized before it is combined with others, so that none counts
 more because of its unit: 0 is about what random actions earn, 1 a good value.
@@ -14,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pgx_jax.arguments import check_switch
 from pgx_jax.envs.family import FamilySuite
 from pgx_jax.envs.locomotion.rewards import RobotMotion
 from pgx_jax.envs.locomotion.tasks import SHORT_EPISODE_LENGTH, locomotion
@@ -53,7 +57,9 @@ HALF_CHEETAH_OBJECTIVES: Mapping[str, Objective] = {
 
 @dataclasses.dataclass(frozen=True)
 class WeightedObjectives:
-    """A reward function: the sum of normalized objectives, weighted by the goal.
+    """A reward function: sums of normalized objectives, weighted by the goal.
+
+    The goal has shape [K], or [m, K] for a reward of m sums.
 
     Attributes:
       objectives: K of them.
@@ -75,6 +81,7 @@ def objective_suite(
     weights: Mapping[str, Sequence[float]] | None = None,
     name: str = "objectives",
     episode_length: int = SHORT_EPISODE_LENGTH,
+    vector_rewards: bool = False,
 ) -> FamilySuite:
     """One robot, and a task for every objective or weighting of objectives.
 
@@ -87,11 +94,14 @@ def objective_suite(
         per objective if None.
       name: the suite's name.
       episode_length: steps after which an episode is truncated.
+      vector_rewards: one task, whose reward is the vector of what would be the rewards
+        of those tasks.
 
     Raises:
-      ValueError: there is no objective, one whose high is not above its low, or weights
-        of another number than K.
+      ValueError: `vector_rewards` is no bool, there is no objective, one whose high is
+        not above its low, or weights of another number than K.
     """
+    check_switch("vector_rewards", vector_rewards)
     if not objectives:
         raise ValueError("objectives must hold at least one")
     for key, objective in objectives.items():
@@ -109,23 +119,32 @@ def objective_suite(
                 f"weights of task {key!r} must be {num} numbers, one for each "
                 f"objective, got {row}"
             )
+    goals = np.stack([np.asarray(row, np.float32) for row in rows.values()])
+    names = tuple(rows)
     return locomotion(
         robot,
-        np.stack([np.asarray(row, np.float32) for row in rows.values()]),
-        tuple(rows),
+        goals[None] if vector_rewards else goals,
+        ("all objectives",) if vector_rewards else names,
         name=name,
         reward=WeightedObjectives(tuple(objectives.values())),
         control_cost=0.0,
         episode_length=episode_length,
+        objective_names=names if vector_rewards else (),
     )
 
 
-def half_cheetah_objectives() -> FamilySuite:
+def half_cheetah_objectives(*, vector_rewards: bool = False) -> FamilySuite:
     """Six objectives of a half-cheetah.
 
     Forward and backward speed, little mechanical power, a high torso, smooth actions
     and joints away from their limits.
+
+    Args:
+      vector_rewards: as in `objective_suite`.
     """
     return objective_suite(
-        "half_cheetah", HALF_CHEETAH_OBJECTIVES, name="half_cheetah_objectives"
+        "half_cheetah",
+        HALF_CHEETAH_OBJECTIVES,
+        name="half_cheetah_objectives",
+        vector_rewards=vector_rewards,
     )

@@ -41,12 +41,14 @@ def locomotion(
     episode_length: int = EPISODE_LENGTH,
     planted_labels: tuple[int, ...] | None = None,
     pool_size: int = POOL_SIZE,
+    objective_names: tuple[str, ...] = (),
 ) -> FamilySuite:
     """A family of tasks of one robot.
 
     Args:
       robot: "half_cheetah", "ant", "hopper" or "walker2d".
-      goals: what the reward function takes, of every task; float [n, g].
+      goals: what the reward function takes, of every task; float [n, g], or
+        [n, K, g] where it gives rewards of K objectives.
       task_names: n names.
       name: the suite's name.
       reward: `reward(goal, motion)` of one step.
@@ -56,6 +58,7 @@ def locomotion(
       episode_length: steps after which an episode is truncated.
       planted_labels: the known group of each task, or None.
       pool_size: initial states of every task that are drawn beforehand.
+      objective_names: of K objectives.
 
     Raises:
       ValueError: there is no such robot, or goals, names and bodies are not as many.
@@ -84,6 +87,7 @@ def locomotion(
         episode_length=episode_length,
         planted_labels=planted_labels,
         pool_size=pool_size,
+        objective_names=objective_names,
     )
 
 
