@@ -67,7 +67,7 @@ def training(suite: TaskSuite, num_envs: int, num_steps: int) -> tuple[Any, Any]
         num_objectives=len(suite.objective_names),
     )
     config = PPOConfig(
-        num_envs=num_envs, unroll_length=num_steps, num_epochs=4, num_minibatches=8
+        num_envs=num_envs, unroll_length=num_steps, num_epochs=4, num_minibatches=4
     )
     ppo = PPO(config, networks, 1_000)
     return ppo.init(suite, jax.random.key(0)), lambda x: ppo.run(suite, x, 1)[0]

@@ -157,7 +157,8 @@ class Oracle:
             done so far and the mean score of every task, NaN where it has none; [n].
 
         Raises:
-          ValueError: the subsets are no 0/1 matrix of the suite's tasks, `meta` is not
+          ValueError: the suite's rewards are vectors, the subsets are no 0/1 matrix of
+            its tasks, `meta` is not
             one policy for all of them, or another argument is none.
           FloatingPointError: fine-tuning met a number that is not finite; the message
             names the subset.
@@ -221,6 +222,11 @@ class Oracle:
     ) -> np.ndarray:
         if not isinstance(suite, TaskSuite):
             raise ValueError(f"suite must be a TaskSuite, got {show(suite)}")
+        if suite.objective_names:
+            raise ValueError(
+                "suite must have rewards of one number, a task for each objective; "
+                f"{suite.name!r} has vector rewards"
+            )
         self.ppo.check_state("meta", meta, suite)
         num_policies = jax.tree.leaves(meta.params)[0].shape[0]
         if num_policies != 1:

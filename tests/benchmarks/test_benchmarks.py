@@ -161,6 +161,17 @@ def test_environments(run):
     assert 60 < rows[0]["bytes_per_env"] < 120
 
 
+def test_vector_rewards(run):
+    sizes = {"num_envs": (12,), "num_steps": 4}
+    rows = run("vector_rewards", sizes, "--repeats=2")["rows"]
+    assert [row["what"] for row in rows] == ["stepping"] * 2 + ["PPO"] * 2
+    for row in rows:
+        share = 6 if row["rewards"] == "a task each" else 1
+        steps = 12 * 4 / row["median_s"]
+        assert row["steps_per_second"] == pytest.approx(steps)
+        assert row["samples_per_second"] == pytest.approx(steps / share)
+
+
 def test_checkpointing(run):
     ppo = {"num_envs": 4, "unroll_length": 16, "num_epochs": 1, "num_minibatches": 2}
     sizes = {"configs": ("cartpole_planted",), "num_chunks": 3}

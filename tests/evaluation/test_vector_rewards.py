@@ -9,6 +9,7 @@ from bandit import make_bandit
 import pgx_jax as pge
 from pgx_jax.envs import PreferenceSuite
 from pgx_jax.estimation.sums import accumulate
+from pgx_jax.evaluation.oracle import Oracle
 from pgx_jax.evaluation.rollouts import RolloutEvaluator
 from pgx_jax.evaluation.transition_sums import collect_sums
 from pgx_jax.networks.actor_critic import make_actor_critic
@@ -99,10 +100,12 @@ def test_rollouts_play_each_subset_once_for_all_objectives(trained):
 
 
 def test_what_rollouts_of_objectives_cannot_score_is_refused(trained):
-    _, state, _ = trained
+    ppo, state, _ = trained
     two = PreferenceSuite.create(SUITE, np.ones((2, 2)))
     statistics = state.observation_statistics
     with pytest.raises(ValueError, match="suite must have one task.*got 2"):
         RolloutEvaluator(two, NETWORKS, statistics)
     with pytest.raises(ValueError, match="metric must be 'return' where rewards are"):
         RolloutEvaluator(SUITE, NETWORKS, statistics, metric="success")
+    with pytest.raises(ValueError, match="suite must have rewards of one number"):
+        Oracle(ppo).run(SUITE, state, SUBSETS[:, :1], jax.random.key(0))
