@@ -7,8 +7,8 @@ assignments of rows to policies, so that all of them train in the same program.
 Of a suite whose rewards are vectors, the critic has one head an objective, advantages
 are estimated for each objective, and the policy learns from the weighted sum of what
 each is once it is normalized by itself (`pgx_jax.training.objectives`). The weights are
-the suite's `preferences`; where `config.return_weights` chooses them from the returns of
-the objectives, these keep their units.
+the suite's `preferences`; where `config.return_weights` chooses them from the returns
+of the objectives, these keep their units.
 """
 
 from __future__ import annotations
@@ -576,8 +576,8 @@ class PPO:
         """
         shape = (suite.num_tasks, *suite.reward_shape)
         num = math.prod(suite.reward_shape)
-        tasks = np.arange(suite.num_tasks) if self.tasks is None else self.tasks
-        rows = (num * np.asarray(tasks)[:, None] + np.arange(num)).ravel()
+        tasks = range(suite.num_tasks) if self.tasks is None else self.tasks
+        rows = [num * task + k for task in tasks for k in range(num)]
         weighting = make_return_weighting(self.config.return_weights, rows)
         if weighting is None:
             return None, state.return_weights
@@ -603,11 +603,12 @@ class PPO:
             state.value_statistics, targets, self.config.value_decay
         )
         flat = _flatten(advantages)
-        if suite.reward_shape and weights is None:
-            flat = decoupled_advantages(flat, suite.preferences)
-        elif suite.reward_shape:
-            flat = jnp.sum(flat * weights[:, None], axis=2)
-            weights = jnp.ones_like(weights[:, 0])
+        if suite.reward_shape:
+            if weights is None:
+                flat = decoupled_advantages(flat, suite.preferences)
+            else:
+                flat = jnp.sum(flat * weights[:, None], axis=2)
+                weights = jnp.ones_like(weights[:, 0])
         if weights is None:
             flat = normalize_advantages(flat)
         else:
