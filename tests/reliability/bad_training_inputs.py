@@ -260,6 +260,7 @@ REFUSED: dict[str, dict[str, list[Any]]] = {
         "action_size": NO_COUNT,
         "discrete": NO_SWITCH,
         "bounded_mean": NO_SWITCH,
+        "num_objectives": [*NO_INTEGER, None, -1],
         "hidden_sizes": [(), (0,), (1.5,), "ab", 3, None, (NAN,), {}],
         "activation": NO_NAME,
         "name": NO_NAME,
