@@ -26,15 +26,16 @@ def find_config(name_or_path: str) -> str:
 
     Args:
       name_or_path: the name of a config that comes with the package, or the path of a
-        file that defines `get_config`.
+        file that defines `get_config`; with an argument of that after a colon if any.
 
     Raises:
       ValueError: there is no such config or file; the message lists the names.
     """
-    if name_or_path in config_names():
-        return str(Path(__file__).parent / f"{name_or_path}.py")
     # What follows a colon is an argument of `get_config`.
-    if Path(name_or_path.partition(":")[0]).is_file():
+    name, colon, argument = name_or_path.partition(":")
+    if name in config_names():
+        return str(Path(__file__).parent / f"{name}.py") + colon + argument
+    if Path(name).is_file():
         return name_or_path
     names = config_names()
     raise ValueError(

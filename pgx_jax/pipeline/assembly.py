@@ -106,6 +106,9 @@ def assemble_results(
                 )
             ),
         },
+        adaptation_curves={}
+        if adaptation is None
+        else _adaptation_curves(runner, methods, groupings),
         timings=_timings(runner),
         nmi={} if planted is None else _agreement(planted, methods),
         uncertainty=_uncertainty(estimates, labels),
@@ -244,6 +247,47 @@ def _agreement(planted: np.ndarray, methods: Sequence[Method]) -> dict[str, floa
         )
         for method in methods
     }
+
+
+def _adaptation_curves(
+    runner: Runner, methods: Sequence[Method], groupings: Groupings
+) -> dict[str, LearningCurve]:
+    """Of every method on target tasks, means over its draws."""
+    lines = [json.loads(x) for x in runner.directory.lines("adaptation_training")]
+    lines = [line for line in lines if "return" in line]
+    num_groupings = len(groupings.labels)
+    steps = np.array([line["step"] for line in lines])
+
+    def values(name: str) -> np.ndarray:
+        """[updates, groupings, targets], NaN where nothing is known."""
+        every = np.array([line[name] for line in lines], dtype=np.float64)
+        return every.reshape(len(lines), num_groupings, -1)
+
+    every = {"returns": values("return")}
+    if runner.reports_success:
+        every["success"] = values("success")
+    curves = {}
+    for method, which in zip(methods, groupings.of_method, strict=True):
+        means = {name: mean_of_known(x[:, which]) for name, x in every.items()}
+        # Up to the end of its adaptation; others may go on.
+        known = np.flatnonzero(np.isfinite(means["returns"]).any(axis=1))
+        end = int(known[-1]) + 1 if known.size else len(steps)
+        curve: LearningCurve = {
+            "steps": steps[:end].tolist(),
+            "returns": means["returns"][:end].tolist(),
+        }
+        if "success" in means:
+            curve["success"] = means["success"][:end].tolist()
+        curves[method.name] = curve
+    return curves
+
+
+def mean_of_known(values: np.ndarray) -> np.ndarray:
+    """Mean along the second axis over what is not NaN; NaN where nothing is known."""
+    known = np.isfinite(values)
+    means = np.full((len(values), *values.shape[2:]), np.nan)
+    totals = np.where(known, values, 0.0).sum(axis=1)
+    return np.divide(totals, known.sum(axis=1), out=means, where=known.any(axis=1))
 
 
 def _curve(

@@ -19,6 +19,8 @@ from pgx_jax.networks.architectures import (
 )
 from pgx_jax.networks.mlp import ACTIVATIONS
 from pgx_jax.settings import Checker, Settings
+from pgx_jax.training.learners import ADAPTERS, LEARNERS, InnerConfig
+from pgx_jax.training.maml import explain_division
 from pgx_jax.training.ppo_config import PPOConfig
 
 REGRESSIONS = ("logistic", "least_squares")
@@ -111,11 +113,15 @@ class MetaTrainingConfig(Settings):
     Attributes:
       num_updates: PPO updates; each takes `ppo.num_envs * ppo.unroll_length`
         environment steps of every task.
+      learner: "ppo"; or "maml", "first_order_maml" or "reptile", which train for what
+        a policy is after steps on one task.
     """
 
     num_updates: int = 40
+    learner: str = "ppo"
 
     def check(self, checker: Checker) -> None:
+        checker.choice("learner", LEARNERS)
         checker.least(num_updates=1)
 
 
@@ -315,13 +321,19 @@ class GroupTrainingConfig(Settings):
       match_race: whether to train all other methods for as many environment steps as a
         race took of all its groups together, in place of as many updates as each of its
         policies: what the race's steps would have done otherwise.
+      learner: as of meta-training. Where it is not "ppo", policies are judged, in a
+        race and at the end, after the steps on one task that they were trained for:
+        `inner.num_steps` of the policy gradient after MAML, an update of PPO after
+        Reptile.
     """
 
     num_updates: int = 60
     start: str = "meta"
     match_race: bool = False
+    learner: str = "ppo"
 
     def check(self, checker: Checker) -> None:
+        checker.choice("learner", LEARNERS)
         checker.choice("start", ("meta", "scratch"))
         checker.least(num_updates=1)
 
@@ -361,16 +373,20 @@ class AdaptationConfig(Settings):
     """Adaptation to the suite's target tasks, where it has some.
 
     Attributes:
-      num_updates: PPO updates on each target task, from the policy of the group that
-        does best on it unadapted; 0 leaves target tasks out.
+      num_updates: updates on each target task, from the policy of the group that does
+        best on it unadapted; 0 leaves target tasks out.
       num_selection_episodes: per policy and target task, to choose that policy by.
         Groupings that take fewer steps for it than others adapt for longer instead.
+      learner: "ppo"; or "policy_gradient", whose updates are one step each, at
+        `inner.learning_rate`, of the kind that MAML trains for.
     """
 
     num_updates: int = 0
     num_selection_episodes: int = 8
+    learner: str = "ppo"
 
     def check(self, checker: Checker) -> None:
+        checker.choice("learner", ADAPTERS)
         checker.least(num_updates=0, num_selection_episodes=1)
 
 
@@ -388,6 +404,7 @@ class PipelineConfig(Settings):
     suite: SuiteConfig = SuiteConfig()
     network: NetworkConfig = NetworkConfig()
     ppo: PPOConfig = PPOConfig()
+    inner: InnerConfig = InnerConfig()
     meta_training: MetaTrainingConfig = MetaTrainingConfig()
     estimation: EstimationConfig = EstimationConfig()
     grouping: GroupingConfig = GroupingConfig()
@@ -410,6 +427,7 @@ class PipelineConfig(Settings):
             "grouping.method is 'race', whose candidates are of so many",
             reads=("grouping.method", "estimation.num_transitions"),
         )
+        self._check_inner(checker)
         envs, num_envs = self._envs_field, self.num_estimation_envs
         if checker.trusts(envs, "estimation.regression"):
             if estimation.uses_sums:
@@ -425,6 +443,30 @@ class PipelineConfig(Settings):
                     "estimation.num_transitions",
                     f"must be a multiple of {envs} = {num_envs}",
                 )
+
+    def _check_inner(self, checker: Checker) -> None:
+        """Whether environments and minibatches can be divided as MAML does."""
+        for stage in ("meta_training", "group_training"):
+            learner = getattr(self, stage).learner
+            checker.require(
+                learner == "ppo" or self.ppo.return_weights.name == "none",
+                f"{stage}.learner",
+                "must be 'ppo' where tasks are weighted by their returns "
+                "(ppo.return_weights.name), as other learners do without weights",
+                reads=("ppo.return_weights.name",),
+            )
+            reads = ("ppo", f"{stage}.learner", "inner.num_steps")
+            if not checker.trusts(*reads) or not learner.endswith("maml"):
+                continue
+            if problem := explain_division(self.ppo, self.inner.num_steps):
+                field, allowed = problem
+                allowed = allowed.replace("num_inner_steps", "inner.num_steps")
+                checker.require(
+                    False,
+                    f"ppo.{field}",
+                    f"{allowed}, where {stage}.learner is {learner!r}",
+                )
+                return
 
     @property
     def num_estimation_envs(self) -> int:

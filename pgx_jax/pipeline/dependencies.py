@@ -16,6 +16,7 @@ _FIRST_STAGES: dict[str, str | None] = {
     "suite": "meta_training",
     "network": "meta_training",
     "ppo": "meta_training",
+    "inner": "meta_training",
     "meta_training": "meta_training",
     "estimation": "estimation",
     "grouping.method": "estimation",
@@ -29,6 +30,7 @@ _FIRST_STAGES: dict[str, str | None] = {
     "evaluation": "evaluation",
     "evaluation.scalarization": None,
     "adaptation.num_updates": "adaptation_training",
+    "adaptation.learner": "adaptation_training",
     "adaptation.num_selection_episodes": "adaptation_selection",
 }
 # Where candidates race, before there are groups.
@@ -37,6 +39,7 @@ _OF_A_RACE: dict[str, str | None] = {
     "grouping.other_num_groups": "race_training",
     "grouping.num_candidates": "race_training",
     "grouping.num_race_episodes": "race_evaluation",
+    "group_training.learner": "race_training",
     "group_training.num_updates": "race_training",
     "group_training.start": "race_training",
     "evaluation.deterministic": "race_evaluation",

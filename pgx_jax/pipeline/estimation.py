@@ -66,7 +66,7 @@ def _from_batch(
     problem, settings, grouping, meta, subsets, key
 ) -> tuple[dict[str, Any], int]:
     """By the logistic regression."""
-    suite, actor_critic, _ = problem
+    suite, actor_critic = problem.suite, problem.actor_critic
     collect_key, estimate_key, affinity_key = jax.random.split(key, 3)
     ppo, state = _collector(problem, settings, meta, collect_key)
     batch = ppo.collect_transitions(suite, state, collect_key, settings.num_transitions)
@@ -275,7 +275,7 @@ def _collector(
     problem: Problem, settings: EstimationConfig, meta: TrainingState, key: jax.Array
 ) -> tuple[PPO, TrainingState]:
     """What collects: meta-training's environments, or others of another number."""
-    suite, actor_critic, config = problem
+    suite, actor_critic, config = problem.suite, problem.actor_critic, problem.ppo
     if settings.num_envs is None or settings.num_envs == config.num_envs:
         return PPO(config, actor_critic, 1), meta
     config = dataclasses.replace(config, num_envs=settings.num_envs, num_minibatches=1)

@@ -17,7 +17,7 @@ from pgx_jax.memory import format_bytes, memory_limit
 from pgx_jax.networks.actor_critic import ActorCritic
 from pgx_jax.pipeline.config import PipelineConfig
 from pgx_jax.runs.formats import format_count, format_duration
-from pgx_jax.training.ppo import PPO
+from pgx_jax.training.learners import choose_adapter, make_trainer
 
 FLOAT = 4  # bytes of a float32
 ADAM = 3  # arrays of the size of the parameters: they, and two moments
@@ -83,6 +83,8 @@ def count_steps(config: PipelineConfig, suite: TaskSuite) -> list[Stage]:
         _estimation(config, suite),
     ]
     episode = suite.episode_length
+    adapter = choose_adapter(config.group_training.learner, config.inner)
+    adapting = 0 if adapter is None else adapter[1] * ppo.steps_per_update
     race_steps = 0
     if grouping.races:
         # One policy and single tasks, then the groups of candidates.
@@ -90,11 +92,12 @@ def count_steps(config: PipelineConfig, suite: TaskSuite) -> list[Stage]:
         rows, updates = partitions * num_tasks, config.group_training.num_updates
         steps = rows * ppo.steps_per_update * updates
         episodes = grouping.num_race_episodes
+        each = episodes * episode + adapting
         stages += [
             Stage("race_training", steps, rows, ppo.num_envs, rows),
-            Stage("race_evaluation", rows * episodes * episode, rows, episodes),
+            Stage("race_evaluation", rows * each, rows, episodes),
         ]
-        race_steps = steps + rows * episodes * episode
+        race_steps = steps + rows * each
     estimated, others = _count_groupings(config, suite)
     groupings = estimated + others
     updates = config.group_training.num_updates
@@ -110,7 +113,7 @@ def count_steps(config: PipelineConfig, suite: TaskSuite) -> list[Stage]:
     episodes = config.evaluation.num_episodes
     kinds = 1 + config.evaluation.sampled_too
     rows = groupings * num_tasks
-    steps = rows * episodes * episode * kinds
+    steps = rows * (episodes * episode * kinds + adapting)
     stages.append(Stage("evaluation", steps, rows, episodes))
     return stages + _adaptation(config, groupings, rows)
 
@@ -251,7 +254,13 @@ def measure_speed(
     config: PipelineConfig, suite: TaskSuite, networks: ActorCritic
 ) -> Speed:
     """Compiles an update of meta-training and times three of them; writes nothing."""
-    ppo = PPO(config.ppo, networks, config.meta_training.num_updates)
+    ppo = make_trainer(
+        config.meta_training.learner,
+        config.ppo,
+        networks,
+        config.meta_training.num_updates,
+        config.inner,
+    )
     state = ppo.init(suite, jax.random.key(config.seed))
     size = sum(x.nbytes for x in jax.tree.leaves(state.suite_state))
     began = time.perf_counter()

@@ -28,7 +28,7 @@ from pgx_jax.pipeline.results import Expected, GroupGain
 from pgx_jax.pipeline.runner import Runner
 from pgx_jax.pipeline.stages import Arrays, Policies, Problem
 from pgx_jax.training.episodes import evaluate
-from pgx_jax.training.ppo import PPO, TrainingState
+from pgx_jax.training.ppo import TrainingState
 
 
 class Race(NamedTuple):
@@ -64,7 +64,8 @@ def run_race(
     problem = runner.problem
     subsets = list_groups(config.grouping, similarity)
     policy_ids, tasks = np.nonzero(subsets)
-    ppo = PPO(problem.ppo, problem.actor_critic, config.group_training.num_updates)
+    training = config.group_training
+    ppo = problem.make_trainer(training.learner, training.num_updates)
     train_key, evaluate_key = jax.random.split(stage_key(config.seed, "race"))
     num_tasks = problem.suite.num_tasks
     state = runner.train(
@@ -201,6 +202,9 @@ def _evaluate(
     key: jax.Array,
 ) -> tuple[Arrays, int]:
     """Mean returns of all rows, and the steps that it took."""
+    trained, policy_ids, adapting_steps = stages.adapt_rows(
+        problem, trained, policy_ids, tasks, key, config.group_training.learner
+    )
     result = evaluate(
         problem.suite,
         problem.actor_critic,
@@ -213,4 +217,5 @@ def _evaluate(
         tasks=tasks,
     )
     returns = np.asarray(result.episode_return).mean(axis=1)
-    return {"returns": returns}, int(np.asarray(result.episode_length).sum())
+    steps = int(np.asarray(result.episode_length).sum())
+    return {"returns": returns}, steps + adapting_steps

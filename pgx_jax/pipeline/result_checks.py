@@ -64,6 +64,8 @@ def check_results(results: RunResults) -> None:
         _check_numbers(f"nmi[{name!r}]", value, (), *_SHARE)
     for stage, curve in results.learning_curves.items():
         _check_curve(f"learning_curves[{stage!r}]", curve, n)
+    for name, curve in results.adaptation_curves.items():
+        _check_curve(f"adaptation_curves[{name!r}]", curve, None)
     if not results.methods:
         raise ValueError("methods must not be empty")
     names = [method["name"] for method in results.methods]
@@ -182,7 +184,7 @@ def _check_numbers(
     return array
 
 
-def _check_curve(field: str, curve: LearningCurve, num_tasks: int) -> None:
+def _check_curve(field: str, curve: LearningCurve, num_tasks: int | None) -> None:
     steps = _check_numbers(f"{field}['steps']", curve["steps"], (None,), 0)
     if (np.diff(steps) <= 0).any():
         raise ValueError(f"{field}['steps'] must increase")

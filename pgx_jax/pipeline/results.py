@@ -177,6 +177,8 @@ class RunResults:
       methods: the first one is the method reported on, the others are what it is
         compared with.
       learning_curves: by stage.
+      adaptation_curves: by method, in the columns of which are the target tasks; means
+        over draws. Empty where the run adapts to nothing.
       timings: in the order of the stages.
       nmi: normalized mutual information with the planted groups, by method as in
         `groups`.
@@ -212,6 +214,9 @@ class RunResults:
     methods: list[MethodResult]
     learning_curves: dict[str, LearningCurve]
     timings: list[StageTiming]
+    adaptation_curves: dict[str, LearningCurve] = dataclasses.field(
+        default_factory=dict
+    )
     nmi: dict[str, float] = dataclasses.field(default_factory=dict)
     uncertainty: Uncertainty | None = None
     collection: Collection | None = None
@@ -261,7 +266,13 @@ class RunResults:
             raise Damaged(f"{damage}; {remedy}") from None
         data.pop("max_return", None)  # of earlier versions; never used
         try:
-            for name in ("affinity", "learning_curves", "relative_distance"):
+            data.setdefault("adaptation_curves", {})  # of earlier versions
+            for name in (
+                "affinity",
+                "learning_curves",
+                "adaptation_curves",
+                "relative_distance",
+            ):
                 data[name] = _with_nan(data[name])
             return cls(**data)
         except (KeyError, TypeError, ValueError) as error:

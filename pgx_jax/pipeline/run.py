@@ -41,7 +41,7 @@ from pgx_jax.runs.metrics import Callback, MetricsWriter
 from pgx_jax.runs.progress import Progress
 from pgx_jax.runs.wandb_logger import WandbLogger
 from pgx_jax.runs.workdir import Workdir
-from pgx_jax.training.ppo import PPO, TrainingState
+from pgx_jax.training.ppo import TrainingState
 
 
 def run_pipeline(
@@ -106,7 +106,7 @@ def make_problem(config: PipelineConfig) -> Problem:
       ValueError: a setting is not allowed.
     """
     suite = make_checked_suite(config)
-    return Problem(suite, make_networks(config, suite), config.ppo)
+    return Problem(suite, make_networks(config, suite), config.ppo, config.inner)
 
 
 def run_in(
@@ -217,6 +217,7 @@ def run_stages(config: PipelineConfig, runner: Runner, command: str) -> RunResul
             trained,
             groupings,
             stage_key(config.seed, "evaluation"),
+            config.group_training.learner,
         ),
     )
     adaptation = adapt(config, runner, trained, groupings)
@@ -239,8 +240,8 @@ def run_stages(config: PipelineConfig, runner: Runner, command: str) -> RunResul
 
 def train_meta_policy(config: PipelineConfig, runner: Runner) -> TrainingState:
     """Trains one policy on all tasks."""
-    suite, actor_critic, settings = runner.problem
-    ppo = PPO(settings, actor_critic, config.meta_training.num_updates)
+    suite, settings = runner.problem.suite, config.meta_training
+    ppo = runner.problem.make_trainer(settings.learner, settings.num_updates)
     key = stage_key(config.seed, "meta_training")
     rows = np.arange(suite.num_tasks)
     return runner.train(
@@ -277,6 +278,7 @@ def train_groups(
         lambda ppo, suite: stages.start_groups(
             config.group_training, meta, left.policy_ids, left.tasks, ppo, suite, key
         ),
+        config.group_training.learner,
     )
     return trained if race is None else join_policies(race, groupings, trained)
 
@@ -325,6 +327,8 @@ def adapt(
         lambda ppo, suite: stages.start_adaptation(
             trained, groupings, best.ravel(), ppo, suite, train_key
         ),
+        settings.learner,
+        logs_all=True,
     )
     result = runner.once(
         "adaptation_evaluation",

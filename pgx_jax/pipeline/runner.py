@@ -113,6 +113,9 @@ class Runner:
         groupings: Groupings,
         num_updates: np.ndarray,
         start: Callable[[PPO, TaskSuite], TrainingState],
+        learner: str = "ppo",
+        *,
+        logs_all: bool = False,
     ) -> Policies:
         """Trains all groupings in one program, each for its own number of updates.
 
@@ -122,14 +125,17 @@ class Runner:
           groupings: of those tasks.
           num_updates: of every grouping; int [groupings].
           start: makes the state to start from.
+          learner: name of the trainer.
+          logs_all: whether returns of all groupings are logged, not of the first alone.
         """
         of_policy = np.repeat(num_updates, groupings.group_counts)
-        settings = self.problem.ppo
-        if suite is not self.problem.suite:  # of other tasks than weights are given for
+        problem = self.problem
+        if suite is not problem.suite:  # of other tasks than weights are given for
             settings = dataclasses.replace(
-                settings, return_weights=ReturnWeightsConfig()
+                problem.ppo, return_weights=ReturnWeightsConfig()
             )
-        ppo = PPO(settings, self.problem.actor_critic, of_policy)
+            problem = problem._replace(ppo=settings)
+        ppo = problem.make_trainer(learner, of_policy)
         state = self.train(
             stage,
             ppo,
@@ -137,6 +143,7 @@ class Runner:
             groupings.tasks,
             lambda selected: start(ppo, selected),
             groupings.rows(0),
+            logged=np.arange(len(groupings.tasks)) if logs_all else None,
         )
         return Policies(
             state.params, state.observation_statistics, state.value_statistics

@@ -53,11 +53,15 @@ class Chunk(NamedTuple):
             self.ppo.config.gradients.method == "mean"
             and self.order == other.order
             and self.num_updates == other.num_updates
-            and self.ppo.config == other.ppo.config
-            and self.ppo.actor_critic == other.ppo.actor_critic
+            and self._trainer == other._trainer
             and self.suite.name == other.suite.name
             and self.suite.task_names == other.suite.task_names
         )
+
+    @property
+    def _trainer(self) -> PPO:
+        """The training step of any rows and any length."""
+        return dataclasses.replace(self.ppo, num_updates=1, tasks=None)
 
     @property
     def order(self) -> tuple[int, int]:

@@ -23,6 +23,7 @@ from pgx_jax.pipeline.config import (
 from pgx_jax.pipeline.methods import Groupings
 from pgx_jax.pipeline.policies import play_all
 from pgx_jax.training.episodes import Episodes, evaluate
+from pgx_jax.training.learners import InnerConfig, choose_adapter, make_trainer
 from pgx_jax.training.ppo import PPO, PPOConfig, TrainingState
 from pgx_jax.training.running_statistics import RunningStatistics
 from pgx_jax.types import PyTree
@@ -31,17 +32,25 @@ Arrays = dict[str, np.ndarray]
 
 
 class Problem(NamedTuple):
-    """The tasks, networks and PPO settings of all stages.
+    """The tasks, networks and settings of training of all stages.
 
     Attributes:
       suite: the n tasks.
       actor_critic: the networks of every policy.
       ppo: settings of the training step.
+      inner: steps on one task.
     """
 
     suite: TaskSuite
     actor_critic: ActorCritic
     ppo: PPOConfig
+    inner: InnerConfig = InnerConfig()
+
+    def make_trainer(self, learner: str, num_updates: int | np.ndarray) -> PPO:
+        """The training step of a learner; see `training.learners`."""
+        return make_trainer(
+            learner, self.ppo, self.actor_critic, num_updates, self.inner
+        )
 
 
 class Policies(NamedTuple):
@@ -141,22 +150,28 @@ def evaluate_groupings(
     trained: Policies,
     groupings: Groupings,
     key: jax.Array,
+    learner: str = "ppo",
 ) -> tuple[Arrays, int]:
     """Returns and successes of every grouping; [groupings, n, episodes].
 
     All groupings meet the same initial states and random numbers of a task. Those of
-    sampled actions, where they are asked for, have "sampled_" before them.
+    sampled actions, where they are asked for, have "sampled_" before them. Policies of
+    a meta-learner are adapted to every task first, in the steps they were trained for.
     """
+    policy_ids = groupings.policy_ids
+    trained, policy_ids, adapting_steps = adapt_rows(
+        problem, trained, policy_ids, groupings.tasks, key, learner
+    )
     shape = (len(groupings.labels), problem.suite.num_tasks, -1)
     kinds = [("", settings.deterministic)]
     if settings.sampled_too:
         kinds.append(("sampled_", False))
-    values, steps = {}, 0
+    values, steps = {}, adapting_steps
     for prefix, deterministic in kinds:
         result = _play(
             problem,
             trained,
-            groupings.policy_ids,
+            policy_ids,
             key,
             settings.num_episodes,
             deterministic,
@@ -166,6 +181,49 @@ def evaluate_groupings(
         values[f"{prefix}success"] = np.asarray(result.episode_success).reshape(shape)
         steps += int(np.asarray(result.episode_length).sum())
     return values, steps
+
+
+def adapt_rows(
+    problem: Problem,
+    trained: Policies,
+    policy_ids: np.ndarray,
+    tasks: np.ndarray,
+    key: jax.Array,
+    learner: str,
+) -> tuple[Policies, np.ndarray, int]:
+    """Adapts policies of a meta-learner to the task of each row.
+
+    Args:
+      problem: the tasks.
+      trained: the policies.
+      policy_ids: the policy of every row; int [rows].
+      tasks: the task of every row; int [rows].
+      key: of the environments and the actions.
+      learner: that has trained them.
+
+    Returns:
+      The policies, the policy of every row, and the environment steps taken: what was
+      given and 0 where policies of the learner are used as they are.
+    """
+    adapter = choose_adapter(learner, problem.inner)
+    if adapter is None:
+        return trained, policy_ids, 0
+    name, num_updates = adapter
+    ppo = problem.make_trainer(name, num_updates)
+    suite, rows = problem.suite.select(tasks), np.arange(len(tasks))
+    params, observation = jax.tree.map(
+        lambda x: x[policy_ids], (trained.params, trained.observation_statistics)
+    )
+    # Copies, as training gives the buffers of its state away.
+    value = jax.tree.map(lambda x: x[rows], trained.value_statistics)
+    start_key = jax.random.fold_in(key, 1)
+    state = ppo.init_from(suite, start_key, rows, params, observation, value)
+    state, _ = ppo.run(suite, state, num_updates)
+    adapted = Policies(
+        state.params, state.observation_statistics, state.value_statistics
+    )
+    steps = num_updates * ppo.config.steps_per_update * len(tasks)
+    return adapted, rows.astype(np.int32), steps
 
 
 def select_policies(

@@ -19,6 +19,7 @@ TITLES = {
     "affinity": "Task affinity.",
     "stability": "Certainty of the groups.",
     "learning_curves": "Learning curves.",
+    "adaptation": "Return during adaptation.",
     "tasks": "Return by task.",
 }
 
@@ -40,11 +41,30 @@ def write_captions(
     }
     if results.gains:
         captions["gains"] = _describe_gains(results)
+    if results.adaptation_curves:
+        captions["adaptation"] = _describe_adaptation(results)
     if results.uncertainty is not None:
         captions["stability"] = _describe_stability(
             results.uncertainty["nmi"], results.groups["estimated"]
         )
     return captions
+
+
+def _describe_adaptation(results: RunResults) -> str:
+    settings = results.config.get("adaptation", {})
+    updates, learner = settings.get("num_updates"), settings.get("learner", "ppo")
+    kind = {"ppo": "PPO", "policy_gradient": "the policy gradient"}[learner]
+    curve = next(iter(results.adaptation_curves.values()))
+    num_targets = np.shape(curve["returns"])[1]
+    count = "Updates" if updates is None else f"{updates} updates"
+    return (
+        f"{count} of {kind} on each of {num_targets} unseen tasks, from the policy "
+        "that does best there. Means over tasks, and over draws, of the episodes with "
+        "sampled actions that ended in an update, smoothed; those that end first are "
+        "short. Where none ended on a task, the curve has what its neighbors have. "
+        "Methods that took fewer steps to choose a policy adapt for longer. Returns of "
+        "the finished policies are in the table."
+    )
 
 
 def _describe_gains(results: RunResults) -> str:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pgx_jax.appearance import group_color
+from pgx_jax.appearance import ACCENT, group_color
 from pgx_jax.pipeline.results import RunResults
-from pgx_jax.reporting.labels import new_figure, short_count
+from pgx_jax.reporting.labels import new_figure, short_count, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,6 +91,34 @@ def draw_learning_curves(results: RunResults) -> Figure:
     figure.legend(
         handles=handles, loc="outside lower center", ncols=min(len(handles), 7)
     )
+    return figure
+
+
+def draw_adaptation_curves(results: RunResults) -> Figure:
+    """A curve a method: its mean over target tasks as policies adapt to them."""
+    figure = new_figure(6.75, 2.9)
+    axes = figure.add_subplot()
+    last = 1.0
+    for index, (name, curve) in enumerate(results.adaptation_curves.items()):
+        steps = np.array(curve["steps"], dtype=np.float64)
+        values = np.array(curve["returns"], dtype=np.float64)
+        values = fill_gaps(smooth(values), steps)
+        # Only where all tasks are known: tasks that come in later would move the mean.
+        color = ACCENT if index == 0 else group_color(index)
+        axes.plot(
+            steps,
+            values.mean(axis=1),
+            color=color,
+            lw=2.0 if index == 0 else 1.2,
+            zorder=4 if index == 0 else 3,
+            label=shorten(name),
+        )
+        last = max(last, steps.max(initial=0.0))
+    label_steps(axes, 6)
+    axes.set_xlabel("environment steps per unseen task")
+    axes.set_ylabel("return")
+    axes.set_xlim(0.0, 1.01 * last)
+    figure.legend(loc="outside lower center", ncols=4)
     return figure
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pgx_jax.appearance import figure_style
 from pgx_jax.extras import needs_extra
 from pgx_jax.pipeline.results import RunResults
-from pgx_jax.reporting.curves import draw_learning_curves
+from pgx_jax.reporting.curves import draw_adaptation_curves, draw_learning_curves
 from pgx_jax.reporting.gains import draw_gains
 from pgx_jax.reporting.matrices import draw_affinity, draw_stability
 from pgx_jax.reporting.returns import draw_methods, draw_tasks
@@ -40,6 +40,8 @@ def draw_figures(
             figures["stability"] = draw_stability(results)
         if results.learning_curves:
             figures["learning_curves"] = draw_learning_curves(results)
+        if results.adaptation_curves:
+            figures["adaptation"] = draw_adaptation_curves(results)
         figures["tasks"] = draw_tasks(results, methods)
     return figures
 

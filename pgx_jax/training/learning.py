@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import chex
@@ -216,12 +216,87 @@ def learn(
     """
     chex.assert_axis_dimension(batch.advantage, 1, config.steps_per_update)
 
+    def differentiate(params, optimizer_state, indices):
+        minibatch = jax.tree.map(lambda x: jnp.take(x, indices, axis=1), batch)
+        return compute_gradients(
+            config, actor_critic, params, optimizer_state, policy_ids, minibatch
+        )
+
+    return take_epochs(
+        config,
+        differentiate,
+        optimizer,
+        params,
+        optimizer_state,
+        config.steps_per_update,
+        key,
+    )
+
+
+def minimize(
+    config: PPOConfig,
+    loss: Callable[[PyTree, jax.Array], tuple[jax.Array, Metrics]],
+    optimizer: optax.GradientTransformation,
+    params: PyTree,
+    optimizer_state: PyTree,
+    num_samples: int,
+    key: jax.Array,
+) -> tuple[PyTree, PyTree, Metrics]:
+    """As `take_epochs`, of a loss of parameters and indices.
+
+    Args:
+      config: settings.
+      loss: of parameters and of the indices of a minibatch; returns a scalar and
+        metrics.
+      optimizer: of all policies.
+      params: leaves of shape [k, ...].
+      optimizer_state: leaves of shape [k, ...].
+      num_samples: a multiple of `config.num_minibatches`.
+      key: of the order of the samples.
+    """
+
+    def differentiate(params, optimizer_state, indices):
+        gradients, metrics = jax.grad(loss, has_aux=True)(params, indices)
+        return gradients, optimizer_state, metrics
+
+    return take_epochs(
+        config, differentiate, optimizer, params, optimizer_state, num_samples, key
+    )
+
+
+def take_epochs(
+    config: PPOConfig,
+    differentiate: Callable[
+        [PyTree, PyTree, jax.Array], tuple[PyTree, PyTree, Metrics]
+    ],
+    optimizer: optax.GradientTransformation,
+    params: PyTree,
+    optimizer_state: PyTree,
+    num_samples: int,
+    key: jax.Array,
+) -> tuple[PyTree, PyTree, Metrics]:
+    """All epochs of minibatches of any gradients. Pure.
+
+    Args:
+      config: settings.
+      differentiate: from parameters, the optimizer's state and the indices of a
+        minibatch, int32 [num_samples / config.num_minibatches], gradients, a new state
+        and metrics.
+      optimizer: of all policies.
+      params: leaves of shape [k, ...].
+      optimizer_state: leaves of shape [k, ...].
+      num_samples: a multiple of `config.num_minibatches`.
+      key: of the order of the samples.
+
+    Returns:
+      New parameters and optimizer state, and means of the metrics over minibatches,
+      `gradient_norm`, float32 [k], among them.
+    """
+
     def learn_minibatch(carry, indices):
         params, optimizer_state = carry
-        minibatch = jax.tree.map(lambda x: jnp.take(x, indices, axis=1), batch)
-
-        gradients, optimizer_state, metrics = compute_gradients(
-            config, actor_critic, params, optimizer_state, policy_ids, minibatch
+        gradients, optimizer_state, metrics = differentiate(
+            params, optimizer_state, indices
         )
         combines = isinstance(optimizer_state, CombinedState)
         inner = optimizer_state.optimizer if combines else optimizer_state
@@ -236,7 +311,7 @@ def learn(
 
     def learn_epoch(carry, epoch_key):
         # Rows hold independent data, so they can share one permutation.
-        order = jax.random.permutation(epoch_key, config.steps_per_update)
+        order = jax.random.permutation(epoch_key, num_samples)
         return jax.lax.scan(
             learn_minibatch, carry, order.reshape(config.num_minibatches, -1)
         )
@@ -248,3 +323,11 @@ def learn(
     )
     metrics = jax.tree.map(lambda x: x.mean(axis=(0, 1)), metrics)
     return params, optimizer_state, metrics
+
+
+def mean_over_rows(values: jax.Array, policy_ids: jax.Array, num_policies: int):
+    """Of values [r, ...], the mean over the rows of each policy; [k, ...]."""
+    rows = jnp.zeros((num_policies,)).at[policy_ids].add(1.0)
+    totals = jnp.zeros((num_policies, *values.shape[1:]), values.dtype)
+    totals = totals.at[policy_ids].add(values)
+    return totals / rows.reshape(-1, *[1] * (values.ndim - 1)).astype(values.dtype)

@@ -235,22 +235,9 @@ class PPO:
             batch,
             learn_key,
         )
-        updated = state._replace(
-            params=params,
-            optimizer_state=optimizer_state,
-            # Only now, so that the data of this update was normalized as the policy
-            # that drew it saw it, and the first probability ratios are exactly one.
-            observation_statistics=update_observation_statistics(
-                state.observation_statistics,
-                _flatten(rollout.observation),
-                state.policy_ids,
-                self.actor_critic.num_tasks,
-            ),
-            value_statistics=value_statistics,
-            suite_state=suite_state,
-            num_updates=state.num_updates + 1,
-            return_weights=weights_state,
-        )
+        updated = self._updated(
+            state, params, optimizer_state, suite_state, rollout, value_statistics
+        )._replace(return_weights=weights_state)
         metrics |= of_episodes
         if weights is not None:
             metrics["task_weight"] = weights
@@ -371,7 +358,7 @@ class PPO:
         observation, advantage, _ = self._advantages(state, rollout)
         steps = (observation, rollout.action, advantage)
         by_environment = jax.tree.map(lambda x: jnp.swapaxes(x, 1, 2), steps)
-        samples = Transitions(*jax.tree.map(_flatten, by_environment))
+        samples = Transitions(*jax.tree.map(flatten, by_environment))
         return _split_objectives(samples) if advantage.ndim > 3 else samples
 
     @functools.partial(jax.jit, static_argnums=(0, 5))
@@ -448,6 +435,32 @@ class PPO:
     def _collect(self, suite, state, key, num_steps) -> Transitions:
         _, rollout = self._unroll(suite, state, key, num_steps // self.config.num_envs)
         return self.to_transitions(state, rollout)
+
+    def _updated(
+        self,
+        state: TrainingState,
+        params: PyTree,
+        optimizer_state: PyTree,
+        suite_state: SuiteState,
+        rollout: Rollout,
+        value_statistics: RunningStatistics,
+    ) -> TrainingState:
+        """The state after an update, with the observations of its rollout counted."""
+        return state._replace(
+            params=params,
+            optimizer_state=optimizer_state,
+            # Only now, so that the data of this update was normalized as the policy
+            # that drew it saw it, and the first probability ratios are exactly one.
+            observation_statistics=update_observation_statistics(
+                state.observation_statistics,
+                flatten(rollout.observation),
+                state.policy_ids,
+                self.actor_critic.num_tasks,
+            ),
+            value_statistics=value_statistics,
+            suite_state=suite_state,
+            num_updates=state.num_updates + 1,
+        )
 
     def _keep_finished(
         self, state: TrainingState, updated: TrainingState, metrics: Metrics
@@ -594,15 +607,15 @@ class PPO:
         suite: StepSuite,
         state: TrainingState,
         rollout: Rollout,
-        weights: jax.Array | None,
+        weights: jax.Array | None = None,
     ) -> tuple[Batch, RunningStatistics]:
         """Advantages, normalized per row, and value targets, normalized per task."""
         observation, advantages, values = self._advantages(state, rollout)
-        targets = _flatten(advantages + values)
+        targets = flatten(advantages + values)
         statistics = update_value_statistics(
             state.value_statistics, targets, self.config.value_decay
         )
-        flat = _flatten(advantages)
+        flat = flatten(advantages)
         if suite.reward_shape:
             if weights is None:
                 flat = decoupled_advantages(flat, suite.preferences)
@@ -614,16 +627,16 @@ class PPO:
         else:
             flat = weight_advantages(flat, weights, state.policy_ids)
         batch = Batch(
-            observation=_flatten(observation),
-            action=_flatten(rollout.action),
-            log_prob=_flatten(rollout.log_prob),
+            observation=flatten(observation),
+            action=flatten(rollout.action),
+            log_prob=flatten(rollout.log_prob),
             advantage=flat,
             value_target=(targets - statistics.mean[:, None]) / statistics.std[:, None],
         )
         return batch, statistics
 
 
-def _flatten(x: jax.Array) -> jax.Array:
+def flatten(x: jax.Array) -> jax.Array:
     """[r, time, num_envs, ...] to [r, time * num_envs, ...]."""
     return x.reshape(x.shape[0], x.shape[1] * x.shape[2], *x.shape[3:])
 

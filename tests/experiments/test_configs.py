@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pgx_jax.configs import config_names, find_config
+from pgx_jax.configs import config_names, find_config, paper
 from pgx_jax.envs import SUITES
+from pgx_jax.pipeline.checks import find_problems
 from pgx_jax.pipeline.config import PipelineConfig
 
 # Configs of other scripts than the pipeline's.
@@ -24,11 +25,25 @@ def load(path):
     return module.get_config().to_dict()
 
 
-@pytest.mark.parametrize("name", config_names())
+@pytest.mark.parametrize("name", sorted({*config_names()} - {"paper"}))
 def test_config_is_of_its_suite(name):
     config = PipelineConfig.from_dict(load(find_config(name)))
     assert config.suite.name == name
     assert bool(config.adaptation.num_updates) == ("target" in SUITES[name])
+
+
+@pytest.mark.parametrize("suite", paper.SUITES)
+def test_the_papers_setting_is_one_config_of_each_of_its_suites(suite):
+    config, problems = find_problems(paper.get_config(suite).to_dict())
+    assert not problems
+    assert config.suite.name == suite
+    adapts = suite != "metaworld_mt10"
+    assert config.group_training.learner == ("maml" if adapts else "ppo")
+    assert config.network.name == ("mlp" if adapts else "soft_modularization")
+    assert config.adaptation.num_updates == (200 if adapts else 0)
+    assert find_config(f"paper:{suite}").endswith(f"paper.py:{suite}")
+    with pytest.raises(ValueError, match="must be one of metaworld_mt10.*'hopper'"):
+        paper.get_config("hopper")
 
 
 @pytest.mark.parametrize("path", OTHERS, ids=lambda x: x.stem)
