@@ -455,6 +455,13 @@ class PipelineConfig(Settings):
                 "(ppo.return_weights.name), as other learners do without weights",
                 reads=("ppo.return_weights.name",),
             )
+            checker.require(
+                learner == "ppo" or self.ppo.gradients.method == "mean",
+                f"{stage}.learner",
+                "must be 'ppo' where gradients of tasks are combined "
+                "(ppo.gradients.method), as other learners take their mean",
+                reads=("ppo.gradients.method",),
+            )
             reads = ("ppo", f"{stage}.learner", "inner.num_steps")
             if not checker.trusts(*reads) or not learner.endswith("maml"):
                 continue

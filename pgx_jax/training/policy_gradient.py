@@ -39,14 +39,14 @@ class PolicyGradient(PPO):
 
     Raises:
       ValueError: `num_updates` is as PPO refuses it, `inner_learning_rate` is no
-        positive number, or tasks have weights from returns.
+        positive number, or gradients are combined or tasks weighted.
     """
 
     inner_learning_rate: float = 0.1
 
     def __post_init__(self):
         super().__post_init__()
-        refuse_return_weights(self.config)
+        refuse_weights(self.config)
         check_number("inner_learning_rate", self.inner_learning_rate)
 
     def step(
@@ -109,12 +109,17 @@ class PolicyGradient(PPO):
         )
 
 
-def refuse_return_weights(config: PPOConfig) -> None:
-    """Refuses weights from returns, which only PPO's own loss has.
+def refuse_weights(config: PPOConfig) -> None:
+    """Refuses combined gradients and weights from returns, which PPO alone has.
 
     Raises:
       ValueError: the config has some.
     """
+    if config.gradients.method != "mean":
+        raise ValueError(
+            "config.gradients.method must be 'mean' for learners other than PPO, got "
+            f"{config.gradients.method!r}"
+        )
     if config.return_weights.name != "none":
         raise ValueError(
             "config.return_weights.name must be 'none' for learners other than PPO, "

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 
 from pgx_jax.envs.core import StepSuite
 from pgx_jax.training.learning import Metrics, learn, make_optimizer, mean_over_rows
-from pgx_jax.training.policy_gradient import refuse_return_weights
+from pgx_jax.training.policy_gradient import refuse_weights
 from pgx_jax.training.ppo import PPO, TrainingState
 from pgx_jax.training.rollouts import episode_metrics
 from pgx_jax.types import PyTree
@@ -36,12 +36,12 @@ class Reptile(PPO):
     The optimizer's part of the state is not used: every update starts Adam anew.
 
     Raises:
-      ValueError: as of PPO, or tasks have weights from returns.
+      ValueError: as of PPO, or gradients are combined or tasks weighted.
     """
 
     def __post_init__(self):
         super().__post_init__()
-        refuse_return_weights(self.config)
+        refuse_weights(self.config)
 
     def step(
         self, suite: StepSuite, state: TrainingState, key: jax.Array
