@@ -31,11 +31,11 @@ def get_config() -> config_dict.ConfigDict:
         "MOORE": {"network": {"name": "moore"}},
         "FiLM": {"network": {"name": "film"}},
         "MLP, wide critic": {"network": {"critic": "wide_residual"}},
-        "PCGrad": {"ppo": {"gradient_method": "pcgrad"}},
-        "CAGrad": {"ppo": {"gradient_method": "cagrad"}},
-        "FAMO": {"ppo": {"gradient_method": "famo"}},
-        "Nash-MTL": {"ppo": {"gradient_method": "nash_mtl"}},
-        "GradNorm": {"ppo": {"gradient_method": "gradnorm"}},
-        "uncertainty weighting": {"ppo": {"gradient_method": "uncertainty_weighting"}},
+        "PCGrad": {"ppo": {"gradients": {"method": "pcgrad"}}},
+        "CAGrad": {"ppo": {"gradients": {"method": "cagrad"}}},
+        "FAMO": {"ppo": {"gradients": {"method": "famo"}}},
+        "Nash-MTL": {"ppo": {"gradients": {"method": "nash_mtl"}}},
+        "GradNorm": {"ppo": {"gradients": {"method": "gradnorm"}}},
+        "uncertainty weighting": {"ppo": {"gradients": {"method": "uncertainty"}}},
     }
     return config

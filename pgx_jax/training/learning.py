@@ -43,7 +43,9 @@ class Batch(NamedTuple):
 
 
 def make_optimizer(
-    config: PPOConfig, num_updates: int | Sequence[int] | np.ndarray
+    config: PPOConfig,
+    num_updates: int | Sequence[int] | np.ndarray,
+    learning_rates: Sequence[float] | None = None,
 ) -> optax.GradientTransformation:
     """Adam on clipped gradients, for all policies at once.
 
@@ -51,30 +53,37 @@ def make_optimizer(
       config: settings.
       num_updates: what the learning rate is annealed over if the config says so; of all
         policies, or of every one, k integers.
+      learning_rates: of every policy, k numbers; None for that of the settings.
 
     Returns:
       A transformation of leaves of shape [k, ...], of every policy by itself.
     """
 
-    def of_policy(num_updates):
+    def of_policy(num_updates, learning_rate=config.learning_rate):
         steps = num_updates * config.num_epochs * config.num_minibatches
 
         def anneal(count):
-            return config.learning_rate * (1 - jnp.minimum(count, steps) / steps)
+            return learning_rate * (1 - jnp.minimum(count, steps) / steps)
 
         return optax.chain(
             optax.clip_by_global_norm(config.max_gradient_norm),
             optax.adam(
-                anneal if config.anneal_learning_rate else config.learning_rate,
+                anneal if config.anneal_learning_rate else learning_rate,
                 eps=1e-5,
             ),
         )
 
+    fixed, varying = {}, {}
+    if isinstance(num_updates, int):
+        fixed["num_updates"] = num_updates
+    else:
+        varying["num_updates"] = jnp.asarray(num_updates)
+    if learning_rates is not None:
+        varying["learning_rate"] = jnp.asarray(learning_rates, jnp.float32)
+
     def update(updates, state, params=None):
-        if isinstance(num_updates, int):
-            return jax.vmap(of_policy(num_updates).update)(updates, state, params)
-        return jax.vmap(lambda number, *policy: of_policy(number).update(*policy))(
-            jnp.asarray(num_updates), updates, state, params
+        return jax.vmap(lambda own, *policy: of_policy(**fixed, **own).update(*policy))(
+            varying, updates, state, params
         )
 
     # The state that one starts from does not depend on the length.

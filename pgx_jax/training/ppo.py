@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from pgx_jax.arguments import as_key, shorten
+from pgx_jax.arguments import as_key, as_numbers, shorten, show
 from pgx_jax.envs.core import StepSuite, SuiteState
 from pgx_jax.envs.dtypes import strengthen
 from pgx_jax.networks.actor_critic import ActorCritic
@@ -102,20 +102,32 @@ class PPO:
         its environments go on with the others'.
       tasks: the task of each row, which weights from returns are given for; r integers.
         If None, row i is task i.
+      learning_rates: of every policy, k positive numbers, to compare some in one
+        program; None for that of the settings.
 
     Raises:
-      ValueError: `num_updates` is not a positive integer, nor a sequence of them.
+      ValueError: `num_updates` is not a positive integer, nor a sequence of them, or
+        `learning_rates` are no positive numbers.
     """
 
     config: PPOConfig
     actor_critic: ActorCritic
     num_updates: int | Sequence[int] | np.ndarray
     tasks: tuple[int, ...] | None = None
+    learning_rates: Sequence[float] | np.ndarray | None = None
 
     def __post_init__(self):
         # Hashable, since jitted methods are compiled once for each trainer.
         num_updates = check_num_updates(self.num_updates)
         object.__setattr__(self, "num_updates", num_updates)
+        if self.learning_rates is not None:
+            rates = as_numbers("learning_rates", self.learning_rates)
+            if rates.ndim != 1 or not rates.size or not np.all(rates > 0):
+                raise ValueError(
+                    "learning_rates must be positive numbers, one a policy, got "
+                    f"{show(self.learning_rates)}"
+                )
+            object.__setattr__(self, "learning_rates", tuple(rates.tolist()))
 
     @property
     def total_updates(self) -> int:
@@ -146,6 +158,7 @@ class PPO:
             policy_ids = np.zeros((suite.num_tasks,), np.int32)
         ids = check_policy_ids(policy_ids, suite.num_tasks, self.num_updates)
         self._check_networks(suite)
+        self._check_rates(int(ids.max()) + 1)
         members = list_members(self.config.gradients, ids)
         return self._init(suite, key, ids, members, int(ids.max()) + 1)
 
@@ -178,6 +191,7 @@ class PPO:
         ids = check_policy_ids(policy_ids, suite.num_tasks, self.num_updates)
         num_policies = int(ids.max()) + 1
         self._check_networks(suite)
+        self._check_rates(num_policies)
         for name, tree, lengths in (
             ("params", params, {1, num_policies}),
             ("observation_statistics", observation_statistics, {1, num_policies}),
@@ -228,7 +242,7 @@ class PPO:
         params, optimizer_state, metrics = learn(
             self.config,
             self.actor_critic,
-            make_optimizer(self.config, self.num_updates),
+            make_optimizer(self.config, self.num_updates, self.learning_rates),
             state.params,
             state.optimizer_state,
             state.policy_ids,
@@ -483,6 +497,14 @@ class PPO:
             )
             for name, x in metrics.items()
         }
+
+    def _check_rates(self, num_policies: int) -> None:
+        rates = self.learning_rates
+        if rates is not None and len(rates) != num_policies:
+            raise ValueError(
+                f"learning_rates must be one for each of {num_policies} policies, got "
+                f"{len(rates)}"
+            )
 
     def _check_networks(self, suite: StepSuite) -> None:
         networks, space = self.actor_critic, suite.action_space

@@ -37,6 +37,9 @@ FURTHER = {
     },
 }
 
+# Half a minute each: the others with the faults that are injected.
+OFTEN = (*FURTHER, "soft_modularization")
+
 
 class Stopped(Exception):
     """The run was stopped."""
@@ -56,7 +59,10 @@ def read_network(network):
     return {"hidden_sizes": [8]} | network | {"task_embeddings": rows}
 
 
-@pytest.mark.parametrize("name", RUN)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(x, marks=[] if x in OFTEN else pytest.mark.reliability) for x in RUN],
+)
 def test_a_run_goes_on_exactly_where_it_was_stopped(name, tmp_path):
     network = {"network": read_network(RUN[name])}
     config = PipelineConfig.from_dict(SMALL | CHANGES | FURTHER.get(name, {}) | network)

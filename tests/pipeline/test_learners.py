@@ -49,7 +49,15 @@ def config_of(learner, adapter="policy_gradient", **changes):
     return config
 
 
-@pytest.mark.parametrize("learner", LEARNERS[1:])
+@pytest.mark.parametrize(
+    "learner",
+    [
+        pytest.param(
+            x, marks=pytest.mark.reliability if x == "first_order_maml" else []
+        )
+        for x in LEARNERS[1:]
+    ],
+)
 def test_a_run_goes_on_exactly_where_it_was_stopped(learner, tmp_path):
     config = PipelineConfig.from_dict(config_of(learner))
     results = run_pipeline(config, tmp_path / "whole", tensorboard=False)

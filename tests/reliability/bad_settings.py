@@ -48,6 +48,17 @@ FLOATS = {
     "ppo.gradients.learning_rate": ("0", "-1"),
     "ppo.gradients.decay": ("-1",),
     "ppo.gradients.restoring_force": ("-1",),
+    # Weights are not asked for, so that none of their settings is of use.
+    "ppo.return_weights.learning_rate": ("0", "1"),
+    "ppo.return_weights.penalty": ("-1", "2"),
+    "ppo.return_weights.most": ("0", "1"),
+    "ppo.return_weights.alpha": ("-1", "2"),
+    "ppo.return_weights.power": ("2", "0"),
+    "ppo.return_weights.target": ("0", "1"),
+    "ppo.return_weights.step": ("0", "1"),
+    "ppo.return_weights.smoothness": ("-1", "1"),
+    "ppo.return_weights.decay": ("1", "0.5"),
+    "inner.learning_rate": ("0", "-1"),
     "estimation.stable_agreement": ("0", "1.1"),
     "estimation.l2": ("0", "-1"),
     "estimation.ridge": ("0", "-1"),
@@ -58,6 +69,11 @@ SIZES = {
     "network.task_embeddings": ("((1,),)", "(('a',),)"),
     "network.hidden_sizes": ("()", "(0,)", "0", "(30000, 30000)", "(1000000000, 9)"),
     "grouping.other_num_groups": ("(0,)", "(3, 3)", "(11,)"),
+    "ppo.return_weights.floors": ("((0, 1.5),)", "((0, 1), (0, 2))", "((0,),)"),
+    "ppo.return_weights.ceilings": ("((0, 1.5),)", "((-1, 2),)"),
+    "ppo.return_weights.preferences": ("(-1.0,)", "(1.0, 2.0)"),
+    "ppo.return_weights.ideals": ("(1.0,)",),
+    "ppo.return_weights.origins": ("(1.0,)",),
 }
 # Of a logistic regression of 8,192 transitions a task, in 16 environments.
 LOGISTIC = {

@@ -9,9 +9,10 @@ import pytest
 
 from pgx_jax.envs import TaskIdSuite, make_suite
 from pgx_jax.networks.actor_critic import make_actor_critic
+from pgx_jax.runtime import allow_promotion
 from pgx_jax.training.diagnostics import first_nonfinite, on_host
 from pgx_jax.training.episodes import evaluate
-from pgx_jax.training.learning import Batch, total_loss
+from pgx_jax.training.learning import Batch, make_optimizer, total_loss
 from pgx_jax.training.ppo import PPO, PPOConfig
 from pgx_jax.training.rollouts import act, normalize_observation
 from pgx_jax.training.running_statistics import RunningStatistics
@@ -48,6 +49,41 @@ def values_at_all_times(state):
     params = jax.tree.map(lambda x: x[ids], state.params["value"])
     values = jax.vmap(NETWORKS.value)(params, seen)
     return values * statistics.std[:, None] + statistics.mean[:, None]
+
+
+@pytest.mark.parametrize("num_updates", [10, (10, 20)])
+def test_policies_may_learn_at_rates_of_their_own(num_updates):
+    rates = (1e-2, 3e-4)
+    params = {"w": jnp.array([[1.0, 2.0], [3.0, 4.0]])}
+    gradients = {"w": jnp.array([[0.1, -0.2], [0.3, 0.1]])}
+    optimizer = make_optimizer(CONFIG, num_updates, rates)
+    with allow_promotion():
+        together, _ = optimizer.update(gradients, optimizer.init(params), params)
+    for policy, rate in enumerate(rates):
+        number = np.broadcast_to(num_updates, 2)[policy].item()
+        config = dataclasses.replace(CONFIG, learning_rate=rate)
+        alone = make_optimizer(config, number)
+        of_policy = [
+            jax.tree.map(lambda x, policy=policy: x[policy : policy + 1], tree)
+            for tree in (gradients, params)
+        ]
+        with allow_promotion():
+            expected, _ = alone.update(
+                of_policy[0], alone.init(of_policy[1]), of_policy[1]
+            )
+        np.testing.assert_allclose(together["w"][policy], expected["w"][0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("rates", [[], [[1.0]], [0.0, 1.0], [np.nan, 1.0], "fast"])
+def test_learning_rates_that_are_none_are_refused(rates):
+    with pytest.raises(ValueError, match="^learning_rates must"):
+        PPO(CONFIG, NETWORKS, UPDATES, learning_rates=rates)
+
+
+def test_learning_rates_of_other_policies_are_refused(clock_suite):
+    ppo = PPO(CONFIG, NETWORKS, UPDATES, learning_rates=[1e-3, 1e-2])
+    with pytest.raises(ValueError, match="^learning_rates must be one for each of 3"):
+        ppo.init(clock_suite([-1] * 3, [NEVER] * 3), 0, [0, 1, 2])
 
 
 def test_values_go_through_truncation_and_stop_at_termination(clock_suite):
