@@ -45,7 +45,7 @@ class Batch(NamedTuple):
 def make_optimizer(
     config: PPOConfig,
     num_updates: int | Sequence[int] | np.ndarray,
-    learning_rates: Sequence[float] | None = None,
+    learning_rates: Sequence[float] | np.ndarray | None = None,
 ) -> optax.GradientTransformation:
     """Adam on clipped gradients, for all policies at once.
 
