@@ -84,24 +84,10 @@ class MembersView(SuiteView):
         return jax.tree.map(lambda x: x[self.tasks], state)
 
 
-@dataclasses.dataclass(frozen=True)
-class TaskIdSuite(SuiteView, TaskSuite):
-    """A suite whose observations end in a one-hot task id.
-
-    Attributes:
-      suite: the suite underneath.
-      task_ids: the id of each of its tasks; int32 array of shape [n].
-      num_ids: length of the one-hot vector.
-    """
+class TasksView(SuiteView, TaskSuite):
+    """The tasks of another suite, all of them and in its order."""
 
     suite: TaskSuite
-    task_ids: jax.Array
-    num_ids: int
-
-    @classmethod
-    def create(cls, suite: TaskSuite) -> TaskIdSuite:
-        """Numbers the tasks of `suite` 0..n-1."""
-        return cls(suite, jnp.arange(suite.num_tasks), suite.num_tasks)
 
     @property
     def task_names(self) -> tuple[str, ...]:
@@ -123,6 +109,32 @@ class TaskIdSuite(SuiteView, TaskSuite):
     def episode_lengths(self) -> Sequence[int] | jax.Array:
         return self.suite.episode_lengths
 
+    def refresh(self, state: SuiteState) -> SuiteState:
+        return self.suite.refresh(state)
+
+    def describe_task(self, task: int) -> str:
+        return self.suite.describe_task(task)
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskIdSuite(TasksView):
+    """A suite whose observations end in a one-hot task id.
+
+    Attributes:
+      suite: the suite underneath.
+      task_ids: the id of each of its tasks; int32 array of shape [n].
+      num_ids: length of the one-hot vector.
+    """
+
+    suite: TaskSuite
+    task_ids: jax.Array
+    num_ids: int
+
+    @classmethod
+    def create(cls, suite: TaskSuite) -> TaskIdSuite:
+        """Numbers the tasks of `suite` 0..n-1."""
+        return cls(suite, jnp.arange(suite.num_tasks), suite.num_tasks)
+
     @property
     def observation_size(self) -> int:
         return self.suite.observation_size + self.num_ids
@@ -139,9 +151,6 @@ class TaskIdSuite(SuiteView, TaskSuite):
         new = self.suite.step_tasks(tasks, state, action)
         return self._extend(new, self.task_ids[tasks])
 
-    def refresh(self, state: SuiteState) -> SuiteState:
-        return self.suite.refresh(state)
-
     def select(self, tasks: Sequence[int] | np.ndarray) -> TaskIdSuite:
         indices = check_tasks(tasks, self.num_tasks)
         return TaskIdSuite(
@@ -152,9 +161,6 @@ class TaskIdSuite(SuiteView, TaskSuite):
         inner = self.suite.task_environment(task)
         one_hot = jax.nn.one_hot(self.task_ids[task], self.num_ids)
         return inner._replace(task_id=jnp.concatenate([inner.task_id, one_hot]))
-
-    def describe_task(self, task: int) -> str:
-        return self.suite.describe_task(task)
 
     def _extend(self, state: SuiteState, task_ids: jax.Array) -> SuiteState:
         def append(observation):
@@ -176,7 +182,7 @@ jax.tree_util.register_dataclass(
 
 
 @dataclasses.dataclass(frozen=True)
-class PreferenceSuite(SuiteView, TaskSuite):
+class PreferenceSuite(TasksView):
     """A suite of vector rewards, and what each of its tasks weighs the objectives by.
 
     Attributes:
@@ -235,28 +241,8 @@ class PreferenceSuite(SuiteView, TaskSuite):
         return cls(suite, jnp.asarray(weights, jnp.float32))
 
     @property
-    def task_names(self) -> tuple[str, ...]:
-        return self.suite.task_names
-
-    @property
-    def planted_labels(self) -> tuple[int, ...] | None:
-        return self.suite.planted_labels
-
-    @property
-    def num_tasks(self) -> int:
-        return self.suite.num_tasks
-
-    @property
     def num_ids(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.suite.num_ids
-
-    @property
-    def has_success(self) -> bool:
-        return self.suite.has_success
-
-    @property
-    def episode_lengths(self) -> Sequence[int] | jax.Array:
-        return self.suite.episode_lengths
 
     def reset(self, key: jax.Array, num_envs: int) -> SuiteState:
         return self.suite.reset(key, num_envs)
@@ -269,18 +255,12 @@ class PreferenceSuite(SuiteView, TaskSuite):
     ) -> SuiteState:
         return self.suite.step_tasks(tasks, state, action)
 
-    def refresh(self, state: SuiteState) -> SuiteState:
-        return self.suite.refresh(state)
-
     def select(self, tasks: Sequence[int] | np.ndarray) -> PreferenceSuite:
         indices = check_tasks(tasks, self.num_tasks)
         return PreferenceSuite(self.suite.select(indices), self.weights[indices])
 
     def task_environment(self, task: int) -> TaskEnvironment:
         return self.suite.task_environment(task)
-
-    def describe_task(self, task: int) -> str:
-        return self.suite.describe_task(task)
 
 
 jax.tree_util.register_dataclass(

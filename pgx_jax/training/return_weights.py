@@ -110,7 +110,8 @@ def constrained(
 
     def weights(state, returns, known=None, groups=None):
         last = _average(state.returns, returns, known, 0.0)
-        numbers = _count(groups, len(last.mean))
+        groups = _one_group(last.mean) if groups is None else groups
+        numbers = _sum(jnp.ones_like(last.mean), groups)
         sides = []
         for bound, sign, old in (
             (bounds[0], 1.0, state.floor),
@@ -295,8 +296,7 @@ def _of_running_mean(
 
     def weights(state, returns, known=None, groups=None):
         state = _average(state, returns, known, decay)
-        if groups is None:
-            groups = jnp.zeros(state.mean.shape, jnp.int32)
+        groups = _one_group(state.mean) if groups is None else groups
         raw = slope(state.mean, groups)
         numbers = _sum(jnp.ones_like(raw), groups)
         # Equal weights until every task of the group has returned something.
@@ -326,6 +326,6 @@ def _sum(x: jax.Array, groups: jax.Array) -> jax.Array:
     return jax.ops.segment_sum(x, groups, len(x))[groups]
 
 
-def _count(groups: jax.Array | None, num_tasks: int) -> jax.Array:
-    ones = jnp.ones((num_tasks,), jnp.float32)
-    return ones * num_tasks if groups is None else _sum(ones, groups)
+def _one_group(x: jax.Array) -> jax.Array:
+    """That of all tasks, which share a policy; int32 [n]."""
+    return jnp.zeros(x.shape, jnp.int32)
