@@ -163,8 +163,10 @@ def plot(rows: list[dict]):
         height = [row["ratio"] or 0.0 for row in own]
         axes.bar(place, height, 0.33, color=GROUP_COLORS[i], label=name)
     axes.axhline(1.5, color="gray", linestyle="--", linewidth=0.8)
-    axes.set_xticks(range(len(kinds)), kinds, rotation=20)
+    axes.set_xticks(range(len(kinds)), kinds, rotation=20, ha="right")
     axes.grid(False, axis="x")
+    axes.set_yscale("log", base=2)
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.set_ylabel("time over the joint gradient's")
     axes.legend()
     return figure

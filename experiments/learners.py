@@ -99,6 +99,7 @@ def compare_rates(
     """Scores of a learner on a suite, of several policies with every learning rate."""
     values = load_config(name)
     values["suite"] = values["suite"] | {"task_id": True}
+    values["adaptation"] = values["adaptation"] | {"num_updates": 0}
     for section, fields in changes.items():
         values[section] = values[section] | fields
     config = PipelineConfig.from_dict(values)
