@@ -24,7 +24,7 @@ from pgx_jax.pipeline.results import (
 )
 from pgx_jax.pipeline.runner import Runner
 from pgx_jax.pipeline.stages import Adaptation, Arrays, count_group_updates
-from pgx_jax.runs.provenance import describe
+from pgx_jax.runs.provenance import merge
 
 
 def assemble_results(
@@ -117,7 +117,7 @@ def assemble_results(
         config=config.to_dict(),
         command=command,
         resumed=runner.directory.resumed,
-        **describe(),
+        **merge(_provenance(runner)),
     )
 
 
@@ -185,6 +185,13 @@ def _collection(config: PipelineConfig, estimates: Arrays) -> Collection | None:
         "stable_agreement": level,
         "is_stable": bool(agreement[-1] >= level),
     }
+
+
+def _provenance(runner: Runner) -> list[dict[str, Any]]:
+    """What every stage was computed on, and what puts the results together."""
+    infos = [runner.directory.info(stage) for stage in runner.stages]
+    known = [about for info in infos for about in info.get("computed_on", ())]
+    return [*known, runner.provenance]
 
 
 def _timings(runner: Runner) -> list[StageTiming]:

@@ -188,7 +188,7 @@ class RunResults:
         none.
       scalarization: how tasks that are objectives become one number, or None.
       config: nested settings.
-      device: what the run ran on.
+      device: what the run ran on; several, joined by "and", if it moved.
       versions: of the libraries.
       commit: of the code.
       command: that started the run.

@@ -25,6 +25,7 @@ from pgx_jax.runs.digests import Damaged
 from pgx_jax.runs.interruption import awaited, stop_if_asked
 from pgx_jax.runs.metrics import MetricsWriter
 from pgx_jax.runs.progress import Progress
+from pgx_jax.runs.provenance import describe
 from pgx_jax.runs.workdir import Workdir
 from pgx_jax.training.debugging import copy_state, find_operation
 from pgx_jax.training.diagnostics import first_nonfinite, on_host
@@ -58,6 +59,7 @@ class Runner:
 
     Attributes:
       stages: names of the stages run or found so far, in order.
+      provenance: device, versions and commit of this process.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Runner:
         self.seat = seat or Alone()
         self.reports_success = problem.suite.has_success
         self.stages: list[str] = []
+        self.provenance = describe()
         self._out_of_reach: set[tuple[str, str, str]] = set()
 
     def once(
@@ -102,7 +105,7 @@ class Runner:
                 seconds = time.perf_counter() - began
             check_finite(stage, result, self.problem.suite.task_names)
             info = {} if env_steps is None else {"env_steps": env_steps}
-            info |= {"seconds": seconds}
+            info |= {"seconds": seconds, "computed_on": [self.provenance]}
             self.directory.finish(stage, result, info, before)
             self.progress.finish()
         return self.directory.result(stage)
@@ -208,8 +211,8 @@ class Runner:
         lengths = _Lengths.create(ppo, state)
         began = time.perf_counter()
         checkpoints = self.directory.training_checkpoints(stage, before)
-        done, state, seconds_before = self._restore(stage, checkpoints, state)
-        seconds = seconds_before  # where only the result was still to be stored
+        done, state, info = self._restore(stage, checkpoints, state)
+        seconds_before = info["seconds"]
         self.progress.start(
             stage.replace("_", " "),
             lengths.count(ppo.total_updates) * per_update,
@@ -238,11 +241,11 @@ class Runner:
                 stage, values, rows if logged is None else logged, done, per_update
             )
             done += chunk
-            seconds = seconds_before + time.perf_counter() - began
+            info["seconds"] = seconds_before + time.perf_counter() - began
+            if self.provenance not in info["computed_on"]:
+                info["computed_on"].append(self.provenance)
             self.writer.flush()
-            checkpoints.save(
-                done, state, {"seconds": seconds}, self.writer.lines(stage)
-            )
+            checkpoints.save(done, state, info, self.writer.lines(stage))
             shown = _latest_returns(values["return"][:, rows])
             self.progress.update(
                 lengths.count(done) * per_update,
@@ -250,8 +253,8 @@ class Runner:
             )
             stop_if_asked()
         env_steps = lengths.count(ppo.total_updates) * per_update
-        info = {"seconds": seconds, "env_steps": env_steps}
         lines = self.writer.lines(stage)
+        info = info | {"env_steps": env_steps}
         self.directory.finish(stage, state, info, before, lines)
         self.progress.finish()
         return state
@@ -275,18 +278,20 @@ class Runner:
 
     def _restore(
         self, stage: str, checkpoints: TrainingCheckpoints, start: TrainingState
-    ) -> tuple[int, TrainingState, float]:
-        """Updates done, the state then, and seconds taken."""
+    ) -> tuple[int, TrainingState, dict[str, Any]]:
+        """Updates done, the state then, and what a stage's `info` has of them."""
         restored = checkpoints.restore(start)
         if restored is None:
             self._restore_lines(stage, [])
-            return 0, start, 0.0
+            return 0, start, {"seconds": 0.0, "computed_on": []}
         for damage in restored.passed_over:
             self.progress.note(
                 f"{damage}; going on from the checkpoint after update {restored.step}"
             )
         self._restore_lines(stage, restored.lines)
-        return restored.step, restored.state, restored.info["seconds"]
+        # Checkpoints of earlier versions do not say what they were computed on.
+        info = {"computed_on": []} | restored.info
+        return restored.step, restored.state, info
 
     def _restore_lines(
         self, stage: str, lines: Sequence[str], *, is_finished: bool = False

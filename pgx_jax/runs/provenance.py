@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,31 @@ def commit() -> str | None:
 def describe() -> dict[str, Any]:
     """Device, versions and commit, as a dict of JSON values."""
     return {"device": device_name(), "versions": versions(), "commit": commit()}
+
+
+def merge(found: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """One description of what several processes computed on.
+
+    Args:
+      found: of each, in order, what `describe` returned there.
+
+    Returns:
+      a dict as `describe` returns it, where what differs is joined by "and".
+    """
+    kept = list(found)
+    names = dict.fromkeys(name for about in kept for name in about["versions"])
+    return {
+        "device": _join(about["device"] for about in kept),
+        "versions": {
+            name: _join(about["versions"].get(name) for about in kept) for name in names
+        },
+        "commit": _join(about["commit"] for about in kept),
+    }
+
+
+def _join(values: Iterable[str | None]) -> str | None:
+    known = dict.fromkeys(value for value in values if value is not None)
+    return " and ".join(known) or None
 
 
 def format_provenance(about: Mapping[str, Any]) -> str:

@@ -88,8 +88,8 @@ def test_finished_stages_are_not_repeated(finished, monkeypatch):
     assert without_clock(again) == without_clock(results)
 
 
-def test_a_killed_run_ends_with_the_same_numbers(finished, tmp_path):
-    """SIGKILL in the middle of meta-training, then the same command again."""
+def test_a_killed_run_ends_with_the_same_numbers(finished, tmp_path, monkeypatch):
+    """SIGKILL in the middle of meta-training, then the same command of other code."""
     _, results, _ = finished
     script = tmp_path / "script.py"
     script.write_text(
@@ -104,7 +104,7 @@ def test_a_killed_run_ends_with_the_same_numbers(finished, tmp_path):
     workdir = tmp_path / "run"
     cache = jax.config.jax_compilation_cache_dir
     command = [sys.executable, str(script), json.dumps(SMALL), str(workdir), cache]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PGX_JAX_COMMIT": "killed"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     checkpoint = workdir / "checkpoints" / "meta_training" / "2"
     deadline = 1200
@@ -116,8 +116,10 @@ def test_a_killed_run_ends_with_the_same_numbers(finished, tmp_path):
     assert checkpoint.exists()
     assert not (workdir / "results.json").exists()
 
+    monkeypatch.setenv("PGX_JAX_COMMIT", "resuming")
     resumed, _ = run(workdir)
     assert resumed.resumed
+    assert resumed.commit == "killed and resuming"
     assert without_clock(resumed) == without_clock(results)
     lines = [(x["stage"], x["step"]) for x in read_metrics(workdir)]
     # Methods without the estimate take one update more, for its transitions.
