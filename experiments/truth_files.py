@@ -15,6 +15,13 @@ from pgx_jax.estimation.sums import TaskSums
 
 KEPT_ASIDE = ("lunar_lander", "half_cheetah_objectives", "hopper_body")
 SMALLEST_K, LARGEST_K = 2, 5
+# Of the four checkpoints of meta-training, and of least squares at them.
+CHECKPOINT_WEIGHTS = {
+    "uniform": (1, 1, 1, 1),
+    "linear": (1, 2, 3, 4),
+    "doubling": (1, 2, 4, 8),
+}
+CHECKPOINT_RIDGES = (1.0, 10.0)
 
 
 class Scored(NamedTuple):

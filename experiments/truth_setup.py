@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,6 +19,8 @@ from pgx_jax.envs.locks import combination_locks
 from pgx_jax.networks.actor_critic import ActorCritic
 from pgx_jax.pipeline.checks import make_networks
 from pgx_jax.pipeline.config import PipelineConfig
+from pgx_jax.runs.provenance import describe
+from pgx_jax.training.ppo import PPO
 from pgx_jax.training.running_statistics import RunningStatistics
 
 BEGAN = time.monotonic()
@@ -97,8 +101,39 @@ class Setup:
         ]
         return jax.tree.unflatten(treedef, params), *statistics
 
+    def collecting_ppo(self) -> PPO:
+        """PPO whose unrolls are a chunk of transitions of every task."""
+        num_envs = self.settings["collection_envs"]
+        length = self.settings["chunk_transitions"] // num_envs
+        config = dataclasses.replace(
+            self.config.ppo, num_envs=num_envs, unroll_length=length, num_minibatches=1
+        )
+        return PPO(config, self.actor_critic, 1)
+
+    def about(self) -> str:
+        """The settings of a stage, and what it runs on, as JSON."""
+        about = {
+            "table": self.name,
+            "config": self.config.to_dict(),
+            "task_names": list(self.suite.task_names),
+            **describe(),
+        }
+        return json.dumps(about)
+
 
 def report(setup: Setup, what: str, values: Any) -> None:
     """Prints values of a stage with the time since the start."""
     shown = np.array2string(np.asarray(values), precision=1, max_line_width=200)
     print(f"{time.monotonic() - BEGAN:6.0f} s {setup.name}: {what} {shown}", flush=True)
+
+
+def save_arrays(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes the file at once, so that one that exists is whole."""
+    temporary = path.with_suffix(".tmp.npz")
+    np.savez_compressed(temporary, **jax.device_get(dict(values)))
+    temporary.replace(path)
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as stored:
+        return {name: stored[name] for name in stored.files}

@@ -30,9 +30,7 @@ from pgx_jax.runs.interruption import end_on_signals
 if __name__ == "__main__":  # before the imports, which take seconds
     end_on_signals("the same command goes on from the stages that are finished")
 
-import dataclasses
 import functools
-import json
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -45,7 +43,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
-from truth_setup import BEGAN, Setup, report
+from truth_setup import BEGAN, Setup, load_arrays, report, save_arrays
 
 import pgx_jax as pge
 from pgx_jax import runtime
@@ -53,7 +51,6 @@ from pgx_jax.analysis.truth_tables import all_subsets
 from pgx_jax.envs import TaskSuite
 from pgx_jax.estimation.sums import TaskSums, accumulate
 from pgx_jax.evaluation.transition_sums import unroll_transitions
-from pgx_jax.runs.provenance import describe
 from pgx_jax.training.episodes import evaluate
 from pgx_jax.training.ppo import PPO, TrainingState
 
@@ -109,10 +106,10 @@ def run(
     output.mkdir(parents=True, exist_ok=True)
     meta_path = output / f"{name}_meta.npz"
     if not meta_path.exists() and "meta" in stages:
-        _save(meta_path, train_meta(setup))
-    meta = dict(_load(meta_path))
+        save_arrays(meta_path, train_meta(setup))
+    meta = load_arrays(meta_path)
     if "sums" in stages and not (output / f"{name}_sums.npz").exists():
-        _save(output / f"{name}_sums.npz", sum_transitions(setup, meta))
+        save_arrays(output / f"{name}_sums.npz", sum_transitions(setup, meta))
     if "truth" not in stages:
         return
     size = block or setup.settings["num_replicates"]
@@ -120,8 +117,8 @@ def run(
     for first in range(0, setup.settings["num_replicates"], size):
         path = output / f"{name}_truth_{first // size}.npz"
         if not path.exists():
-            _save(path, train_subsets(setup, meta, first, size, seconds))
-        blocks.append(_load(path))
+            save_arrays(path, train_subsets(setup, meta, first, size, seconds))
+        blocks.append(load_arrays(path))
     joined = {
         key: np.concatenate([x[key] for x in blocks])
         for key in blocks[0]
@@ -129,7 +126,7 @@ def run(
     }
     joined |= {key: blocks[0][key] for key in SHARED}
     joined["truth_seconds"] = np.sum([x["seconds"] for x in blocks])
-    _save(output / f"{name}.npz", meta | joined)
+    save_arrays(output / f"{name}.npz", meta | joined)
 
 
 def train_meta(setup: Setup) -> dict[str, Any]:
@@ -147,32 +144,16 @@ def train_meta(setup: Setup) -> dict[str, Any]:
     ):
         result |= {f"{name}_{i}": x for i, x in enumerate(statistics)}
     result["meta_curve"] = metrics["return"]
-    result["about"] = _describe(setup)
+    result["about"] = setup.about()
     result["meta_seconds"] = time.monotonic() - began
     report(setup, "meta", jnp.nanmean(metrics["return"][-5:], axis=0))
     return result
 
 
-def _describe(setup: Setup) -> str:
-    """The settings of a stage, and what it ran on, as JSON."""
-    about = {
-        "table": setup.name,
-        "config": setup.config.to_dict(),
-        "task_names": list(setup.suite.task_names),
-        **describe(),
-    }
-    return json.dumps(about)
-
-
 def sum_transitions(setup: Setup, meta: Mapping[str, Any]) -> dict[str, Any]:
     """Estimates and sums from several numbers of the meta-policy's transitions."""
     settings = setup.settings
-    num_envs = settings["collection_envs"]
-    length = settings["chunk_transitions"] // num_envs
-    config = dataclasses.replace(
-        setup.config.ppo, num_envs=num_envs, unroll_length=length, num_minibatches=1
-    )
-    ppo = PPO(config, setup.actor_critic, 1)
+    ppo = setup.collecting_ppo()
     state = ppo.init_from(
         setup.suite, setup.key(1), [0] * setup.suite.num_tasks, *setup.policy(meta)
     )
@@ -340,7 +321,7 @@ def train_subsets(
         "curve": rows.place(thin(curve["return"], curve["episodes"], points)),
         "curve_success": rows.place(thin(curve["success"], curve["episodes"], points)),
         "curve_steps": steps,
-        "about_truth": _describe(setup),
+        "about_truth": setup.about(),
         "meta_returns": meta_returns[None],
         "finished": np.full(num_replicates, finished),
         "seconds": time.monotonic() - began,
@@ -436,17 +417,6 @@ def thin(values: Any, episodes: Any, num_points: int) -> Any:
             mean = np.where(np.isnan(mean), means[-1], mean)
         means.append(mean)
     return np.stack(means)
-
-
-def _save(path: Path, values: Mapping[str, Any]) -> None:
-    temporary = path.with_suffix(".tmp.npz")
-    np.savez_compressed(temporary, **jax.device_get(dict(values)))
-    temporary.replace(path)
-
-
-def _load(path: Path) -> Mapping[str, Any]:
-    with np.load(path) as stored:
-        return {name: stored[name] for name in stored.files}
 
 
 if __name__ == "__main__":
