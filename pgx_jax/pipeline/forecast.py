@@ -195,6 +195,14 @@ def measure_memory(
             "ppo.num_envs",
         ),
     ]
+    if ppo.gradients.method != "mean":
+        parts.append(
+            Part(
+                "gradients of every task",
+                FLOAT * num_params * rows,
+                "network.hidden_sizes",
+            )
+        )
     dim = settings.dim
     if settings.uses_sums:
         assert dim is not None

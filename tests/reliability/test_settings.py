@@ -17,9 +17,9 @@ import pgx_jax.runs.locks
 from pgx_jax.cli import run as command
 from pgx_jax.cli.config_files import load_config
 from pgx_jax.envs import SUITES, make_suite
-from pgx_jax.pipeline.checks import find_problems
+from pgx_jax.pipeline.checks import find_problems, make_checked_suite, make_networks
 from pgx_jax.pipeline.config import PipelineConfig
-from pgx_jax.pipeline.forecast import count_steps
+from pgx_jax.pipeline.forecast import count_steps, measure_memory
 from pgx_jax.settings import Settings, SettingsError, field_types
 from pgx_jax.training.ppo_config import PPOConfig
 
@@ -191,6 +191,19 @@ def test_any_config_is_read_or_refused_by_field(values):
         assert blamed & given_fields or any(
             x.startswith(f"{problem.field.partition('.')[0]}.") for x in given_fields
         )
+
+
+def test_gradients_of_every_task_are_among_the_memory():
+    sizes = {}
+    for method in ("mean", "pcgrad"):
+        config = PipelineConfig.from_dict({"ppo": {"gradients": {"method": method}}})
+        suite = make_checked_suite(config)
+        parts = measure_memory(config, suite, make_networks(config, suite))
+        sizes[method] = {part.name: part.size for part in parts}
+    # A race trains as many policies as rows of tasks; Adam keeps three such arrays.
+    stacked = sizes["pcgrad"].pop("gradients of every task")
+    assert 3 * stacked == sizes["mean"]["parameters and optimizers"]
+    assert sizes["pcgrad"] == sizes["mean"]
 
 
 def test_a_dry_run_says_what_the_run_takes_and_touches_no_disk(
