@@ -205,6 +205,26 @@ def test_objectives_are_normalized_and_weighted():
     assert vector.num_tasks == 1 and vector.objective_names == names
 
 
+def test_rewards_are_those_of_mo_gymnasium():
+    action = jnp.array([0.5, -1.0, 0.0])
+    motion = locomotion.RobotMotion(
+        jnp.array([1.5, 0.0]), jnp.array(1.35), action, *[jnp.zeros(3)] * 3
+    )
+    for suite, expected in (
+        (locomotion.mo_half_cheetah(), [1.5, -1.25]),
+        (locomotion.mo_hopper(), [1.5, 1.0, -1.25]),
+        (locomotion.mo_hopper(2), [1.49875, 0.99875]),
+    ):
+        make_env = suite.make_env
+        assert len(suite.objective_names) == len(expected)
+        assert suite.episode_lengths == (1000,) and not make_env.control_cost
+        found = make_env.reward(suite.parameters.goal[0], motion)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert locomotion.RULES["hopper"].healthy_reward == 1.0
+    with pytest.raises(ValueError, match="num_objectives must be at most 3"):
+        locomotion.mo_hopper(4)
+
+
 def test_a_vector_of_rewards_is_those_of_all_tasks():
     key, action = jax.random.key(0), jnp.linspace(-1.0, 1.0, 6)
 

@@ -5,6 +5,7 @@ from pgx_jax.envs.locomotion.env import (
     LocomotionParameters,
     MakeLocomotion,
 )
+from pgx_jax.envs.locomotion.mo_gymnasium import mo_half_cheetah, mo_hopper
 from pgx_jax.envs.locomotion.objectives import (
     HALF_CHEETAH_OBJECTIVES,
     Objective,
@@ -50,6 +51,8 @@ __all__ = [
     "keep_speed",
     "load_robot",
     "locomotion",
+    "mo_half_cheetah",
+    "mo_hopper",
     "objective_suite",
     "run_along",
     "single_robot",
