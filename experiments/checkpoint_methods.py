@@ -28,10 +28,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import method_costs
 import numpy as np
 import partition_races
 import truth_files
 from absl import app, flags
+from method_costs import Sizes, estimate_flops, partition_flops, show_range
 from truth_files import CHECKPOINT_RIDGES, CHECKPOINT_WEIGHTS, Loaded, Scored
 from truth_setup import load_arrays
 
@@ -45,6 +47,7 @@ FLAGS = flags.FLAGS  # those of partition_races, and one more
 flags.DEFINE_string("checkpoints", None, "Directory of the checkpoints.")
 
 ORDINALS = ("first", "second", "third", "last")
+INTERVALS = ("before any", "after the first", "after the second")
 
 
 def main(argv: list[str]) -> None:
@@ -68,8 +71,9 @@ def main(argv: list[str]) -> None:
         sys.exit(f"error: {FLAGS.checkpoints} has no checkpoints")
     output.parent.mkdir(parents=True, exist_ok=True)
     stored.write_text(json.dumps(results) + "\n")
-    output.with_suffix(".md").write_text(to_markdown(results))
-    print(to_markdown(results))
+    sizes = method_costs.read_sizes(output.with_name("costs.json"))
+    output.with_suffix(".md").write_text(to_markdown(results, sizes))
+    print(to_markdown(results, sizes))
 
 
 def score_table(
@@ -144,7 +148,7 @@ def regrouped_scores(
     """Scores of the partitions that regrouping had at each checkpoint."""
     ks, subsets = regrouped["ks"], judge.table.subsets
     found = {}
-    for place, when in enumerate(("before any", "after the first", "after the second")):
+    for place, when in enumerate(INTERVALS):
         found[f"regrouping, cosine, {when} interval"] = [
             judge.score(x[place]) for x in regrouped["labels"]
         ]
@@ -191,7 +195,26 @@ def score_race(
     ]
 
 
-def to_markdown(results: Mapping[str, Any]) -> str:
+def way_flops(sizes: Sizes, way: str) -> float:
+    """FLOPs of a way of this script, without those of meta-training.
+
+    Regrouping trains as long as meta-training would have, and collects at each time
+    that groups are chosen.
+    """
+    if way.startswith("regrouping"):
+        kind, when = way.split(", ")[1:]
+        name = "least squares, ridge 10" if kind == "least squares" else kind
+        times = next(i for i, x in enumerate(INTERVALS, 1) if when.startswith(x))
+        return times * (estimate_flops(sizes, f"{name}, N = 131,072") or 0.0)
+    times = 4 if "all four" in way else 1
+    if way.startswith("race"):
+        proposal = estimate_flops(sizes, "cosine, N = 131,072") or 0.0
+        trained = partition_races.DEFAULT_CANDIDATES + 2
+        return times * proposal + trained * partition_flops(sizes)
+    return times * (estimate_flops(sizes, way) or 0.0)
+
+
+def to_markdown(results: Mapping[str, Any], sizes: Mapping[str, Sizes]) -> str:
     """Ways by tables: estimates, regrouping, races; and how alike meta-policies are."""
     lines = []
     for kind in ("ways", "regrouping", "races"):
@@ -203,10 +226,15 @@ def to_markdown(results: Mapping[str, Any]) -> str:
             way: {x: float(np.nanmean(results[x][kind][way])) for x in names}
             for way in results[names[0]][kind]
         }
+        cost = {
+            way: f" {show_range(way_flops(sizes[x], way) for x in names)} |"
+            for way in (scored if sizes else ())
+        }
+        before = ("10^12 FLOPs | ", "--: | ") if sizes else ("", "")
         lines += [
-            f"| way | mean | 95% | weighted | aside | {' | '.join(names)} |",
-            f"| :-- | --: | :-- | --: | --: |{' --: |' * len(names)}",
-            *truth_files.score_rows(scored, weight, {}),
+            f"| way | {before[0]}mean | 95% | weighted | aside | {' | '.join(names)} |",
+            f"| :-- | {before[1]}--: | :-- | --: | --: |{' --: |' * len(names)}",
+            *truth_files.score_rows(scored, weight, cost),
             "",
         ]
     lines += [

@@ -9,7 +9,9 @@ judged by all trainings of the table: among partitions into k groups with k give
 2 to 5 and below n, and among all partitions with k free. 0 is a partition at random,
 100 the best one. `experiments/partition_races.py` has the ways that train.
 
-Writes OUTPUT.json and OUTPUT.md.
+Writes OUTPUT.json and OUTPUT.md; a table whose sums are not there keeps its scores of
+OUTPUT.json. FLOPs are there if costs.json of `experiments/method_costs.py` is beside
+the output.
 """
 
 from __future__ import annotations
@@ -25,9 +27,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import method_costs
 import numpy as np
 import truth_files
 from absl import app, flags
+from method_costs import Sizes, estimate_flops, show_range
 from truth_files import KEPT_ASIDE, Loaded, Scored
 
 import pgx_jax as pge
@@ -52,20 +56,21 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     runtime.configure()
-    paths = sorted(Path(_TABLES.value).glob("*_sums.npz"))
-    if not paths:
-        sys.exit(f"error: {_TABLES.value} has no tables")
-    results = {}
-    for path in paths:
+    output = Path(_OUTPUT.value)
+    stored = output.with_suffix(".json")
+    results = json.loads(stored.read_text()) if stored.exists() else {}
+    for path in sorted(Path(_TABLES.value).glob("*_sums.npz")):
         name = path.stem.removesuffix("_sums")
         table = truth_files.load(path.with_name(f"{name}.npz"), sums=True)
         results[name] = score_methods(table)
         print(f"{name} is done", flush=True)
-    output = Path(_OUTPUT.value)
+    if not results:
+        sys.exit(f"error: {_TABLES.value} has no tables")
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.with_suffix(".json").write_text(json.dumps(results) + "\n")
-    output.with_suffix(".md").write_text(to_markdown(results))
-    print(to_markdown(results))
+    stored.write_text(json.dumps(results) + "\n")
+    sizes = method_costs.read_sizes(output.with_name("costs.json"))
+    output.with_suffix(".md").write_text(to_markdown(results, sizes))
+    print(to_markdown(results, sizes))
 
 
 def score_methods(table: Loaded) -> dict[str, Any]:
@@ -263,7 +268,7 @@ def leave_one_out(rows: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     return found
 
 
-def to_markdown(results: Mapping[str, Any]) -> str:
+def to_markdown(results: Mapping[str, Any], sizes: Mapping[str, Sizes]) -> str:
     """One table of tables, one of ways with k given and one with k free."""
     names = truth_files.order(results)
     lines = [
@@ -286,15 +291,22 @@ def to_markdown(results: Mapping[str, Any]) -> str:
         if "scores" in ways[way]
     }
     free = {way: {x: results[x]["methods"][way]["free"] for x in names} for way in ways}
+    costs = {
+        way: f" {show_range(estimate_flops(sizes[x], way) for x in names)} |"
+        for way in (ways if sizes else ())
+    }
+    if sizes:
+        costs[SELECTED] = " |"
+    before = ("10^12 FLOPs | ", "--: | ") if sizes else ("", "")
     for title, rows in (("k given, from 2 to 5", given), ("k free", free)):
         rows = {SELECTED: leave_one_out(rows), **rows}
         lines += [
             "",
             f"{title}:",
             "",
-            f"| way | mean | 95% | weighted | aside | {' | '.join(names)} |",
-            f"| :-- | --: | :-- | --: | --: |{' --: |' * len(names)}",
-            *truth_files.score_rows(rows, weight, {}),
+            f"| way | {before[0]}mean | 95% | weighted | aside | {' | '.join(names)} |",
+            f"| :-- | {before[1]}--: | :-- | --: | --: |{' --: |' * len(names)}",
+            *truth_files.score_rows(rows, weight, costs),
         ]
     return "\n".join(lines) + "\n"
 

@@ -9,7 +9,8 @@ in partitions: n policies' worth of tasks, trained at full budget. k is given, f
 5 and below n, and the score is among partitions into k groups; or k is free, and the
 score is among all partitions.
 
-Writes OUTPUT.json and OUTPUT.md, and how often verdicts of `predict_gains` were right.
+Writes OUTPUT.json and OUTPUT.md, and how often verdicts of `predict_gains` were right;
+with FLOPs if costs.json of `experiments/method_costs.py` is beside the output.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import method_costs
 import numpy as np
 import truth_files
 from absl import app, flags
+from method_costs import Sizes, race_flops, show_range
 from truth_files import KEPT_ASIDE, Loaded
 
 import pgx_jax as pge
@@ -82,8 +85,9 @@ def main(argv: list[str]) -> None:
         print(f"{path.stem} is done", flush=True)
     output = Path(FLAGS.output)
     output.with_suffix(".json").write_text(json.dumps(results) + "\n")
-    output.with_suffix(".md").write_text(to_markdown(results))
-    print(to_markdown(results))
+    sizes = method_costs.read_sizes(output.with_name("costs.json"))
+    output.with_suffix(".md").write_text(to_markdown(results, sizes))
+    print(to_markdown(results, sizes))
 
 
 def all_ways() -> dict[str, Way]:
@@ -299,7 +303,7 @@ def verdicts(table: Loaded, judge: PartitionJudge) -> list[dict[str, Any]]:
     return found
 
 
-def to_markdown(results: Mapping[str, Any]) -> str:
+def to_markdown(results: Mapping[str, Any], sizes: Mapping[str, Sizes]) -> str:
     """Scores with k given, with k free, and how often verdicts were right."""
     names = truth_files.order(results)
     weight = {name: results[name]["reliability"] for name in names}
@@ -314,12 +318,19 @@ def to_markdown(results: Mapping[str, Any]) -> str:
         for way in ways:
             costs = [results[x]["ways"][way][f"{kind}_cost"] for x in names]
             cost[way] = f" {_range(costs)} |"
+            if sizes:
+                flops = [
+                    race_flops(sizes[x], way, y)
+                    for x, y in zip(names, costs, strict=True)
+                ]
+                cost[way] += f" {show_range(flops)} |"
+        before = (" 10^12 FLOPs |", " :-- |") if sizes else ("", "")
         lines += [
             f"{title}:",
             "",
-            f"| way | partitions trained | mean | 95% | weighted | aside | "
+            f"| way | partitions trained |{before[0]} mean | 95% | weighted | aside | "
             f"{' | '.join(names)} |",
-            f"| :-- | :-- | --: | :-- | --: | --: |{' --: |' * len(names)}",
+            f"| :-- | :-- |{before[1]} --: | :-- | --: | --: |{' --: |' * len(names)}",
             *truth_files.score_rows(ways, weight, cost),
             "",
         ]

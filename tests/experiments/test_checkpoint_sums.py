@@ -170,4 +170,17 @@ def test_ways_are_scored_by_what_their_partitions_are_worth(methods):
     assert regrouping[0] == regrouping[2] < 0
     assert found["races"]["race of 6, last checkpoint"][0] == pytest.approx(100)
     assert found["curve_gap"] == 0.5
-    assert "| x | 1 2 3 4 | 0.5 |" in methods.to_markdown({"x": found})
+    assert "| x | 1 2 3 4 | 0.5 |" in methods.to_markdown({"x": found}, {})
+
+
+def test_ways_cost_a_collection_each_time(methods):
+    sizes = methods.Sizes(2, 100, 50, 10, 4, 1000, 131_072, 131_072)
+    once = 2 * 131_072 * (300 + 600)
+    for way, times in (
+        ("cosine, N = 131,072, last checkpoint", 1),
+        ("cosine, N = 131,072, all four averaged, linear", 4),
+        ("regrouping, cosine, after the second interval", 3),
+    ):
+        assert methods.way_flops(sizes, way) == times * once
+    race = methods.way_flops(sizes, "race of 6, all four averaged, linear")
+    assert race == 4 * once + 8 * methods.partition_flops(sizes)

@@ -242,3 +242,68 @@ def test_races_choose_by_one_training_and_are_judged_by_the_others(races, files)
     np.testing.assert_allclose(scored["every subset"]["given"], (100 - 20) / 2)
     assert scored["one policy or single tasks"]["given"] is None
     assert scored["every pair, averaged"]["given_cost"] == 3
+
+
+@pytest.fixture(scope="module")
+def costs(load_script):
+    return load_script("method_costs", [])
+
+
+def test_networks_cost_what_xla_counts(costs):
+    import jax
+    import jax.numpy as jnp
+
+    from pgx_jax.networks.actor_critic import make_actor_critic
+
+    networks = make_actor_critic(4, 2, True, (64, 64))
+    policy = jax.eval_shape(networks.init, jax.random.key(0))["policy"]
+    number = 256
+    sizes = costs.Sizes(1, costs.count_params(policy), 0, 1, 1, 1, 1, 1)
+    observation = jax.ShapeDtypeStruct((number, 4), jnp.float32)
+    action = jax.ShapeDtypeStruct((number,), jnp.int32)
+
+    def total(params, observation, action):
+        return networks.log_prob(params, observation, action).sum()
+
+    def flops(function):
+        compiled = jax.jit(function).lower(policy, observation, action).compile()
+        return compiled.cost_analysis()["flops"]
+
+    forward = costs.collection_flops(sizes, number)
+    assert flops(total) == pytest.approx(forward, rel=0.1)
+    # 6 p a transition, less what the gradient of the observations would take.
+    assert flops(jax.grad(total)) == pytest.approx(3 * forward, rel=0.1)
+
+
+def test_costs_of_ways_follow_from_their_names(costs):
+    sizes = costs.Sizes(
+        num_tasks=2,
+        policy=100,
+        critic=50,
+        dim=10,
+        epochs=4,
+        steps=1000,
+        transitions=9,
+        chunk=131_072,
+    )
+    # Actions and values take 2 * 150 a transition, a gradient 6 * 100.
+    cosine = 2 * 2048 * (300 + 600)
+    assert costs.estimate_flops(sizes, "cosine, N = 2,048") == cosine
+    trained = 2 * 1000 * 150 * (2 + 6 * 4)
+    assert costs.race_flops(sizes, "race of 6, cosine, N = 2,048", 8) == (
+        cosine + 8 * trained
+    )
+    assert costs.race_flops(sizes, "every pair, averaged", 2) == 2 * trained
+    assert costs.estimate_flops(sizes, "one policy") is None
+    # A projection takes 2 * 10 * 100 more, and sums 2 * 10^2.
+    sums = 2 * 9 * (300 + 600 + 2000 + 200)
+    assert costs.estimate_flops(sizes, "lookahead, N = all") == sums
+    noise = costs.estimate_flops(sizes, "target aggregation, batch of 1,000, N = all")
+    assert noise == sums + 2 * 9 * 200
+    solved = costs.estimate_flops(sizes, "least squares, ridge 1, sum, N = all")
+    assert solved == pytest.approx(sums + 2 * 3 * (400 + 1000 / 3 + 200 + 400))
+    surrogate = "surrogate, N = 8,192, best partition"
+    rounds = 2 * 30 + 1
+    assert costs.estimate_flops(sizes, surrogate) == 2 * 8192 * (
+        300 + 600 + 2000 + rounds * 2 * 10 * 3
+    )
