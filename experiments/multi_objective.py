@@ -324,12 +324,12 @@ def _fronts(
     problem: str, found: Mapping[str, Any], others: Sequence[Mapping[str, Any]]
 ) -> list[tuple[str, Mapping[str, Any]]]:
     """Names and fronts of a problem; morl-baselines' are of two objectives."""
-    robot = PROBLEMS[problem].robot
+    robot, reference = PROBLEMS[problem]
     ours = [("pgx_jax", found[robot])] if robot in found else []
     return ours + [
         (f"{x['method']}, morl-baselines", x)
         for x in others
-        if x["robot"] == robot and "2" in problem
+        if x["robot"] == robot and len(reference) == 2
     ]
 
 
@@ -351,7 +351,7 @@ def draw_fronts(
     found: Mapping[str, Any], others: Sequence[Mapping[str, Any]]
 ) -> Figure:
     """The policies of the problems of two objectives, in PGMORL's units."""
-    shown = [x for x in PROBLEMS if "2" in x]
+    shown = [x for x in PROBLEMS if len(PROBLEMS[x].reference) == 2]
     second = {"half_cheetah": "energy saved", "hopper": "height"}
     with rc_context(figure_style()):
         figure = Figure(figsize=(3.4 * len(shown), 3.0), layout="constrained")
