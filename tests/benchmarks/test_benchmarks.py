@@ -7,8 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from pgx_jax.envs import ActionSpace, from_functions
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 CACHE = Path(__file__).parents[2] / ".jax_cache"
@@ -161,7 +165,32 @@ def test_environments(run):
     assert 60 < rows[0]["bytes_per_env"] < 120
 
 
-def test_vector_rewards(run):
+def six_objectives(vector_rewards=False):
+    """Of a point on a line, which compiles in a fraction of a robot's time."""
+
+    def reset(parameters, key):
+        position = jax.random.uniform(key)
+        return position, position[None]
+
+    def step(parameters, position, action, key):
+        position = position + 0.1 * jnp.clip(action[0], -1.0, 1.0)
+        rewards = position ** jnp.arange(6.0)
+        reward = rewards if vector_rewards else rewards @ parameters
+        return position, position[None], reward, False
+
+    return from_functions(
+        reset,
+        step,
+        jnp.zeros((1, 6)) if vector_rewards else jnp.eye(6),
+        action_space=ActionSpace(1, discrete=False),
+        episode_length=20,
+        objective_names=tuple("abcdef") if vector_rewards else (),
+    )
+
+
+def test_vector_rewards(run, monkeypatch):
+    name = "pgx_jax.envs.locomotion.half_cheetah_objectives"
+    monkeypatch.setattr(name, six_objectives)
     sizes = {"num_envs": (12,), "num_steps": 4}
     rows = run("vector_rewards", sizes, "--repeats=2")["rows"]
     assert [row["what"] for row in rows] == ["stepping"] * 2 + ["PPO"] * 2

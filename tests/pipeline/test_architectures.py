@@ -38,7 +38,6 @@ FURTHER = {
 }
 
 # Half a minute each: the others with the faults that are injected.
-OFTEN = (*FURTHER, "soft_modularization")
 
 
 class Stopped(Exception):
@@ -61,7 +60,10 @@ def read_network(network):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(x, marks=[] if x in OFTEN else pytest.mark.reliability) for x in RUN],
+    [
+        pytest.param(x, marks=[] if x in FURTHER else pytest.mark.reliability)
+        for x in RUN
+    ],
 )
 def test_a_run_goes_on_exactly_where_it_was_stopped(name, tmp_path):
     network = {"network": read_network(RUN[name])}

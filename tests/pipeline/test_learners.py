@@ -52,9 +52,7 @@ def config_of(learner, adapter="policy_gradient", **changes):
 @pytest.mark.parametrize(
     "learner",
     [
-        pytest.param(
-            x, marks=pytest.mark.reliability if x == "first_order_maml" else []
-        )
+        pytest.param(x, marks=[] if x == "reptile" else pytest.mark.reliability)
         for x in LEARNERS[1:]
     ],
 )
@@ -67,7 +65,7 @@ def test_a_run_goes_on_exactly_where_it_was_stopped(learner, tmp_path):
         assert np.shape(curve["returns"]) == (len(curve["steps"]), 3)
         assert np.isfinite(curve["returns"]).all()
         assert curve["steps"][:2] == [64, 128]
-    if learner == "maml":
+    if learner == "reptile":
         page = write_report(results, tmp_path / "whole").read_text()
         assert "Return during adaptation." in page
 
