@@ -10,7 +10,6 @@ from pathlib import Path
 import matplotlib
 import pytest
 
-from pgx_jax.envs import SUITES
 from pgx_jax.runtime import allow_promotion
 
 matplotlib.use("Agg")
@@ -21,15 +20,6 @@ PAGES = [
     if "```python" in path.read_text(encoding="utf-8")
     and path.stem != "trained_policies"  # of a run: tests/pipeline/test_policies.py
 ]
-
-
-@pytest.fixture
-def registry():
-    """Suites that a page registers are forgotten after it."""
-    known = set(SUITES)
-    yield
-    for name in set(SUITES) - known:
-        del SUITES[name]
 
 
 @pytest.mark.usefixtures("registry")

@@ -1,19 +1,59 @@
 """The commands of an installed package."""
 
+import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from pgx_jax import cli
 
+# Commands in processes of their own, forked from one that has imported what they need.
+PROGRAM = """
+import json, os, sys, tempfile
+replies = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # what packages print when they are imported
+import pgx_jax.cli.config_files
+import pgx_jax.memory
+import pgx_jax.pipeline.checks
+import pgx_jax.pipeline.run
+import pgx_jax.reporting.page
+import pgx_jax.reporting.summary
+from pgx_jax import cli
 
-def run(*arguments):
-    return subprocess.run(
-        [sys.executable, "-c", "from pgx_jax.cli import main; main()", *arguments],
-        capture_output=True,
+for line in sys.stdin:
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        child = os.fork()
+        if not child:
+            os.dup2(out.fileno(), 1)
+            os.dup2(err.fileno(), 2)
+            sys.stdin = open(os.devnull)
+            sys.argv = ["pgx_jax", *json.loads(line)]
+            cli.main()
+            sys.exit()
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        texts = [os.pread(x.fileno(), 1 << 20, 0).decode() for x in (out, err)]
+        print(json.dumps([code, *texts]), file=replies, flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def run():
+    """`run(*arguments)` runs `pgx_jax`; returns its exit code and what it printed."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-    )
+    ) as process:
+
+        def run_command(*arguments):
+            print(json.dumps(arguments), file=process.stdin, flush=True)
+            code, out, err = json.loads(process.stdout.readline())
+            return SimpleNamespace(returncode=code, stdout=out, stderr=err)
+
+        yield run_command
 
 
 def test_help_lists_every_command(monkeypatch, capsys):
@@ -37,7 +77,7 @@ def test_help_lists_every_command(monkeypatch, capsys):
         ),
     ],
 )
-def test_what_is_not_there_is_refused_in_one_message(arguments, message):
+def test_what_is_not_there_is_refused_in_one_message(run, arguments, message):
     result = run(*arguments)
     assert result.returncode != 0
     assert result.stderr.startswith("error: ") and message in result.stderr
@@ -54,7 +94,7 @@ def test_what_is_not_there_is_refused_in_one_message(arguments, message):
         (["--seeds=0,1", "--debug"], "--seeds cannot stand beside --debug"),
     ],
 )
-def test_seeds_are_refused_by_name(tmp_path, flags, message):
+def test_seeds_are_refused_by_name(run, tmp_path, flags, message):
     workdir = tmp_path / "runs"
     result = run("run", "--config=cartpole", f"--workdir={workdir}", *flags)
     assert result.returncode == 1

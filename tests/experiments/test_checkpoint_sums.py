@@ -8,6 +8,9 @@ import jax
 import numpy as np
 import pytest
 
+# Scripts register the combination locks.
+pytestmark = pytest.mark.usefixtures("registry")
+
 FLAGS = ["config", "table", "output", "stages"]
 SETTINGS = {
     "dim": 8,

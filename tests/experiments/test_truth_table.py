@@ -7,6 +7,9 @@ import json
 import numpy as np
 import pytest
 
+# Scripts register the combination locks.
+pytestmark = pytest.mark.usefixtures("registry")
+
 FLAGS = ["config", "table", "output", "stages", "block", "seconds"]
 SETTINGS = {
     "num_replicates": 2,

@@ -99,6 +99,10 @@ def test_what_does_not_end_is_ended_by_a_second_signal_or_by_time(tmp_path):
     assert not path.exists()
 
 
+CHECKPOINTS = "the same command goes on from the last checkpoint"
+STAGES = "the same command goes on from the stages that are finished"
+
+
 def catches(process, number):
     """Whether a process has a handler for a signal; Linux says so."""
     status = Path(f"/proc/{process.pid}/status").read_text()
@@ -108,15 +112,20 @@ def catches(process, number):
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc")
 @pytest.mark.parametrize(
-    ("script", "advice"),
+    ("script", "advice", "seconds", "number"),
     [
-        ("run", "the same command goes on from the last checkpoint"),
-        ("truth_table", "the same command goes on from the stages that are finished"),
+        ("run", CHECKPOINTS, 0, signal.SIGINT),
+        ("run", CHECKPOINTS, 0.2, signal.SIGTERM),
+        ("truth_table", STAGES, 0.5, signal.SIGINT),
+        *(
+            pytest.param(*case, marks=pytest.mark.reliability)
+            for case in (
+                ("run", CHECKPOINTS, 0.5, signal.SIGINT),
+                ("truth_table", STAGES, 0, signal.SIGINT),
+                ("truth_table", STAGES, 0.2, signal.SIGTERM),
+            )
+        ),
     ],
-)
-@pytest.mark.parametrize(
-    ("seconds", "number"),
-    [(0, signal.SIGINT), (0.2, signal.SIGTERM), (0.5, signal.SIGINT)],
 )
 def test_a_signal_during_the_imports_ends_in_one_line(script, advice, seconds, number):
     command = [sys.executable, str(EXPERIMENTS / f"{script}.py")]

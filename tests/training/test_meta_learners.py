@@ -154,7 +154,15 @@ def test_maml_adapts_further_in_one_step_than_ppo(clock_suite):
     assert after["first_order_maml"].min() > after["ppo"].min() + 0.2
 
 
-@pytest.mark.parametrize("name", [*LEARNERS[1:], "policy_gradient"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            x, marks=pytest.mark.reliability if x == "first_order_maml" else []
+        )
+        for x in (*LEARNERS[1:], "policy_gradient")
+    ],
+)
 def test_a_run_in_two_parts_is_the_run_in_one(name, clock_suite):
     suite = clock_suite([0, 1, 0], [3, 99, 3])
     trainer = make_trainer(name, CONFIG, NETWORKS, [2, 3], InnerConfig())
