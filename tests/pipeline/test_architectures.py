@@ -37,8 +37,6 @@ FURTHER = {
     },
 }
 
-# Half a minute each: the others with the faults that are injected.
-
 
 class Stopped(Exception):
     """The run was stopped."""
@@ -60,6 +58,7 @@ def read_network(network):
 
 @pytest.mark.parametrize(
     "name",
+    # Half a minute each: the others with the faults that are injected.
     [
         pytest.param(x, marks=[] if x in FURTHER else pytest.mark.reliability)
         for x in RUN
