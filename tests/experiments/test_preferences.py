@@ -73,7 +73,7 @@ def test_groups_by_style_beat_one_policy(script, tmp_path):
         "sets_per_style": 2,
         "num_pairs": 192,
         "num_pretraining": 100,
-        "num_updates": 30,
+        "num_updates": 16,
         "num_subsets": 56,
     }
     with allow_promotion():
