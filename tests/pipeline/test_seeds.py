@@ -24,6 +24,14 @@ RACE = SMALL | {
     "grouping": {"num_random_draws": 1, "num_candidates": 2, "num_race_episodes": 2},
 }
 
+# Without races, resamples and training of several lengths.
+LEAST = RACE | {
+    "estimation": SMALL["estimation"] | {"num_resamples": 0},
+    "grouping": {"method": "clustering", "num_groups": 2, "num_random_draws": 0},
+    "checkpoint_every": 4,
+    "group_training": {"num_updates": 4},
+}
+
 
 def run_both(workdir, config=RACE, seeds=(3, 1)):
     stream = io.StringIO()
@@ -103,7 +111,7 @@ def test_a_run_that_fails_leaves_the_others_to_end(tmp_path):
     broken.mkdir(parents=True)
     (broken / "stages").write_text("no directory")
     with pytest.raises((OSError, ValueError)):
-        run_both(tmp_path / "runs")
+        run_both(tmp_path / "runs", LEAST)
     assert (seed_directory(tmp_path / "runs", 1) / "results.json").exists()
 
 
