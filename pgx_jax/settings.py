@@ -131,6 +131,17 @@ class Checker:
             value = _to_float32(getattr(self._settings, field))
             self.require(0 <= value < math.inf, field, "must be at least 0 and finite")
 
+    def unused(self, choice: str, uses: Mapping[str, Collection[str]]) -> None:
+        """All fields but a choice, and what is used by it, must keep their defaults."""
+        chosen = getattr(self._settings, choice)
+        for field in dataclasses.fields(self._settings):
+            used = field.name in (choice, *uses[chosen])
+            self.require(
+                used or getattr(self._settings, field.name) == field.default,
+                field.name,
+                f"must be {field.default!r} where {choice} is {chosen!r}, without use",
+            )
+
     def fraction(self, *fields: str, zero: bool = True, one: bool = True) -> None:
         """Numbers must lie between 0 and 1, these among them or not."""
         interval = f"{'[' if zero else '('}0, 1{']' if one else ')'}"

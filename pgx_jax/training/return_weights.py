@@ -22,9 +22,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pgx_jax.arguments import as_numbers, check_number
 from pgx_jax.types import PyTree
 
 SMALLEST = 1e-6  # return above its origin, of what must be positive
+SMALLEST_AHEAD = 1e-6  # of a level above a power mean, as a share of that
 _BISECTIONS = 40
 
 
@@ -86,7 +88,8 @@ def constrained(
     w_i = n (1 / n + [lambda_i + rho (floor_i - J_i) / s_i]_+ - the same of ceilings):
     n times the gradient of the augmented Lagrangian in J_i. The multipliers follow its
     gradient, lambda_i <- [lambda_i + eta (floor_i - J_i) / s_i]_+, in which s_i is the
-    size of the bound, so that rates do not depend on the unit of returns.
+    size of the bound, so that rates do not depend on the unit of returns; of a bound of
+    0, which has none, it is 1.
 
     Where bounds cannot be met together, multipliers run away, until they are `most`.
 
@@ -98,10 +101,25 @@ def constrained(
         dual steps.
       most: largest multiplier.
 
+    Raises:
+      ValueError: an argument is out of its range, or a floor above its ceiling.
+
     Source: Zeng et al., "Fast policy learning for constrained multi-task reinforcement
     learning" (arXiv 2405.02456): a policy gradient of the Lagrangian and projected
     gradient steps of its multipliers. The penalty and s_i are ours.
     """
+    check_number("learning_rate", learning_rate)
+    check_number("penalty", penalty, zero=True)
+    check_number("most", most)
+    floors, ceilings = (
+        as_numbers(name, x, finite=False)
+        for name, x in (("floors", floors), ("ceilings", ceilings))
+    )
+    for task in np.flatnonzero(~(floors <= ceilings))[:1]:
+        raise ValueError(
+            "floors must be at most the ceilings of the same tasks, got "
+            f"{floors[task]} and {ceilings[task]} of task {task}"
+        )
     bounds = [jnp.asarray(x, jnp.float32) for x in (floors, ceilings)]
 
     def init(num_tasks):
@@ -118,7 +136,7 @@ def constrained(
             (bounds[1], -1.0, state.ceiling),
         ):
             has_bound = jnp.isfinite(bound) & last.is_known
-            size = jnp.maximum(jnp.where(has_bound, jnp.abs(bound), 1.0), SMALLEST)
+            size = jnp.where(has_bound & (bound != 0.0), jnp.abs(bound), 1.0)
             short = jnp.where(has_bound, sign * (bound - last.mean) / size, 0.0)
             new = jnp.clip(old + learning_rate * short, 0.0, most)
             pull = jnp.where(has_bound, jnp.maximum(new + penalty * short, 0.0), 0.0)
@@ -144,16 +162,22 @@ def concave(
         below it count as just above it.
       decay: weight of the past in the running mean, in [0, 1).
 
+    Raises:
+      ValueError: an argument is out of its range.
+
     Source: Agarwal et al., "Multi-objective reinforcement learning with non-linear
     scalarization" (arXiv 2105.14125): policy gradients of a concave function of the
     returns, whose gradient is taken at their running mean.
     """
-    zero = jnp.asarray(origins, jnp.float32)
+    check_number("alpha", alpha, zero=True)
+    zero = jnp.asarray(as_numbers("origins", origins), jnp.float32)
 
-    def slope(mean):
-        return jnp.maximum(mean - zero, SMALLEST) ** -alpha
+    def slope(mean, groups):
+        logs = jnp.log(jnp.maximum(mean - zero, SMALLEST))
+        # Of the least return's slope: powers themselves would be infinite or all 0.
+        return jnp.exp(-alpha * (logs - _least(logs, groups)))
 
-    return _of_running_mean(lambda mean, groups: slope(mean), decay)
+    return _of_running_mean(slope, decay)
 
 
 def tchebycheff(
@@ -176,16 +200,23 @@ def tchebycheff(
       smoothness: mu, in units of weighted returns; 0 for the plain one.
       decay: weight of the past in the running mean of returns, in [0, 1).
 
+    Raises:
+      ValueError: an argument is out of its range.
+
     Source: Qiu et al., "Traversing Pareto optimal policies: provably efficient
     multi-objective reinforcement learning" (arXiv 2407.17466), sections 3 and 5.
     """
+    check_number("smoothness", smoothness, zero=True)
+    preferences = as_numbers("preferences", preferences)
+    if not (preferences > 0).all():
+        raise ValueError(f"preferences must be positive, got {preferences.tolist()}")
     factors = jnp.asarray(preferences, jnp.float32)
-    goals = jnp.asarray(ideals, jnp.float32)
+    goals = jnp.asarray(as_numbers("ideals", ideals), jnp.float32)
 
     def slope(mean, groups):
         short = factors * (goals - mean)
-        top = jax.ops.segment_max(short, groups, len(mean))[groups]
-        if smoothness:
+        top = -_least(-short, groups)
+        if np.float32(smoothness) > 0:
             share = jnp.exp((short - top) / smoothness)
         else:
             share = (short >= top).astype(jnp.float32)
@@ -217,20 +248,27 @@ def projected(
       origins: of every task, the return that counts as 0; [n] or a number.
       decay: weight of the past in the running mean, in [0, 1).
 
+    Raises:
+      ValueError: an argument is out of its range.
+
     Source: Xiong and Singh, "Projection optimization: a general framework for
     multi-objective and multi-group RLHF" (arXiv 2502.15145), where the target is given.
     The step ahead is ours, for where no level is known.
     """
-    zero = jnp.asarray(origins, jnp.float32)
+    _check_power(power)
+    check_number("step", step)
+    if target is not None:
+        check_number("target", target)
+    zero = jnp.asarray(as_numbers("origins", origins), jnp.float32)
 
     def slope(mean, groups):
         returns = jnp.maximum(mean - zero, SMALLEST)
         reached = power_mean(returns, power, groups)
-        if target is None:
-            return project(returns, power, (1.0 + step) * reached, groups) - returns
         # A level ahead in any case, so that there is a point to project onto.
-        level = jnp.maximum(target, (1.0 + step) * reached)
-        way = project(returns, power, level, groups) - returns
+        level = (1.0 + step) * reached
+        if target is None:
+            return _way(returns, power, level, groups)
+        way = _way(returns, power, jnp.maximum(target, level), groups)
         return jnp.where(reached >= target, 1.0, way)
 
     return _of_running_mean(slope, decay)
@@ -239,11 +277,14 @@ def projected(
 def power_mean(x: jax.Array, power: float, groups: jax.Array) -> jax.Array:
     """Of the positive x float32 [n] in each one's group; float32 [n]."""
     numbers = _sum(jnp.ones_like(x), groups)
-    if power == 0:
-        return jnp.exp(_sum(jnp.log(x), groups) / numbers)
-    # Of the share of the largest one: powers of returns themselves would overflow.
-    top = jax.ops.segment_max(x, groups, len(x))[groups]
-    return top * (_sum((x / top) ** power, groups) / numbers) ** (1.0 / power)
+    logs = jnp.log(x)
+    if np.float32(power) == 0.0:
+        return jnp.exp(_sum(logs, groups) / numbers)
+    # Of the entry with the largest power: powers of returns themselves would overflow,
+    # and those near 1 of a small p lose their digits.
+    top = -_least(-logs, groups) if power > 0 else _least(logs, groups)
+    mean = _sum(jnp.expm1(power * (logs - top)), groups) / numbers
+    return jnp.exp(top + jnp.log1p(mean) / power)
 
 
 def project(
@@ -251,48 +292,62 @@ def project(
 ) -> jax.Array:
     """The point nearest to x whose power mean is the target, which is above x's.
 
-    By the conditions of Karush, Kuhn and Tucker it is y with y_i - x_i = nu y_i^(p - 1)
-    for one nu of each group, both found by bisection.
-
     Args:
       x: positive; float32 [n].
       power: p, at most 1.
       target: of each one's group; float32 [n].
       groups: int32 [n].
     """
+    return x + _way(x, power, target, groups)
+
+
+def _way(x: jax.Array, power: float, target: jax.Array, groups: jax.Array) -> jax.Array:
+    """From x to its projection, whose arguments these are; positive, float32 [n].
+
+    By the conditions of Karush, Kuhn and Tucker it is the d with d_i = nu (x_i + d_i)^
+    (p - 1) for one nu of each group. Their logarithms are found by bisection: steps
+    that are small beside x_i keep their digits.
+    """
     scale = power_mean(x, power, groups)
     x, target = x / scale, target / scale
-    # Adding target to every entry is enough, which bounds y and thereby nu.
-    most = x + target
+    logs, steep = jnp.log(x), 1.0 - power
+    ahead = jnp.maximum(target - 1.0, SMALLEST_AHEAD)
+    # With x_i (1 + ahead) everywhere the target is met; nu is between those of the x_i.
+    own = jnp.log(ahead) + logs
+    largest = -_least(-logs, groups) + jnp.log1p(ahead)
 
-    def point(log_nu):
+    def way(log_nu):
         def halve(_, bounds):
             low, high = bounds
             middle = 0.5 * (low + high)
-            above = middle - x > jnp.exp(log_nu + (power - 1.0) * jnp.log(middle))
+            above = middle + steep * jnp.log(x + jnp.exp(middle)) > log_nu
             return jnp.where(above, low, middle), jnp.where(above, middle, high)
 
-        low, high = jax.lax.fori_loop(0, _BISECTIONS, halve, (x, most))
-        return 0.5 * (low + high)
+        bounds = log_nu - steep * largest, log_nu - steep * logs
+        low, high = jax.lax.fori_loop(0, _BISECTIONS, halve, bounds)
+        return jnp.exp(0.5 * (low + high))
 
     def halve(_, bounds):
         low, high = bounds
         middle = 0.5 * (low + high)
-        above = power_mean(point(middle), power, groups) > target
+        above = power_mean(x + way(middle), power, groups) > target
         return jnp.where(above, low, middle), jnp.where(above, middle, high)
 
-    reach = jax.ops.segment_max(
-        jnp.log(target) + (1.0 - power) * jnp.log(most), groups, len(x)
-    )[groups]
-    bounds = (reach - 40.0, reach)
+    bounds = (
+        _least(own + steep * logs, groups),
+        -_least(-own - steep * (logs + jnp.log1p(ahead)), groups),
+    )
     low, high = jax.lax.fori_loop(0, _BISECTIONS, halve, bounds)
-    return scale * point(0.5 * (low + high))
+    return scale * way(0.5 * (low + high))
 
 
 def _of_running_mean(
     slope: Callable[[jax.Array, jax.Array], jax.Array], decay: float
 ) -> ReturnWeighting:
     """Weights that are the slope at the running mean, of mean 1 in every group."""
+    check_number("decay", decay, zero=True)
+    if decay >= 1:
+        raise ValueError(f"decay must be in [0, 1), got {decay}")
 
     def weights(state, returns, known=None, groups=None):
         state = _average(state, returns, known, decay)
@@ -301,7 +356,8 @@ def _of_running_mean(
         numbers = _sum(jnp.ones_like(raw), groups)
         # Equal weights until every task of the group has returned something.
         unknown = _sum((~state.is_known).astype(jnp.float32), groups)
-        normalized = numbers * raw / jnp.maximum(_sum(raw, groups), SMALLEST**2)
+        raw = raw / -_least(-raw, groups)  # whose sum is at least 1
+        normalized = numbers * raw / _sum(raw, groups)
         return jnp.where(unknown > 0, 1.0, normalized), state
 
     return ReturnWeighting(_no_averages, weights)
@@ -324,6 +380,16 @@ def _average(
 def _sum(x: jax.Array, groups: jax.Array) -> jax.Array:
     """The sum over each one's group; [n]."""
     return jax.ops.segment_sum(x, groups, len(x))[groups]
+
+
+def _least(x: jax.Array, groups: jax.Array) -> jax.Array:
+    """The least of each one's group; [n]."""
+    return jax.ops.segment_min(x, groups, len(x))[groups]
+
+
+def _check_power(power: float) -> None:
+    if isinstance(power, bool) or not np.isreal(power) or not -np.inf < power <= 1:
+        raise ValueError(f"power must be at most 1 and finite, got {power}")
 
 
 def _one_group(x: jax.Array) -> jax.Array:

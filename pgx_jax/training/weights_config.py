@@ -82,6 +82,14 @@ class ReturnWeightsConfig(Settings):
                 name,
                 "must be pairs of a task's index and a return, each task at most once",
             )
+        if checker.trusts(*BOUNDS):
+            ceilings = dict(self.ceilings)  # pyright: ignore[reportArgumentType]
+            checker.require(
+                all(x <= ceilings.get(task, x) for task, x in self.floors),
+                "floors",
+                f"must be at most the ceilings of the same tasks, {self.ceilings}",
+                reads=("ceilings",),
+            )
         for name in PER_TASK:
             checker.require(
                 all(map(math.isfinite, getattr(self, name))), name, "must be finite"
@@ -93,13 +101,7 @@ class ReturnWeightsConfig(Settings):
             self._check_use(checker)
 
     def _check_use(self, checker: Checker) -> None:
-        for field in dataclasses.fields(self):
-            used = field.name == "name" or field.name in USES[self.name]
-            checker.require(
-                used or getattr(self, field.name) == field.default,
-                field.name,
-                f"must be {field.default!r} where name is {self.name!r}, without use",
-            )
+        checker.unused("name", USES)
         checker.require(
             self.name != "constrained" or bool(self.floors or self.ceilings),
             "floors",

@@ -114,6 +114,41 @@ def test_a_projection_is_the_nearest_point_of_its_set(power):
     assert cosine > 0.999
 
 
+@pytest.mark.parametrize("power", [-100.0, -2.0, 1e-9, 0.5])
+def test_extreme_weights_are_those_of_the_formulas(power):
+    """In float64, relative to the least return; p - 1 of power means is -alpha."""
+    returns = np.array([500.0, 400.0, 20.0, 9.0])
+    slope = (returns / 9.0) ** (power - 1.0)
+    for weighting in (projected(power, step=1e-6), concave(1.0 - power)):
+        found, _ = weighting.weights(weighting.init(4), jnp.asarray(returns))
+        np.testing.assert_allclose(found, 4 * slope / slope.sum(), rtol=1e-3, atol=1e-9)
+        below, _ = weighting.weights(weighting.init(2), jnp.array([-5.0, 900.0]))
+        assert np.isfinite(below).all() and below[0] > 1.99
+
+
+def test_a_floor_of_zero_has_the_size_one():
+    weighting = constrained(np.array([0.0, NO_FLOOR]), np.full(2, NO_CEILING))
+    weights, state = weighting.weights(weighting.init(2), jnp.array([-2.0, 7.0]))
+    np.testing.assert_allclose(state.floor, [0.1, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(weights, [1 + 2 * (0.1 + 2.0), 1.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: concave(-1.0), "alpha"),
+        (lambda: concave(1.0, decay=1.0), "decay"),
+        (lambda: projected(2.0), "power"),
+        (lambda: projected(0.5, step=0.0), "step"),
+        (lambda: tchebycheff(np.zeros(2), np.ones(2)), "preferences"),
+        (lambda: constrained(np.ones(2), np.zeros(2)), "floors"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(make, name):
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        make()
+
+
 @pytest.mark.parametrize(
     "weighting",
     [
@@ -220,6 +255,10 @@ def test_weighted_advantages_share_one_scale():
             "preferences",
         ),
         ({"name": "projected", "power": 2.0}, "power"),
+        (
+            {"name": "constrained", "floors": ((1, 3.0),), "ceilings": ((1, 2.0),)},
+            "floors",
+        ),
         ({"alpha": 2.0}, "alpha"),
     ],
 )
