@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pgx_jax.arguments import as_integer, as_key
+from pgx_jax.arguments import as_integer, as_key, show
 from pgx_jax.extras import needs_extra
 from pgx_jax.optim.weighting import Weighting, measure_agreement, weigh_tasks
 from pgx_jax.types import PyTree
@@ -52,9 +52,14 @@ def combine_gradients(
       A transformation whose state is a `CombinationState`.
 
     Raises:
-      ValueError: `num_tasks` or `key` is not allowed; on `update`, a leaf has another
-        leading axis, or `losses` or `mask` another shape.
+      ValueError: `weighting`, `num_tasks` or `key` is not allowed; on `update`, a leaf
+        has another leading axis, `losses` or `mask` another shape, or `losses` are
+        missing.
     """
+    if not isinstance(weighting, Weighting):
+        raise ValueError(
+            f"weighting must be a Weighting, such as pcgrad(), got {show(weighting)}"
+        )
     num_tasks = as_integer("num_tasks", num_tasks, 1)
     key = as_key(key)
 
@@ -72,6 +77,10 @@ def combine_gradients(
                     f"[{num_tasks}, ...], a gradient for each task, got "
                     f"{list(leaf.shape)}"
                 )
+        if losses is None and weighting.needs_losses:
+            raise ValueError(
+                "losses must be given to update, one a task: the weights depend on them"
+            )
         losses = _of_tasks("losses", 1.0 if losses is None else losses, jnp.float32)
         mask = _of_tasks("mask", True if mask is None else mask, bool)
         flat = flatten_tasks(updates)

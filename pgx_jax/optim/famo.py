@@ -86,4 +86,4 @@ def famo(learning_rate: float = 0.025, decay: float = 1e-3) -> Weighting:
         new = FAMOState(logits, log_losses, state.count + 1, moments)
         return parts / jnp.sum(parts), new
 
-    return Weighting(init, weigh)
+    return Weighting(init, weigh, needs_losses=True)

@@ -73,4 +73,4 @@ def gradnorm(learning_rate: float = 0.025, restoring_force: float = 1.5) -> Weig
         new = GradNormState(moved, first, state.count + 1)
         return mean * state.weights, new
 
-    return Weighting(init, weigh)
+    return Weighting(init, weigh, needs_losses=True)

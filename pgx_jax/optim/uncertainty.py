@@ -51,4 +51,4 @@ def uncertainty_weighting(learning_rate: float = 0.025) -> Weighting:
         new = UncertaintyState(state.log_variance - learning_rate * slope)
         return mean_weights(mask) * precision, new
 
-    return Weighting(init, weigh)
+    return Weighting(init, weigh, needs_losses=True)

@@ -26,10 +26,12 @@ class Weighting(NamedTuple):
         of the Gram matrix float32 [n, n], the tasks' losses float32 [n], and which
         tasks there are, bool [n]. Of others the products are 0, and the weights do not
         matter.
+      needs_losses: whether weights depend on the losses.
     """
 
     init: Callable[[int, jax.Array], PyTree]
     weigh: Callable[[PyTree, jax.Array, jax.Array, jax.Array], tuple[jax.Array, PyTree]]
+    needs_losses: bool = False
 
 
 class Agreement(NamedTuple):

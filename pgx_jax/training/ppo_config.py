@@ -10,15 +10,16 @@ from pgx_jax.arguments import MOST
 from pgx_jax.settings import Checker, Settings
 from pgx_jax.training.weights_config import ReturnWeightsConfig
 
-GRADIENT_METHODS = (
-    "mean",
-    "pcgrad",
-    "cagrad",
-    "famo",
-    "nash_mtl",
-    "gradnorm",
-    "uncertainty",
-)
+# The settings that each way of combining gradients uses.
+GRADIENT_METHODS = {
+    "mean": (),
+    "pcgrad": (),
+    "cagrad": ("radius",),
+    "famo": ("learning_rate", "decay"),
+    "nash_mtl": (),
+    "gradnorm": ("learning_rate", "restoring_force"),
+    "uncertainty": ("learning_rate",),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,8 @@ class GradientConfig(Settings):
         checker.choice("method", GRADIENT_METHODS)
         checker.positive("learning_rate")
         checker.not_negative("radius", "decay", "restoring_force")
+        if checker.trusts("method"):
+            checker.unused("method", GRADIENT_METHODS)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -337,8 +337,13 @@ def test_double_precision_and_vmap_go_through():
             optimizer = combine_gradients(method(), 3, key=1)
             states = jax.vmap(lambda _, o=optimizer: o.init(PARAMS))(jnp.arange(2))
             gradients = jnp.asarray(np.stack([draw(3), draw(3, 1)]), jnp.float64)
-            update: Any = jax.jit(jax.vmap(optimizer.update))
-            updates, states = update({"all": gradients}, states)
+            update: Any = jax.jit(
+                jax.vmap(
+                    lambda g, s, losses, o=optimizer: o.update(g, s, losses=losses)
+                )
+            )
+            losses = jnp.ones((2, 3))
+            updates, states = update({"all": gradients}, states, losses)
             assert updates["all"].dtype == jnp.float64, name
             assert np.isfinite(updates["all"]).all()
 
@@ -358,6 +363,12 @@ def test_bad_arguments_are_refused():
         famo(decay=-1.0)
     with pytest.raises(ValueError, match="num_tasks must be at least 1"):
         combine_gradients(pcgrad(), 0)
+    with pytest.raises(ValueError, match=r"weighting must be .* got <function pcgrad"):
+        combine_gradients(pcgrad, 3)
+    for method in (famo, gradnorm, uncertainty_weighting):
+        optimizer = combine_gradients(method(), 3)
+        with pytest.raises(ValueError, match="losses must be given"):
+            optimizer.update(stack(draw(3)), optimizer.init(PARAMS))
     optimizer = combine_gradients(pcgrad(), 3)
     state = optimizer.init(PARAMS)
     with pytest.raises(ValueError, match=r"bias.*\[3, ...\].*got \[2, 5\]"):

@@ -44,11 +44,12 @@ FLOATS = {
     "ppo.max_gradient_norm": ("0",),
     "ppo.entropy_cost": ("-1",),
     "ppo.value_cost": ("-1",),
-    "ppo.gradients.radius": ("-1",),
-    "ppo.gradients.learning_rate": ("0", "-1"),
-    "ppo.gradients.decay": ("-1",),
-    "ppo.gradients.restoring_force": ("-1",),
-    # Weights are not asked for, so that none of their settings is of use.
+    # Neither of gradients nor of returns are weights asked for, so that none of their
+    # settings is of use.
+    "ppo.gradients.radius": ("-1", "0.5"),
+    "ppo.gradients.learning_rate": ("0", "-1", "0.1"),
+    "ppo.gradients.decay": ("-1", "0.1"),
+    "ppo.gradients.restoring_force": ("-1", "1"),
     "ppo.return_weights.learning_rate": ("0", "1"),
     "ppo.return_weights.penalty": ("-1", "2"),
     "ppo.return_weights.most": ("0", "1"),

@@ -24,6 +24,7 @@ from pgx_jax.training.ppo import PPO, PPOConfig
 from pgx_jax.training.ppo_config import GRADIENT_METHODS, GradientConfig
 
 METHODS = [name for name in GRADIENT_METHODS if name != "mean"]
+RADIUS = {"cagrad": {"radius": 0.7}}
 NETWORKS = make_actor_critic(5, 2, discrete=True, hidden_sizes=(8,))
 CONFIG = PPOConfig(
     num_envs=4, unroll_length=4, num_epochs=2, num_minibatches=2, learning_rate=1e-2
@@ -49,7 +50,7 @@ def as_arrays(tree):
 @pytest.mark.parametrize("method", METHODS)
 def test_policies_of_several_sizes_are_combined_each_as_alone(method):
     """Rows 0, 2, 3 and row 1 and rows 4, 5, beside the transformation of each."""
-    config = GradientConfig(method, radius=0.7)
+    config = GradientConfig(method, **RADIUS.get(method, {}))
     ids = np.array([0, 1, 0, 0, 2, 2])
     rng = np.random.default_rng(0)
     stacked = {
