@@ -83,7 +83,7 @@ class ReturnWeightsConfig(Settings):
                 "must be pairs of a task's index and a return, each task at most once",
             )
         if checker.trusts(*BOUNDS):
-            ceilings = dict(self.ceilings)  # pyright: ignore[reportArgumentType]
+            ceilings = {task: most for task, most in self.ceilings}
             checker.require(
                 all(x <= ceilings.get(task, x) for task, x in self.floors),
                 "floors",
