@@ -42,6 +42,7 @@ def combine_gradients(
     leaves of shape [...]. `losses`, float32 [n], are needed by the methods that weight
     by them (`famo`, `gradnorm`, `uncertainty_weighting`) and must be positive; `mask`,
     bool [n], leaves tasks out. Of a single task the gradient is returned as it is.
+    Where a gradient, or a loss that is needed, is not finite, neither is the result.
 
     Args:
       weighting: the method, such as `pcgrad()`.

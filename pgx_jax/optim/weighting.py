@@ -26,7 +26,8 @@ class Weighting(NamedTuple):
         of the Gram matrix float32 [n, n], the tasks' losses float32 [n], and which
         tasks there are, bool [n]. Of others the products are 0, and the weights do not
         matter.
-      needs_losses: whether weights depend on the losses.
+      needs_losses: whether weights depend on the losses. They are NaN where one of
+        these is not finite, as the sum is where a gradient is not.
     """
 
     init: Callable[[int, jax.Array], PyTree]
@@ -71,6 +72,8 @@ def weigh_tasks(
     losses = jnp.where(mask, losses, 1.0)
     weights, state = weighting.weigh(state, gram, losses, mask)
     weights = jnp.where(mask.sum() == 1, 1.0, weights)
+    if weighting.needs_losses:
+        weights = jnp.where(jnp.all(jnp.isfinite(losses)), weights, jnp.nan)
     return jnp.where(mask, weights, 0.0), state
 
 

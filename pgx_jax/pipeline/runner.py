@@ -31,8 +31,8 @@ from pgx_jax.training.debugging import copy_state, find_operation
 from pgx_jax.training.diagnostics import first_nonfinite, on_host
 from pgx_jax.training.ppo import PPO, TrainingState
 from pgx_jax.training.ppo_config import GradientConfig
-from pgx_jax.training.return_weights import Multipliers
 from pgx_jax.training.weights_config import ReturnWeightsConfig
+from pgx_jax.training.weights_diagnostics import explain_weights
 
 # Share of a task's steps between two checkpoints that may diverge.
 MOST_DIVERGENCES = 0.1
@@ -84,7 +84,7 @@ class Runner:
         self.reports_success = problem.suite.has_success
         self.stages: list[str] = []
         self.provenance = describe()
-        self._out_of_reach: set[tuple[str, str, str]] = set()
+        self._noted: set[tuple[str, str]] = set()
 
     def once(
         self, stage: str, function: Callable[[], tuple[Arrays, int | None]]
@@ -235,7 +235,7 @@ class Runner:
             values = on_host(metrics)
             steps = per_update * lengths.in_chunk(done, chunk)
             self._check_divergences(stage, values["divergences"], selected, steps)
-            self._note_multipliers(stage, state, ppo, selected)
+            self._note_weights(stage, state, ppo, selected, done + chunk)
             values = lengths.hide_finished(values, done)
             self._log(
                 stage, values, rows if logged is None else logged, done, per_update
@@ -361,24 +361,22 @@ class Runner:
                 f"{suite.task_names[worst]!r}"
             )
 
-    def _note_multipliers(
-        self, stage: str, state: TrainingState, ppo: PPO, suite: TaskSuite
+    def _note_weights(
+        self, stage: str, state: TrainingState, ppo: PPO, suite: TaskSuite, done: int
     ) -> None:
-        """Says where a floor or a ceiling seems out of reach."""
-        if not isinstance(state.return_weights, Multipliers):
+        """Says where returns are not what weights from them are made for."""
+        if ppo.tasks is None:
             return
-        returns = np.asarray(state.return_weights.returns.mean)
-        for kind in ("floor", "ceiling"):
-            at_most = np.asarray(getattr(state.return_weights, kind))
-            for row in np.flatnonzero(at_most >= ppo.config.return_weights.most):
-                name = suite.task_names[row]
-                if (stage, kind, name) not in self._out_of_reach:
-                    self._out_of_reach.add((stage, kind, name))
-                    self.progress.note(
-                        f"{stage}: the {kind} of task {name!r} seems to be out of "
-                        f"reach: its multiplier has run away to {at_most[row]:g}, at a "
-                        f"return of {returns[row]:.4g}"
-                    )
+        for about, text in explain_weights(
+            ppo.config.return_weights,
+            state.return_weights,
+            ppo.tasks,
+            suite.task_names,
+            is_over=done == ppo.total_updates,
+        ):
+            if (stage, about) not in self._noted:
+                self._noted.add((stage, about))
+                self.progress.note(f"{stage}: {text}")
 
 
 class _Lengths(NamedTuple):

@@ -68,11 +68,13 @@ class Multipliers(NamedTuple):
       floor: multipliers of the floors, at least 0; float32 [n].
       ceiling: multipliers of the ceilings; float32 [n].
       returns: the last that is known; of no weight where none is.
+      size: of the largest return so far; float32 [n].
     """
 
     floor: jax.Array
     ceiling: jax.Array
     returns: Averages
+    size: jax.Array
 
 
 def constrained(
@@ -87,9 +89,9 @@ def constrained(
 
     w_i = n (1 / n + [lambda_i + rho (floor_i - J_i) / s_i]_+ - the same of ceilings):
     n times the gradient of the augmented Lagrangian in J_i. The multipliers follow its
-    gradient, lambda_i <- [lambda_i + eta (floor_i - J_i) / s_i]_+, in which s_i is the
-    size of the bound, so that rates do not depend on the unit of returns; of a bound of
-    0, which has none, it is 1.
+    gradient, lambda_i <- [lambda_i + eta (floor_i - J_i) / s_i]_+. Here s_i is the size
+    of the bound or of the largest return of the task so far, whichever is larger, so
+    that rates do not depend on the unit of returns, and no step exceeds 2 eta.
 
     Where bounds cannot be met together, multipliers run away, until they are `most`.
 
@@ -124,25 +126,28 @@ def constrained(
 
     def init(num_tasks):
         zeros = jnp.zeros((num_tasks,), jnp.float32)
-        return Multipliers(zeros, zeros, _no_averages(num_tasks))
+        return Multipliers(zeros, zeros, _no_averages(num_tasks), zeros)
 
     def weights(state, returns, known=None, groups=None):
         last = _average(state.returns, returns, known, 0.0)
         groups = _one_group(last.mean) if groups is None else groups
         numbers = _sum(jnp.ones_like(last.mean), groups)
+        largest = jnp.maximum(state.size, jnp.abs(last.mean))
         sides = []
         for bound, sign, old in (
             (bounds[0], 1.0, state.floor),
             (bounds[1], -1.0, state.ceiling),
         ):
             has_bound = jnp.isfinite(bound) & last.is_known
-            size = jnp.where(has_bound & (bound != 0.0), jnp.abs(bound), 1.0)
+            size = jnp.maximum(jnp.where(has_bound, jnp.abs(bound), 0.0), largest)
+            size = jnp.where(size > 0.0, size, 1.0)  # all is 0
             short = jnp.where(has_bound, sign * (bound - last.mean) / size, 0.0)
             new = jnp.clip(old + learning_rate * short, 0.0, most)
             pull = jnp.where(has_bound, jnp.maximum(new + penalty * short, 0.0), 0.0)
             sides.append((new, pull))
         (floor, up), (ceiling, down) = sides
-        return 1.0 + numbers * (up - down), Multipliers(floor, ceiling, last)
+        new = Multipliers(floor, ceiling, last, largest)
+        return 1.0 + numbers * (up - down), new
 
     return ReturnWeighting(init, weights)
 

@@ -137,36 +137,21 @@ def make_return_weighting(
     """
     if config.name == "none":
         return None
-    rows = np.asarray(tasks)
-
-    def of_rows(name: str, default: float) -> np.ndarray:
-        given = getattr(config, name)
-        if given and len(given) <= rows.max():
-            raise ValueError(
-                f"return_weights.{name} must have a number for each task, got "
-                f"{len(given)}, and a row of task {rows.max()}"
-            )
-        return np.asarray(given)[rows] if given else np.full(len(rows), default)
-
-    def bounds(name: str, default: float) -> np.ndarray:
-        of_task = {int(task): bound for task, bound in getattr(config, name)}
-        return np.array([of_task.get(task, default) for task in rows.tolist()])
-
     if config.name == "constrained":
         return return_weights.constrained(
-            bounds("floors", -np.inf),
-            bounds("ceilings", np.inf),
+            bounds_of_rows(config, "floors", -np.inf, tasks),
+            bounds_of_rows(config, "ceilings", np.inf, tasks),
             learning_rate=config.learning_rate,
             penalty=config.penalty,
             most=config.most,
         )
     if config.name == "concave":
-        origins = of_rows("origins", 0.0)
+        origins = numbers_of_rows(config, "origins", 0.0, tasks)
         return return_weights.concave(config.alpha, origins=origins, decay=config.decay)
     if config.name == "tchebycheff":
         return return_weights.tchebycheff(
-            of_rows("preferences", 1.0),
-            of_rows("ideals", 0.0),
+            numbers_of_rows(config, "preferences", 1.0, tasks),
+            numbers_of_rows(config, "ideals", 0.0, tasks),
             smoothness=config.smoothness,
             decay=config.decay,
         )
@@ -174,6 +159,31 @@ def make_return_weighting(
         config.power,
         target=config.target,
         step=config.step,
-        origins=of_rows("origins", 0.0),
+        origins=numbers_of_rows(config, "origins", 0.0, tasks),
         decay=config.decay,
     )
+
+
+def numbers_of_rows(
+    config: ReturnWeightsConfig, name: str, default: float, tasks: Sequence[int]
+) -> np.ndarray:
+    """A setting of one number a task, for rows of tasks; float64 [r].
+
+    Raises:
+      ValueError: it has no number for one of those tasks.
+    """
+    given, most = getattr(config, name), max(tasks)
+    if given and len(given) <= most:
+        raise ValueError(
+            f"return_weights.{name} must have a number for each task, got "
+            f"{len(given)}, and a row of task {most}"
+        )
+    return np.array([given[task] if given else default for task in tasks])
+
+
+def bounds_of_rows(
+    config: ReturnWeightsConfig, name: str, default: float, tasks: Sequence[int]
+) -> np.ndarray:
+    """Floors or ceilings of rows of tasks; float64 [r]."""
+    of_task = {int(task): bound for task, bound in getattr(config, name)}
+    return np.array([of_task.get(int(task), default) for task in tasks])

@@ -272,6 +272,17 @@ def test_edges_are_finite(name, edge):
 
 
 @pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_shows_at_once(name, bad):
+    gradients, losses = draw(3), np.float32([[1, bad, 3]])
+    found, _ = combine(METHODS[name](), [gradients], losses=losses)
+    assert np.isnan(found).all() == METHODS[name]().needs_losses
+    gradients[1, 0] = bad
+    found, _ = combine(METHODS[name](), [gradients], losses=np.ones((1, 3)))
+    assert not np.isfinite(found[0, 0])
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_a_single_task_keeps_its_gradient(name):
     gradients = draw(1)
     losses = np.array([[2.0], [1.0]], np.float32)

@@ -1,5 +1,8 @@
 """Weights from returns, on bandits whose best policy is known, by exact gradients."""
 
+import itertools
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +23,11 @@ from pgx_jax.training.return_weights import (
     projected,
     tchebycheff,
 )
-from pgx_jax.training.weights_config import ReturnWeightsConfig
+from pgx_jax.training.weights_config import (
+    ReturnWeightsConfig,
+    make_return_weighting,
+)
+from pgx_jax.training.weights_diagnostics import explain_weights
 
 NO_FLOOR, NO_CEILING = -np.inf, np.inf
 
@@ -43,11 +50,20 @@ def solve(weighting, arms, *, num_steps=20_000, rate=0.05):
     return policies[num_steps // 2 :].mean(axis=0), state
 
 
-def test_a_floor_is_met_at_its_multiplier():
-    weighting = constrained(np.array([NO_FLOOR, 0.3]), np.full(2, NO_CEILING))
-    policy, state = solve(weighting, [[1.0, 0.0], [0.0, 0.5]])
-    np.testing.assert_allclose(policy, [0.4, 0.6], atol=2e-3)
-    np.testing.assert_allclose(state.floor, [0.0, 0.5], atol=5e-3)
+@pytest.mark.parametrize(
+    ("floor", "arms", "best", "multiplier"),
+    [
+        (0.3, [[1.0, 0.0], [0.0, 0.5]], [0.4, 0.6], 0.5),
+        # 3 - (1 + 2 lambda) = 1 + 2 lambda.
+        (0.0, [[3.0, -1.0], [0.0, 1.0]], [0.5, 0.5], 0.25),
+        (1e-3, [[3.0, -1.0], [0.0, 1.0]], [0.4995, 0.5005], 0.25),
+    ],
+)
+def test_a_floor_is_met_at_its_multiplier(floor, arms, best, multiplier):
+    weighting = constrained(np.array([NO_FLOOR, floor]), np.full(2, NO_CEILING))
+    policy, state = solve(weighting, arms)
+    np.testing.assert_allclose(policy, best, atol=2e-3)
+    np.testing.assert_allclose(state.floor, [0.0, multiplier], atol=5e-3)
     np.testing.assert_array_equal(state.ceiling, 0.0)
 
 
@@ -126,11 +142,51 @@ def test_extreme_weights_are_those_of_the_formulas(power):
         assert np.isfinite(below).all() and below[0] > 1.99
 
 
-def test_a_floor_of_zero_has_the_size_one():
-    weighting = constrained(np.array([0.0, NO_FLOOR]), np.full(2, NO_CEILING))
-    weights, state = weighting.weights(weighting.init(2), jnp.array([-2.0, 7.0]))
-    np.testing.assert_allclose(state.floor, [0.1, 0.0], rtol=1e-6)
-    np.testing.assert_allclose(weights, [1 + 2 * (0.1 + 2.0), 1.0], rtol=1e-6)
+@pytest.mark.parametrize("floor", [0.0, 1e-30])
+def test_what_is_short_counts_in_units_of_the_largest_return(floor):
+    weighting = constrained(np.array([floor, NO_FLOOR]), np.full(2, NO_CEILING))
+    weights, state = weighting.weights(weighting.init(2), jnp.array([0.0, 7.0]))
+    assert np.isfinite(weights).all()
+    _, state = weighting.weights(weighting.init(2), jnp.array([400.0, 7.0]))
+    weights, state = weighting.weights(state, jnp.array([-200.0, 7.0]))
+    np.testing.assert_allclose(state.floor, [0.05 * 0.5, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(weights, [1 + 2 * (0.025 + 0.5), 1.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "returns", "texts"),
+    [
+        (
+            "constrained",
+            {"floors": ((0, 9.0), (1, 1.0)), "ceilings": ((2, 4.0),), "most": 0.04},
+            [-9.0, 0.5, 4.3],
+            ["floor of task 'a', 9, seems .* run away to 0.04, at a return of -9"]
+            + ["floor of task 'b', 1, is not met .* come to 0.025, at .* of 0.5"],
+        ),
+        (
+            "concave",
+            {"origins": (0.0, 2.0, 5.0)},
+            [-1.0, 1.0, 4.0],
+            ["3 of 3 tasks .* such as 'a': -1, where that is 0"],
+        ),
+        (
+            "projected",
+            {},
+            [1.0, -1.0, np.nan],
+            ["no episode of task 'c' has ended", "1 of 3 tasks .* such as 'b'"],
+        ),
+        ("tchebycheff", {"ideals": (0.0,) * 3}, [-1.0, 1.0, 4.0], []),
+    ],
+)
+def test_returns_that_weights_are_not_made_for_are_reported(name, settings, returns, texts):
+    config = ReturnWeightsConfig(name, **settings)
+    weighting = make_return_weighting(config, range(3))
+    assert weighting is not None
+    returns = jnp.array(returns)
+    _, state = weighting.weights(weighting.init(3), returns, ~jnp.isnan(returns))
+    found = explain_weights(config, state, range(3), "abc", is_over=True)
+    for (_, text), expected in itertools.zip_longest(found, texts, fillvalue="?"):
+        assert re.search(expected, text)
 
 
 @pytest.mark.parametrize(
