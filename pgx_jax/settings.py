@@ -140,6 +140,7 @@ class Checker:
                 used or getattr(self._settings, field.name) == field.default,
                 field.name,
                 f"must be {field.default!r} where {choice} is {chosen!r}, without use",
+                reads=(choice,),
             )
 
     def fraction(self, *fields: str, zero: bool = True, one: bool = True) -> None:

@@ -25,7 +25,7 @@ from pgx_jax.networks.architectures import (
 from pgx_jax.networks.distributions import Categorical, Distribution, Gaussian
 from pgx_jax.networks.layers import split_task_id
 from pgx_jax.networks.mlp import ACTIVATIONS
-from pgx_jax.networks.wide_residual import WideResidual
+from pgx_jax.networks.wide_residual import MOST_DEPTH, WideResidual
 from pgx_jax.types import PyTree
 
 with needs_extra("envs"):
@@ -159,7 +159,7 @@ def make_actor_critic(
       task_embeddings: fixed ones in place of learned ones, [n, e]; of "care".
       critic: "same" for the architecture of the actor, or "wide_residual".
       critic_width: of the layers of a "wide_residual" critic.
-      critic_depth: blocks of two layers of a "wide_residual" critic.
+      critic_depth: blocks of two layers of a "wide_residual" critic, at most 100.
 
     Raises:
       ValueError: a name does not exist, a size is no positive integer, a setting is
@@ -233,7 +233,9 @@ def _as_settings(
     settings = given | {
         "task_embeddings": _as_embeddings(given["task_embeddings"]),
         "critic_width": as_integer("critic_width", given["critic_width"], 1),
-        "critic_depth": as_integer("critic_depth", given["critic_depth"], 1),
+        "critic_depth": as_integer(
+            "critic_depth", given["critic_depth"], 1, MOST_DEPTH
+        ),
     }
     if given["num_modules"] is not None:
         settings["num_modules"] = as_integer("num_modules", given["num_modules"], 1)

@@ -24,13 +24,15 @@ from pgx_jax.extras import needs_extra
 with needs_extra("envs"):
     import flax.linen as nn
 
+MOST_DEPTH = 100  # blocks are traced one by one
+
 
 class WideResidual(nn.Module):
     """The critic.
 
     Attributes:
       width: of every layer.
-      depth: blocks of two layers.
+      depth: blocks of two layers, at most 100.
       output_size: values of an observation.
     """
 

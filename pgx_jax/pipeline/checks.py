@@ -241,7 +241,7 @@ def _check_dim(config: PipelineConfig, suite: TaskSuite, checker: Checker) -> No
     total = count_params(params)
     checker.require(
         total <= MOST,
-        "network.hidden_sizes",
+        next(iter(config.network.sizes)),
         f"must make at most {MOST:,} parameters, not {total:,}",
     )
     dim, num_params = config.estimation.dim, count_params(params["policy"])

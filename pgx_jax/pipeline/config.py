@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import numpy as np
+
 from pgx_jax.analysis.scalarization import KINDS
 from pgx_jax.estimation.evaluators import EVALUATORS
 from pgx_jax.estimation.settings import PRECISIONS
@@ -18,8 +20,9 @@ from pgx_jax.networks.architectures import (
     explain_misuse,
 )
 from pgx_jax.networks.mlp import ACTIVATIONS
+from pgx_jax.networks.wide_residual import MOST_DEPTH
 from pgx_jax.settings import Checker, Settings
-from pgx_jax.training.learners import ADAPTERS, LEARNERS, InnerConfig
+from pgx_jax.training.learners import ADAPTERS, INNER_LEARNERS, LEARNERS, InnerConfig
 from pgx_jax.training.maml import explain_division
 from pgx_jax.training.ppo_config import PPOConfig
 
@@ -64,7 +67,7 @@ class NetworkConfig(Settings):
       task_embeddings: fixed ones in place of learned ones, one row a task; of "care".
       critic: "same" for the architecture of the actor, or "wide_residual".
       critic_width: of the layers of a "wide_residual" critic.
-      critic_depth: blocks of two layers of a "wide_residual" critic.
+      critic_depth: blocks of two layers of a "wide_residual" critic, at most 100.
     """
 
     hidden_sizes: tuple[int, ...] = (64, 64)
@@ -83,6 +86,11 @@ class NetworkConfig(Settings):
         checker.choice("name", ARCHITECTURES)
         checker.choice("critic", CRITICS)
         checker.least(num_modules=1, critic_width=1, critic_depth=1)
+        checker.require(
+            self.critic_depth <= MOST_DEPTH,
+            "critic_depth",
+            f"must be at most {MOST_DEPTH}",
+        )
         checker.require(
             bool(self.hidden_sizes) and min(self.hidden_sizes) >= 1,
             "hidden_sizes",
@@ -104,6 +112,17 @@ class NetworkConfig(Settings):
     def reads_task_id(self) -> bool:
         """Whether observations must end in a one-hot task id."""
         return ARCHITECTURES[self.name].reads_task_id
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """The settings that the networks' memory grows with, the largest ones first."""
+        sizes: dict[str, Any] = {"hidden_sizes": self.hidden_sizes}
+        if self.num_modules is not None:
+            sizes["num_modules"] = self.num_modules
+        if self.critic == "wide_residual":
+            sizes["critic_width"] = self.critic_width
+        order = sorted(sizes, key=lambda name: np.max(sizes[name]), reverse=True)
+        return {f"network.{name}": sizes[name] for name in order}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -388,6 +407,8 @@ class AdaptationConfig(Settings):
     def check(self, checker: Checker) -> None:
         checker.choice("learner", ADAPTERS)
         checker.least(num_updates=0, num_selection_episodes=1)
+        if not self.num_updates:
+            checker.unused("num_updates", {0: ()})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -445,9 +466,13 @@ class PipelineConfig(Settings):
                 )
 
     def _check_inner(self, checker: Checker) -> None:
-        """Whether environments and minibatches can be divided as MAML does."""
-        for stage in ("meta_training", "group_training"):
-            learner = getattr(self, stage).learner
+        """What learners other than PPO do without, or cannot work with."""
+        stages = ["meta_training", "group_training"]
+        if checker.trusts("adaptation") and self.adaptation.num_updates:
+            stages.append("adaptation")
+        learners = {stage: getattr(self, stage).learner for stage in stages}
+        self._check_inner_use(checker, learners)
+        for stage, learner in learners.items():
             checker.require(
                 learner == "ppo" or self.ppo.return_weights.name == "none",
                 f"{stage}.learner",
@@ -463,7 +488,7 @@ class PipelineConfig(Settings):
                 reads=("ppo.gradients.method",),
             )
             reads = ("ppo", f"{stage}.learner", "inner.num_steps")
-            if not checker.trusts(*reads) or not learner.endswith("maml"):
+            if not checker.trusts(*reads) or learner not in INNER_LEARNERS:
                 continue
             if problem := explain_division(self.ppo, self.inner.num_steps):
                 field, allowed = problem
@@ -474,6 +499,23 @@ class PipelineConfig(Settings):
                     f"{allowed}, where {stage}.learner is {learner!r}",
                 )
                 return
+
+    def _check_inner_use(self, checker: Checker, learners: Mapping[str, str]) -> None:
+        """Refuses settings of inner steps that no learner takes."""
+        takers = {
+            "learning_rate": (*INNER_LEARNERS, "policy_gradient"),
+            "num_steps": INNER_LEARNERS,
+        }
+        for field, takes in takers.items():
+            default = getattr(InnerConfig, field)
+            is_used = not {*takes}.isdisjoint(learners.values())
+            checker.require(
+                is_used or getattr(self.inner, field) == default,
+                f"inner.{field}",
+                f"must be {default} where no learner is {' or '.join(takes)}, "
+                "without use",
+                reads=("meta_training.learner", "group_training.learner", "adaptation"),
+            )
 
     @property
     def num_estimation_envs(self) -> int:

@@ -179,6 +179,7 @@ def measure_memory(
     params = jax.eval_shape(networks.init, jax.random.key(0))
     num_params, num_policy = count_params(params), count_params(params["policy"])
     training = [stage for stage in count_steps(config, suite) if stage.policies]
+    network_field = next(iter(config.network.sizes))
     rows = max(stage.rows for stage in training)
     policies = max(stage.policies for stage in training)
     # Observations before and after, actions, and eight numbers a step.
@@ -187,7 +188,7 @@ def measure_memory(
         Part(
             "parameters and optimizers",
             FLOAT * ADAM * num_params * policies,
-            "network.hidden_sizes",
+            network_field,
         ),
         Part(
             "steps of an update",
@@ -197,11 +198,7 @@ def measure_memory(
     ]
     if ppo.gradients.method != "mean":
         parts.append(
-            Part(
-                "gradients of every task",
-                FLOAT * num_params * rows,
-                "network.hidden_sizes",
-            )
+            Part("gradients of every task", FLOAT * num_params * rows, network_field)
         )
     dim = settings.dim
     if settings.uses_sums:

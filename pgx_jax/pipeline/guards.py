@@ -50,7 +50,7 @@ def settings_to_lower(config: PipelineConfig, stage: str) -> dict[str, Any]:
     lower = {
         "ppo.num_envs": ppo.num_envs,
         "ppo.unroll_length": ppo.unroll_length,
-        "network.hidden_sizes": config.network.hidden_sizes,
+        **config.network.sizes,
     }
     if stage == "group_training":
         draws = config.grouping.num_random_draws

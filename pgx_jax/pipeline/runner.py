@@ -30,7 +30,6 @@ from pgx_jax.runs.workdir import Workdir
 from pgx_jax.training.debugging import copy_state, find_operation
 from pgx_jax.training.diagnostics import first_nonfinite, on_host
 from pgx_jax.training.ppo import PPO, TrainingState
-from pgx_jax.training.ppo_config import GradientConfig
 from pgx_jax.training.weights_config import ReturnWeightsConfig
 from pgx_jax.training.weights_diagnostics import explain_weights
 
@@ -138,9 +137,6 @@ class Runner:
             settings = dataclasses.replace(
                 problem.ppo, return_weights=ReturnWeightsConfig()
             )
-            problem = problem._replace(ppo=settings)
-        if learner == "policy_gradient":  # of one task a policy: nothing to combine
-            settings = dataclasses.replace(problem.ppo, gradients=GradientConfig())
             problem = problem._replace(ppo=settings)
         ppo = problem.make_trainer(learner, of_policy)
         state = self.train(

@@ -16,7 +16,8 @@ from pgx_jax.training.ppo import PPO
 from pgx_jax.training.ppo_config import PPOConfig
 from pgx_jax.training.reptile import Reptile
 
-LEARNERS = ("ppo", "maml", "first_order_maml", "reptile")
+INNER_LEARNERS = ("maml", "first_order_maml")
+LEARNERS = ("ppo", *INNER_LEARNERS, "reptile")
 ADAPTERS = ("ppo", "policy_gradient")
 
 

@@ -115,6 +115,21 @@ def test_meta_learners_of_several_seeds_train_side_by_side(tmp_path):
             },
             "group_training.learner must be 'ppo' where tasks are weighted",
         ),
+        (
+            {
+                "ppo": SMALL["ppo"] | {"gradients": {"method": "pcgrad"}},
+                "adaptation": {"num_updates": 2, "learner": "policy_gradient"},
+            },
+            "adaptation.learner must be 'ppo' where gradients of tasks are combined",
+        ),
+        (
+            {"adaptation": {"learner": "policy_gradient"}},
+            "adaptation.learner must be 'ppo' where num_updates is 0, without use",
+        ),
+        (
+            {"inner": {"num_steps": 2}, "meta_training": {"learner": "reptile"}},
+            "inner.num_steps must be 1 where no learner is maml or first_order_maml",
+        ),
         ({"inner": {"learning_rate": 0.0}}, "inner.learning_rate must be positive"),
     ],
 )

@@ -29,8 +29,10 @@ LEAST = {
     "grouping.num_candidates": ("0", "1001"),
     "grouping.num_groups": ("0", "11"),
     "adaptation.num_updates": ("-1", "5"),
+    "adaptation.num_selection_episodes": ("0", "4"),  # without targets
+    "inner.num_steps": ("0", "2"),  # without MAML, as inner.learning_rate
     "network.critic_width": ("0", "-1", "64"),
-    "network.critic_depth": ("0", "-1", "3"),
+    "network.critic_depth": ("0", "-1", "3", "101"),
     "network.num_modules": ("0", "-1", "3"),
     "ppo.num_minibatches": ("0", "3"),
     "ppo.num_envs": ("0", "-4", "10000000", "2000000000"),
@@ -59,7 +61,7 @@ FLOATS = {
     "ppo.return_weights.step": ("0", "1"),
     "ppo.return_weights.smoothness": ("-1", "1"),
     "ppo.return_weights.decay": ("1", "0.5"),
-    "inner.learning_rate": ("0", "-1"),
+    "inner.learning_rate": ("0", "-1", "0.2"),
     "estimation.stable_agreement": ("0", "1.1"),
     "estimation.l2": ("0", "-1"),
     "estimation.ridge": ("0", "-1"),
@@ -182,6 +184,8 @@ def other_lines():
         ("estimation.evaluator", "estimation.evaluator=rollout"),
         ("evaluation.sampled_too", "evaluation.sampled_too"),
         ("suite.task_id", "suite.task_id=true"),
+        ("network.critic_width", "network.critic_width=60000"),
+        ("network.num_modules", "network.num_modules=1000000"),
     ]
     beside = {
         "evaluation.sampled_too": ("--noconfig.evaluation.deterministic",),
@@ -189,6 +193,8 @@ def other_lines():
             "--config.suite.name=cartpole",
             "--config.adaptation.num_updates=3",
         ),
+        "network.critic_width": ("--config.network.critic=wide_residual",),
+        "network.num_modules": ("--config.network.name=paco", "--config.suite.task_id"),
     }
     lines = [Line((field,), arguments) for field, arguments in flags]
     lines += [

@@ -178,7 +178,9 @@ def test_what_is_short_counts_in_units_of_the_largest_return(floor):
         ("tchebycheff", {"ideals": (0.0,) * 3}, [-1.0, 1.0, 4.0], []),
     ],
 )
-def test_returns_that_weights_are_not_made_for_are_reported(name, settings, returns, texts):
+def test_returns_that_weights_are_not_made_for_are_reported(
+    name, settings, returns, texts
+):
     config = ReturnWeightsConfig(name, **settings)
     weighting = make_return_weighting(config, range(3))
     assert weighting is not None
