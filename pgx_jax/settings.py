@@ -131,7 +131,7 @@ class Checker:
             value = _to_float32(getattr(self._settings, field))
             self.require(0 <= value < math.inf, field, "must be at least 0 and finite")
 
-    def unused(self, choice: str, uses: Mapping[str, Collection[str]]) -> None:
+    def unused(self, choice: str, uses: Mapping[Any, Collection[str]]) -> None:
         """All fields but a choice, and what is used by it, must keep their defaults."""
         chosen = getattr(self._settings, choice)
         for field in dataclasses.fields(self._settings):

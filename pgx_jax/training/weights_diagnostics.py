@@ -70,7 +70,8 @@ def _explain_bounds(
             np.abs(bounds), np.abs(returns)
         )
         away = multipliers >= config.most
-        for row in np.flatnonzero(away | (short & state.returns.is_known & is_over)):
+        reported = away | (short & state.returns.is_known & is_over)
+        for row in np.flatnonzero(reported).tolist():
             what = (
                 "seems to be out of reach: its multiplier has run away to"
                 if away[row]
@@ -92,8 +93,8 @@ def _explain_origins(
     """Returns below their origins, whose weights do not depend on them."""
     returns = averages.mean
     origins = numbers_of_rows(config, "origins", 0.0, tasks)
-    below = np.flatnonzero((returns < origins) & averages.is_known)
-    if len(below):
+    below = np.flatnonzero((returns < origins) & averages.is_known).tolist()
+    if below:
         row = below[0]
         yield (
             "origins",
