@@ -60,25 +60,20 @@ def run_and_aggregate(
     )
 
 
-def make_truth(
-    names: Iterable[str], changes: str = "", settings: str = ""
-) -> tuple[str, ...]:
+def make_truth(names: Iterable[str], changes: str = "") -> tuple[str, ...]:
     """The tables of these names, and what is scored on them."""
     config = "--config=experiments/configs/truth_tables.py"
     tables = tuple(
         f"python experiments/truth_table.py {config} --table={name} "
         f"--output={{output}} {changes}".rstrip()
-        + settings.replace("TABLE", f" --config.tables.{name}")
         for name in names
     )
+    scored = "--tables={output} --output={output}"
     return (
         *tables,
-        f"python experiments/method_costs.py {config} --tables={{output}} "
-        "--output={output}/costs.json",
-        "python experiments/partition_methods.py --tables={output} "
-        "--output={output}/methods",
-        "python experiments/partition_races.py --tables={output} "
-        "--output={output}/races",
+        f"python experiments/method_costs.py {config} {scored}/costs.json",
+        f"python experiments/partition_methods.py {scored}/methods",
+        f"python experiments/partition_races.py {scored}/races",
     )
 
 
@@ -232,11 +227,13 @@ TABLES = {
                 ("combination_locks",),
                 "--config.num_replicates=2 --config.num_episodes=16 "
                 "--config.num_points=5 --config.dim=40 --config.num_chunks=1 "
-                "--config.chunk_transitions=32768 --config.collection_envs=64",
-                "TABLE.updates=5",
+                "--config.chunk_transitions=32768 --config.collection_envs=64 "
+                "--config.tables.combination_locks.updates=5 "
+                "'--config.tables.combination_locks.tasks=(0,1,3,4)'",
             ),
         },
-        "`combination_locks`, two trainings of five updates, 32,768 transitions.",
+        "four tasks of `combination_locks`, two trainings of five updates, 32,768 "
+        "transitions.",
         tuple(f"{STORED_TRUTH}/{name}.npz" for name in TRUTH),
         "truth.md",
     ),
