@@ -5,8 +5,8 @@
 
 Reads NAME.npz of `experiments/truth_table.py`, and methods.json and races.json beside
 them. One setting at a time is changed; the partitions that are then chosen are scored
-as in `partition_methods.py`: 0 is a partition at random, 100 the best one, the mean over
-k from 2 to 5 (below n) or, where k is chosen, among all partitions. Two sources of
+as in `partition_methods.py`: 0 is a partition at random, 100 the best one; the mean
+over k from 2 to 5 (below n) or, where k is chosen, among all partitions. Two sources of
 scores f_i(S) are put side by side: the estimate (logistic regressions on 32,768
 transitions a task, d = 160) judged by all trainings, and one training of every subset
 judged by the others, which is what the estimate stands for.
@@ -22,7 +22,6 @@ if __name__ == "__main__":  # before the imports, which take seconds
     end_on_signals("nothing was written; give the same command again")
 
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,6 +59,19 @@ PREDICTED = {
     "number of groups": "no estimate that chooses k above the better of one policy and "
     "single tasks; the race above all",
     "dimension": "d = 160 within 5 points of all parameters, d = 10 at least 20 below",
+}
+# What settings are compared with, table by table.
+REFERENCES = {
+    "subset sizes": "3",
+    "number of subsets": "100%",
+    "score": "standardized",
+    "search": "search, U",
+    "number of groups": "chosen, standardized U",
+    "transitions": "cosine, 32,768",
+    "dimension": "all parameters, 131,072",
+    "l2 of least squares": "1, N = 32,768",
+    "regression, N = 32,768": "logistic",
+    "number of groups, not estimated": "one policy or single tasks",
 }
 SHARES = (0.4, 0.6, 0.8, 1.0)  # of all subsets of 2 to n - 1 tasks
 NUM_DRAWS = 20
@@ -105,10 +117,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     runtime.configure()
     directory, output = Path(FLAGS.tables), Path(FLAGS.output)
-    paths = sorted(directory.glob("*.npz"))
-    paths = [path for path in paths if not path.stem.endswith("_sums")]
-    if not paths:
-        sys.exit(f"error: {FLAGS.tables} has no tables")
+    paths = truth_files.list_tables(FLAGS.tables)
     found: dict[str, Any] = {axis: {} for axis in ABLATIONS}
     for path in paths:
         table = truth_files.load(path)
@@ -208,7 +217,7 @@ def ablate_numbers(table: Loaded, judge: PartitionJudge) -> Iterator[Measured]:
         for draw in range(NUM_DRAWS if share < 1.0 else 1):
             rng = np.random.default_rng([n, number, draw])
             rows = draw_rows(subsets, mixed, number, rng)
-            # Every draw of one training, so that draws and trainings are varied at once.
+            # A training for every draw: both are varied at once.
             chosen = sources if share == 1.0 else [sources[0], sources[1 + draw % 4]]
             for source in chosen:
                 matrix = pge.task_affinity(choose_rows(source.scored, rows)).matrix
@@ -372,16 +381,27 @@ def to_markdown(found: Mapping[str, Any]) -> str:
         rows = []
         for setting, sources in settings.items():
             for source, scores in sources.items():
-                mean, low, high = summarize(scores)
-                aside = [scores[x] for x in scores if x in KEPT_ASIDE]
-                outside = f"{np.nanmean(aside):.0f}" if aside else ""
-                cells = [f"{scores[x]:.0f}" for x in truth_files.order(scores)]
-                interval = f"{low:.0f} to {high:.0f}"
-                rows.append([setting, source, f"{mean:.0f}", interval, outside, *cells])
+                beside = settings[REFERENCES[axis]][source]
+                rows.append([setting, source, *show_scores(scores, beside)])
         names = truth_files.order(next(iter(next(iter(settings.values())).values())))
-        header = [axis, "scores of", "mean", "95%", "aside", *names]
+        header = [axis, "scores of", "mean", "95%", f"less {REFERENCES[axis]}"]
+        header += ["aside", *names]
         parts.append(Table(header, rows, num_labels=2).to_markdown())
     return "\n\n".join(parts)
+
+
+def show_scores(
+    scores: Mapping[str, float], beside: Mapping[str, float]
+) -> Iterator[str]:
+    """Cells: the mean, its interval, the difference from a reference, and all scores."""
+    mean, low, high = summarize(scores)
+    yield f"{mean:.0f}"
+    yield f"{low:.0f} to {high:.0f}"
+    mean, low, high = summarize({x: scores[x] - beside[x] for x in scores})
+    yield "" if scores is beside else f"{mean:+.0f} ({low:.0f} to {high:.0f})"
+    aside = [scores[x] for x in scores if x in KEPT_ASIDE]
+    yield f"{np.nanmean(aside):.0f}" if aside else ""
+    yield from (f"{scores[x]:.0f}" for x in truth_files.order(scores))
 
 
 def summarize(scores: Mapping[str, float]) -> tuple[float, float, float]:
@@ -400,12 +420,13 @@ def draw(found: Mapping[str, Any]) -> Figure:
         axes = figure.subplots(2, 4).reshape(-1)
         for place, axis in zip(axes, ABLATIONS, strict=False):
             settings = found[axis]
+            gap = 0.04 * len(settings)
             for number, sources in enumerate(settings.values()):
                 for offset, (source, scores) in enumerate(sources.items()):
                     mean, low, high = summarize(scores)
                     spread = [[mean - low], [high - mean]]
                     place.errorbar(
-                        [mean], [number + 0.2 * offset], xerr=spread, fmt="o", ms=4,
+                        [mean], [number + gap * offset], xerr=spread, fmt="o", ms=4,
                         color=colors[source], label=source if number == 0 else None,
                     )  # fmt: skip
             place.set_yticks(range(len(settings)), list(settings))

@@ -28,7 +28,6 @@ if __name__ == "__main__":  # before the imports, which take seconds
     end_on_signals("nothing was written; give the same command again")
 
 import json
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -84,10 +83,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     runtime.configure()
-    paths = sorted(Path(FLAGS.tables).glob("*.npz"))
-    paths = [path for path in paths if not path.stem.endswith("_sums")]
-    if not paths:
-        sys.exit(f"error: {FLAGS.tables} has no tables")
+    paths = truth_files.list_tables(FLAGS.tables)
     found = {path.stem: compare(truth_files.load(path).truth) for path in paths}
     document = {"command": shown_command(), **describe(), "tables": found}
     output = Path(FLAGS.output)

@@ -16,8 +16,6 @@ from pgx_jax.runs.interruption import end_on_signals
 if __name__ == "__main__":  # before the imports, which take seconds
     end_on_signals("nothing was written; give the same command again")
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,10 +40,8 @@ COLUMNS = 5
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    paths = {path.stem: path for path in Path(FLAGS.tables).glob("*.npz")}
-    names = truth_files.order(x for x in paths if not x.endswith("_sums"))
-    if not names:
-        sys.exit(f"error: {FLAGS.tables} has no tables")
+    paths = {path.stem: path for path in truth_files.list_tables(FLAGS.tables)}
+    names = truth_files.order(paths)
     with rc_context(figure_style()):
         rows = -(-len(names) // COLUMNS)
         figure = Figure(figsize=(2.3 * COLUMNS, 2.2 * rows + 0.4), layout="constrained")

@@ -22,7 +22,6 @@ if __name__ == "__main__":  # before the imports, which take seconds
 
 import functools
 import json
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -75,10 +74,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     runtime.configure()
-    paths = sorted(Path(FLAGS.tables).glob("*.npz"))
-    paths = [path for path in paths if not path.stem.endswith("_sums")]
-    if not paths:
-        sys.exit(f"error: {FLAGS.tables} has no tables")
+    paths = truth_files.list_tables(FLAGS.tables)
     results = {}
     for path in paths:
         results[path.stem] = score_ways(truth_files.load(path))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from pgx_jax.configs import paper
@@ -60,8 +60,11 @@ def run_and_aggregate(
     )
 
 
-def make_truth(names: Iterable[str], changes: str = "") -> tuple[str, ...]:
-    """The tables of these names, and what is scored on them."""
+def make_truth(names: Sequence[str], changes: str = "") -> tuple[str, ...]:
+    """The tables of these names, and what is scored on them.
+
+    Costs are of all tables of the config, and left out where some are not made.
+    """
     config = "--config=experiments/configs/truth_tables.py"
     tables = tuple(
         f"python experiments/truth_table.py {config} --table={name} "
@@ -69,9 +72,10 @@ def make_truth(names: Iterable[str], changes: str = "") -> tuple[str, ...]:
         for name in names
     )
     scored = "--tables={output} --output={output}"
+    costs = (f"python experiments/method_costs.py {config} {scored}/costs.json",)
     return (
         *tables,
-        f"python experiments/method_costs.py {config} {scored}/costs.json",
+        *(costs if set(TRUTH) <= set(names) else ()),
         f"python experiments/partition_methods.py {scored}/methods",
         f"python experiments/partition_races.py {scored}/races",
     )

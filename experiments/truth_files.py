@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,6 +52,15 @@ class Loaded(NamedTuple):
     def ks(self) -> range:
         """Numbers of groups that are scored."""
         return range(SMALLEST_K, min(LARGEST_K, self.truth.num_tasks - 1) + 1)
+
+
+def list_tables(directory: str) -> list[Path]:
+    """NAME.npz of every table, without the files of its stages; ends if there is none."""
+    paths = sorted(Path(directory).glob("*.npz"))
+    paths = [x for x in paths if not re.search(r"_(meta|sums|truth_\d+)$", x.stem)]
+    if not paths:
+        sys.exit(f"error: {directory} has no tables")
+    return paths
 
 
 def load(path: Path, *, sums: bool = False) -> Loaded:
