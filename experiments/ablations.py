@@ -393,7 +393,7 @@ def to_markdown(found: Mapping[str, Any]) -> str:
 def show_scores(
     scores: Mapping[str, float], beside: Mapping[str, float]
 ) -> Iterator[str]:
-    """Cells: the mean, its interval, the difference from a reference, and all scores."""
+    """The mean, its interval, the difference from a reference, and all scores."""
     mean, low, high = summarize(scores)
     yield f"{mean:.0f}"
     yield f"{low:.0f} to {high:.0f}"

@@ -55,7 +55,7 @@ class Loaded(NamedTuple):
 
 
 def list_tables(directory: str) -> list[Path]:
-    """NAME.npz of every table, without the files of its stages; ends if there is none."""
+    """NAME.npz of every table, not the files of stages; ends if there is none."""
     paths = sorted(Path(directory).glob("*.npz"))
     paths = [x for x in paths if not re.search(r"_(meta|sums|truth_\d+)$", x.stem)]
     if not paths:
@@ -64,12 +64,19 @@ def list_tables(directory: str) -> list[Path]:
 
 
 def load(path: Path, *, sums: bool = False) -> Loaded:
-    """Reads NAME.npz, and NAME_sums.npz beside it if `sums`."""
+    """Reads NAME.npz and, where it is there, NAME_sums.npz beside it.
+
+    Args:
+      path: of the first.
+      sums: also what takes most memory, the sums of g~ g~^T; needs the second file.
+    """
     known: dict[str, np.ndarray] = {}
-    paths = [path.with_name(f"{path.stem}_sums.npz")] if sums else []
+    beside = path.with_name(f"{path.stem}_sums.npz")
+    paths = [beside] if sums or beside.exists() else []
     for file in [*paths, path]:
         with np.load(file) as stored:
-            known |= {key: stored[key] for key in stored.files}
+            names = [x for x in stored.files if sums or "outer_" not in x]
+            known |= {key: stored[key] for key in names}
     levels = sorted({key.rpartition("_")[2] for key in known if "outer_" in key})
     unpacked = {level: unpack_sums(known, level) for level in levels}
     truth = TruthTable.create(known["subsets"], known["returns"])
