@@ -31,6 +31,7 @@ import truth_files
 from absl import app, flags
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 from truth_files import KEPT_ASIDE, Loaded, Scored
 
 import pgx_jax as pge
@@ -165,11 +166,11 @@ def list_sources(table: Loaded, judge: PartitionJudge) -> list[Source]:
 
 
 def score_affinity(
-    table: Loaded, judge: PartitionJudge, matrix: np.ndarray, judges: Sequence[int]
+    table: Loaded, judge: PartitionJudge, matrix: ArrayLike, judges: Sequence[int]
 ) -> float:
     """The score of the partitions with the largest <U, X>, a mean over k."""
     subsets = table.truth.subsets
-    scored = Scored(subsets, affinity_scores(np.asarray(matrix), subsets))
+    scored = Scored(subsets, affinity_scores(matrix, subsets))
     return score_search(table, judge, scored, judges)
 
 
