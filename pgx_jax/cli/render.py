@@ -95,7 +95,7 @@ def render() -> None:
     from rich.progress import track
 
     from pgx_jax import rendering
-    from pgx_jax.envs import make_suite
+    from pgx_jax.envs import as_tasks, make_suite
 
     check_flags()
     output = str(_OUTPUT.value)
@@ -108,7 +108,7 @@ def render() -> None:
         )
     else:
         assert suite_name is not None
-        suite = make_suite(suite_name)
+        suite = as_tasks(make_suite(suite_name))
         policies = rendering.untrained_policies(suite, policy_key)
     deterministic = _DETERMINISTIC.value
     tiles = rendering.play_tasks(

@@ -16,13 +16,20 @@ from pgx_jax.envs.core import (
 )
 from pgx_jax.envs.family import FamilySuite
 from pgx_jax.envs.registry import SUITES, make_suite, register_suite
-from pgx_jax.envs.wrappers import PreferenceSuite, SuiteView, TaskIdSuite
+from pgx_jax.envs.wrappers import (
+    ObjectiveTasks,
+    PreferenceSuite,
+    SuiteView,
+    TaskIdSuite,
+    as_tasks,
+)
 
 __all__ = [
     "SUITES",
     "ActionSpace",
     "CollectionSuite",
     "FamilySuite",
+    "ObjectiveTasks",
     "PreferenceSuite",
     "StepSuite",
     "SuiteState",
@@ -30,6 +37,7 @@ __all__ = [
     "TaskEnvironment",
     "TaskIdSuite",
     "TaskSuite",
+    "as_tasks",
     "from_brax",
     "from_functions",
     "from_playground",

@@ -122,6 +122,9 @@ class StepSuite(abc.ABC):
         [K]; empty where they give one number.
       preferences: what each task weighs the objectives by in training; float32 [n, K],
         or None where all count alike.
+      objectives: which one each task is, where tasks are objectives of one environment
+        (`ObjectiveTasks`); int32 [n], else None. A policy then learns all objectives of
+        its tasks in the environments of each of them.
     """
 
     name: str
@@ -131,6 +134,7 @@ class StepSuite(abc.ABC):
     num_ids: int = 0
     objective_names: tuple[str, ...] = ()
     preferences: jax.Array | None = None
+    objectives: jax.Array | None = None
 
     @property
     @abc.abstractmethod
@@ -188,6 +192,11 @@ class TaskSuite(StepSuite):
 
     task_names: tuple[str, ...]
     planted_labels: tuple[int, ...] | None = None
+
+    @property
+    def distinct(self) -> TaskSuite:
+        """The tasks with environments of their own: all, or one for all objectives."""
+        return self
 
     @property
     @abc.abstractmethod

@@ -41,6 +41,14 @@ SUITES: dict[str, Mapping[str, Callable[[], TaskSuite]]] = {
     },
     "half_cheetah_direction": {"source": locomotion.half_cheetah_direction},
     "half_cheetah_objectives": {"source": locomotion.half_cheetah_objectives},
+    # Of vector rewards, whose objectives are a run's tasks.
+    "half_cheetah_vector": {
+        "source": functools.partial(
+            locomotion.half_cheetah_objectives, vector_rewards=True
+        )
+    },
+    "mo_half_cheetah": {"source": locomotion.mo_half_cheetah},
+    "mo_hopper": {"source": locomotion.mo_hopper},
     "ant": {"source": functools.partial(locomotion.single_robot, "ant")},
     "ant_direction": {
         "source": locomotion.ant_direction,

@@ -79,6 +79,13 @@ class MembersView(SuiteView):
         weights = self.suite.preferences
         return None if weights is None else weights[self.tasks]
 
+    @property
+    def objectives(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self,
+    ) -> jax.Array | None:
+        every = self.suite.objectives
+        return None if every is None else every[self.tasks]
+
     def reset(self, key: jax.Array, num_envs: int) -> SuiteState:
         state = self.suite.reset(key, num_envs)
         return jax.tree.map(lambda x: x[self.tasks], state)
@@ -114,6 +121,28 @@ class TasksView(SuiteView, TaskSuite):
 
     def describe_task(self, task: int) -> str:
         return self.suite.describe_task(task)
+
+
+class SameStepsView(TasksView):
+    """A suite whose environments are those of the other one, as they are."""
+
+    @property
+    def num_ids(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.suite.num_ids
+
+    def reset(self, key: jax.Array, num_envs: int) -> SuiteState:
+        return self.suite.reset(key, num_envs)
+
+    def step(self, state: SuiteState, action: jax.Array) -> SuiteState:
+        return self.suite.step(state, action)
+
+    def step_tasks(
+        self, tasks: jax.Array, state: SuiteState, action: jax.Array
+    ) -> SuiteState:
+        return self.suite.step_tasks(tasks, state, action)
+
+    def task_environment(self, task: int) -> TaskEnvironment:
+        return self.suite.task_environment(task)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,7 +211,7 @@ jax.tree_util.register_dataclass(
 
 
 @dataclasses.dataclass(frozen=True)
-class PreferenceSuite(TasksView):
+class PreferenceSuite(SameStepsView):
     """A suite of vector rewards, and what each of its tasks weighs the objectives by.
 
     Attributes:
@@ -240,29 +269,85 @@ class PreferenceSuite(TasksView):
             )
         return cls(suite, jnp.asarray(weights, jnp.float32))
 
-    @property
-    def num_ids(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.suite.num_ids
-
-    def reset(self, key: jax.Array, num_envs: int) -> SuiteState:
-        return self.suite.reset(key, num_envs)
-
-    def step(self, state: SuiteState, action: jax.Array) -> SuiteState:
-        return self.suite.step(state, action)
-
-    def step_tasks(
-        self, tasks: jax.Array, state: SuiteState, action: jax.Array
-    ) -> SuiteState:
-        return self.suite.step_tasks(tasks, state, action)
-
     def select(self, tasks: Sequence[int] | np.ndarray) -> PreferenceSuite:
         indices = check_tasks(tasks, self.num_tasks)
         return PreferenceSuite(self.suite.select(indices), self.weights[indices])
-
-    def task_environment(self, task: int) -> TaskEnvironment:
-        return self.suite.task_environment(task)
 
 
 jax.tree_util.register_dataclass(
     PreferenceSuite, data_fields=["suite", "weights"], meta_fields=[]
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveTasks(SameStepsView):
+    """The objectives of one environment as tasks, whose policies share its samples.
+
+    Every task has environments of its own, as in other suites, but each step of one
+    gives the rewards of all objectives: of a policy for several tasks, all learn from
+    each of its steps.
+
+    Attributes:
+      suite: the suite underneath: its one task, once for every objective.
+      objectives: which one each task is; int32 array of shape [n].
+    """
+
+    suite: TaskSuite
+    objectives: jax.Array
+
+    @classmethod
+    def create(cls, suite: TaskSuite) -> ObjectiveTasks:
+        """One task for each of the K objectives.
+
+        Raises:
+          ValueError: `suite` has several tasks or preferences, or its rewards are
+            single numbers.
+        """
+        num = len(suite.objective_names)
+        if suite.num_tasks != 1 or not num or suite.preferences is not None:
+            raise ValueError(
+                "suite must have one task, with objective_names and without "
+                f"preferences, got {suite.num_tasks} tasks and {num} objective_names"
+            )
+        return cls(suite.select([0] * num), jnp.arange(num))
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        return tuple(self.objective_names[i] for i in np.asarray(self.objectives))
+
+    @property
+    def planted_labels(self) -> None:
+        return None
+
+    @property
+    def has_success(self) -> bool:
+        """False: successes are of no objective."""
+        return False
+
+    @property
+    def preferences(self) -> None:
+        return None
+
+    @property
+    def distinct(self) -> TaskSuite:
+        return self.suite.select([0])
+
+    def select(self, tasks: Sequence[int] | np.ndarray) -> ObjectiveTasks:
+        indices = check_tasks(tasks, self.num_tasks)
+        return ObjectiveTasks(self.suite.select(indices), self.objectives[indices])
+
+
+jax.tree_util.register_dataclass(
+    ObjectiveTasks, data_fields=["suite", "objectives"], meta_fields=[]
+)
+
+
+def as_tasks(suite: TaskSuite) -> TaskSuite:
+    """The suite whose tasks are to be grouped: objectives, where rewards are vectors.
+
+    Raises:
+      ValueError: rewards are vectors and tasks are several.
+    """
+    if not suite.objective_names or suite.objectives is not None:
+        return suite
+    return ObjectiveTasks.create(suite)

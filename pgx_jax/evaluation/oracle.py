@@ -157,9 +157,10 @@ class Oracle:
             done so far and the mean score of every task, NaN where it has none; [n].
 
         Raises:
-          ValueError: the suite's rewards are vectors, the subsets are no 0/1 matrix of
-            its tasks, `meta` is not
-            one policy for all of them, or another argument is none.
+          ValueError: the suite's rewards are vectors and its tasks no objectives, or
+            such are to be scored by success, the subsets are no 0/1 matrix of its
+            tasks, `meta` is not one policy for all of them, or another argument is
+            none.
           FloatingPointError: fine-tuning met a number that is not finite; the message
             names the subset.
         """
@@ -222,10 +223,15 @@ class Oracle:
     ) -> np.ndarray:
         if not isinstance(suite, TaskSuite):
             raise ValueError(f"suite must be a TaskSuite, got {show(suite)}")
-        if suite.objective_names:
+        if suite.objective_names and suite.objectives is None:
             raise ValueError(
-                "suite must have rewards of one number, a task for each objective; "
-                f"{suite.name!r} has vector rewards"
+                "suite must be ObjectiveTasks.create(suite) where rewards are vectors, "
+                f"as those of {suite.name!r} are"
+            )
+        if suite.objective_names and self.score != "return":
+            raise ValueError(
+                "score must be 'return' where rewards are vectors, since successes are "
+                f"of no objective, got {self.score!r}"
             )
         self.ppo.check_state("meta", meta, suite)
         num_policies = jax.tree.leaves(meta.params)[0].shape[0]

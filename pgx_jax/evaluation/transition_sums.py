@@ -28,6 +28,7 @@ from pgx_jax.estimation.sums import (
     projection_fingerprint,
     sum_transitions,
 )
+from pgx_jax.training.assignment import check_distinct
 from pgx_jax.training.ppo import PPO, TrainingState
 from pgx_jax.training.rollouts import unroll
 from pgx_jax.types import Transitions
@@ -53,7 +54,8 @@ def collect_sums(
 
     Args:
       ppo: settings and networks; `config.unroll_length` steps are taken at a time.
-      suite: n tasks, or one of n objectives, whose features are then computed once.
+      suite: n tasks, or one of n objectives, whose features are then computed once;
+        `suite.distinct` where tasks are objectives.
       state: one policy for all rows of tasks.
       key: for the actions.
       num_transitions: of every task; a multiple of
@@ -67,12 +69,13 @@ def collect_sums(
       The state with the environments after the last step, and the sums.
 
     Raises:
-      ValueError: `num_transitions` or `num_parts` is not allowed, or the state is not
-        of one policy for the tasks of the suite.
+      ValueError: `num_transitions` or `num_parts` is not allowed, the suite's tasks
+        share their samples, or the state is not of one policy for them.
     """
     if not isinstance(ppo, PPO):
         raise ValueError(f"ppo must be a PPO, got {show(ppo)}")
     ppo.check_state("state", state, suite)
+    check_distinct(suite)
     config = ppo.config
     block = config.steps_per_update
     if (

@@ -44,7 +44,7 @@ def assemble_results(
     """The results of a run whose stages are all finished."""
     suite = runner.problem.suite
     distance = estimates["relative_distance"]
-    num_transitions = int(estimates["num_transitions"])
+    estimate_steps = int(estimates["num_transitions"]) * suite.distinct.num_tasks
     similarity = estimates["gradient_similarity"]
     known = dict(evaluation)
     if not runner.reports_success:
@@ -83,7 +83,7 @@ def assemble_results(
                     method,
                     groupings,
                     i,
-                    num_transitions,
+                    estimate_steps,
                     adaptation,
                     None if race is None else race.env_steps,
                 ),
@@ -127,7 +127,7 @@ def count_env_steps(
     method: Method,
     groupings: Groupings,
     index: int,
-    num_transitions: int,
+    estimate_steps: int,
     adaptation: Adaptation | None,
     race_steps: int | None = None,
 ) -> dict[str, int]:
@@ -141,7 +141,7 @@ def count_env_steps(
       method: number `index` of those that the groupings are made of.
       groupings: all of them.
       index: of the method.
-      num_transitions: that the estimate took, per task.
+      estimate_steps: environment steps that the transitions of the estimate took.
       adaptation: to target tasks, or None.
       race_steps: that the race took, or None.
     """
@@ -155,7 +155,7 @@ def count_env_steps(
     if method.raced and race_steps is not None:
         steps["race"] = race_steps
     else:
-        updates = count_group_updates(config, groupings, num_transitions, race_steps)
+        updates = count_group_updates(config, groupings, estimate_steps, race_steps)
         steps["group_training"] = int(updates[which[0]]) * per_update
     if adaptation is not None:
         steps["adaptation"] = int(adaptation.env_steps[which].mean())

@@ -12,12 +12,13 @@ import numpy as np
 
 import pgx_jax as pge
 from pgx_jax.analysis.truth_tables import all_subsets
-from pgx_jax.envs import SUITES, TaskIdSuite, TaskSuite, make_suite
+from pgx_jax.envs import SUITES, TaskSuite, make_suite
 from pgx_jax.estimation.parameters import count_params
 from pgx_jax.memory import format_bytes
 from pgx_jax.networks.actor_critic import ActorCritic, make_actor_critic
 from pgx_jax.pipeline.config import PipelineConfig
 from pgx_jax.pipeline.forecast import find_available_memory, measure_memory
+from pgx_jax.pipeline.tasks import make_tasks
 from pgx_jax.settings import (
     CONFIG_FIELD,
     MOST,
@@ -97,14 +98,17 @@ def check_suite(
     if not checker.trusts("suite.name"):
         return None, checker.problems
     suite = make_suite(name)
-    if config.suite.task_id:
-        suite = TaskIdSuite.create(suite)
-    _check_planted(suite)
     checker.require(
-        not suite.objective_names,
+        suite.num_tasks == 1 or not suite.objective_names,
         "suite.name",
-        "must have rewards of one number: of vector rewards, call PPO and group_tasks",
+        "must have one task where rewards are vectors, whose objectives are then "
+        f"grouped, not {suite.num_tasks}",
     )
+    if not checker.trusts("suite.name"):
+        return None, checker.problems
+    suite = make_tasks(config.suite)
+    _check_planted(suite)
+    _check_objectives(config, suite, checker)
     checker.require(
         suite.num_tasks >= 2,
         "suite.name",
@@ -123,6 +127,41 @@ def check_suite(
     if not checker.problems and not bad:
         _check_memory(config, suite, checker)
     return suite, checker.problems
+
+
+def _check_objectives(
+    config: PipelineConfig, suite: TaskSuite, checker: Checker
+) -> None:
+    """Refuses what tasks cannot have that are objectives of one environment."""
+    if not suite.objective_names:
+        return
+    shares = f"of {suite.name!r}, whose objectives have their samples in common"
+    checker.require(
+        not config.suite.task_id,
+        "suite.task_id",
+        f"must be False {shares}: none acts by itself, to be told apart",
+    )
+    checker.require(
+        not (checker.trusts("network.name") and config.network.reads_task_id),
+        "network.name",
+        f"must be 'mlp' {shares}: there is no task id to read",
+    )
+    for field, value, allowed in (
+        ("meta_training.learner", config.meta_training.learner, "ppo"),
+        ("group_training.learner", config.group_training.learner, "ppo"),
+        ("ppo.gradients.method", config.ppo.gradients.method, "mean"),
+    ):
+        checker.require(
+            value == allowed,
+            field,
+            f"must be {allowed!r} {shares}: no steps or gradients are of one alone",
+        )
+    checker.require(
+        config.ppo.return_weights.name == "none",
+        "ppo.return_weights.name",
+        f"must be 'none' {shares}: a group's policy would be weighted by the returns "
+        "of objectives outside of it, too",
+    )
 
 
 def _check_planted(suite: TaskSuite) -> None:
@@ -273,6 +312,7 @@ def make_networks(config: PipelineConfig, suite: TaskSuite) -> ActorCritic:
         suite.action_space.size,
         suite.action_space.discrete,
         num_tasks=suite.num_ids if config.network.reads_task_id else 0,
+        num_objectives=len(suite.objective_names),
         **dataclasses.asdict(config.network),
     )
 

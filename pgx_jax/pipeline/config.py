@@ -41,7 +41,8 @@ class SuiteConfig(Settings):
     """Which tasks.
 
     Attributes:
-      name: a name in `pgx_jax.envs.SUITES`.
+      name: a name in `pgx_jax.envs.SUITES`. Where rewards are vectors, tasks are their
+        objectives (`pgx_jax.envs.ObjectiveTasks`).
       task_id: append a one-hot task id to the observation.
     """
 

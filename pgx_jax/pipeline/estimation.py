@@ -66,7 +66,7 @@ def _from_batch(
     problem, settings, grouping, meta, subsets, key
 ) -> tuple[dict[str, Any], int]:
     """By the logistic regression."""
-    suite, actor_critic = problem.suite, problem.actor_critic
+    suite, actor_critic = problem.suite.distinct, problem.actor_critic
     collect_key, estimate_key, affinity_key = jax.random.split(key, 3)
     ppo, state = _collector(problem, settings, meta, collect_key)
     batch = ppo.collect_transitions(suite, state, collect_key, settings.num_transitions)
@@ -99,8 +99,8 @@ def _from_batch(
     }
     steps = settings.num_transitions * suite.num_tasks
     if settings.evaluator == "rollout":  # at most: episodes may end sooner
-        episodes = int(subsets.sum()) * settings.num_rollouts
-        steps += episodes * suite.episode_length
+        played = len(subsets) if problem.suite.objective_names else int(subsets.sum())
+        steps += played * settings.num_rollouts * suite.episode_length
     return result, steps
 
 
@@ -133,7 +133,7 @@ def _from_sums(
     if rounds.agreement:
         result["round_transitions"] = np.array(rounds.num_transitions)
         result["round_agreement"] = np.array(rounds.agreement)
-    return result, int(taken) * problem.suite.num_tasks
+    return result, int(taken) * problem.suite.distinct.num_tasks
 
 
 class Rounds(NamedTuple):
@@ -170,6 +170,7 @@ def collect_until_stable(
       estimate_key: of the bootstrap.
     """
     ppo, state = _collector(problem, settings, meta, collect_key)
+    suite = problem.suite.distinct
     unrolls = math.ceil(settings.num_transitions / ppo.config.steps_per_update)
     chunk = unrolls * ppo.config.steps_per_update  # one program for all of them
     most = 1 if grouping.races else max(1, settings.most_transitions // chunk)
@@ -181,7 +182,7 @@ def collect_until_stable(
             with jax.default_matmul_precision(PRECISIONS[settings.feature_precision]):
                 state, sums = collect_sums(
                     ppo,
-                    problem.suite,
+                    suite,
                     state,
                     jax.random.fold_in(collect_key, done),
                     chunk,
@@ -274,8 +275,13 @@ def _projection_key(collect_key: jax.Array) -> jax.Array:
 def _collector(
     problem: Problem, settings: EstimationConfig, meta: TrainingState, key: jax.Array
 ) -> tuple[PPO, TrainingState]:
-    """What collects: meta-training's environments, or others of another number."""
+    """What collects: meta-training's environments, or others of another number.
+
+    Tasks that are objectives of one environment have those of the first of them.
+    """
     suite, actor_critic, config = problem.suite, problem.actor_critic, problem.ppo
+    suite = suite.distinct
+    meta = meta.first_rows(suite.num_tasks)
     if settings.num_envs is None or settings.num_envs == config.num_envs:
         return PPO(config, actor_critic, 1), meta
     config = dataclasses.replace(config, num_envs=settings.num_envs, num_minibatches=1)
@@ -298,7 +304,7 @@ def _evaluator(
     if settings.evaluator != "rollout":
         return settings.evaluator
     return RolloutEvaluator(
-        problem.suite,
+        problem.suite.distinct,
         problem.actor_critic,
         meta.observation_statistics,
         num_episodes=settings.num_rollouts,

@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 import jax
 
-from pgx_jax.envs import TaskSuite, make_suite
+from pgx_jax.envs import TaskSuite
 from pgx_jax.estimation.parameters import count_params
 from pgx_jax.estimation.sums import NUM_PARTS
 from pgx_jax.memory import format_bytes, memory_limit
 from pgx_jax.networks.actor_critic import ActorCritic
 from pgx_jax.pipeline.config import PipelineConfig
+from pgx_jax.pipeline.tasks import make_tasks
 from pgx_jax.runs.formats import format_count, format_duration
 from pgx_jax.training.learners import choose_adapter, make_trainer
 
@@ -119,7 +120,7 @@ def count_steps(config: PipelineConfig, suite: TaskSuite) -> list[Stage]:
 
 
 def _estimation(config: PipelineConfig, suite: TaskSuite) -> Stage:
-    settings, num_tasks = config.estimation, suite.num_tasks
+    settings, num_tasks = config.estimation, suite.distinct.num_tasks
     transitions = settings.num_transitions
     if settings.uses_sums:
         block = config.num_estimation_envs * config.ppo.unroll_length
@@ -128,7 +129,7 @@ def _estimation(config: PipelineConfig, suite: TaskSuite) -> Stage:
         transitions = max(1, most) * chunk
     steps = transitions * num_tasks
     if settings.evaluator == "rollout":
-        members = settings.num_subsets * settings.subset_size
+        members = settings.num_subsets * min(settings.subset_size, num_tasks)
         steps += members * settings.num_rollouts * suite.episode_length
     return Stage("estimation", steps, num_tasks, config.num_estimation_envs)
 
@@ -145,7 +146,7 @@ def _adaptation(config: PipelineConfig, groupings: int, policies: int) -> list[S
     settings, ppo = config.adaptation, config.ppo
     if not settings.num_updates:
         return []
-    targets = make_suite(config.suite.name, "target")
+    targets = make_tasks(config.suite, "target")
     rows, episode = groupings * targets.num_tasks, targets.episode_length
     played = policies * targets.num_tasks
     selection, evaluation = (
@@ -217,7 +218,7 @@ def measure_memory(
         parts.append(
             Part(
                 "projected gradients",
-                FLOAT * num_tasks * settings.num_transitions * width,
+                FLOAT * suite.distinct.num_tasks * settings.num_transitions * width,
                 "estimation.num_transitions",
             )
         )

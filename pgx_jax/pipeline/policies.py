@@ -24,11 +24,12 @@ from brax.envs.base import Env
 from jax.core import Tracer
 
 from pgx_jax.arguments import as_integer, as_path, show
-from pgx_jax.envs import TaskIdSuite, TaskSuite, from_brax, make_suite
+from pgx_jax.envs import TaskSuite, as_tasks, from_brax
 from pgx_jax.networks.actor_critic import ActorCritic
 from pgx_jax.networks.distributions import Distribution
 from pgx_jax.pipeline.checks import make_networks
 from pgx_jax.pipeline.config import PipelineConfig
+from pgx_jax.pipeline.tasks import make_tasks
 from pgx_jax.runs.workdir import Workdir
 from pgx_jax.training.episodes import evaluate
 from pgx_jax.training.rollouts import normalize_observation
@@ -236,6 +237,7 @@ def route(
             "tasks must be a TaskSuite or a Brax environment, got "
             f"{type(tasks).__name__}"
         )
+    tasks = as_tasks(tasks)
     _check_sizes(policies, tasks)
     returns, lengths = play_all(
         tasks,
@@ -275,7 +277,7 @@ def play_all(
       deterministic: take the most likely action, else sample.
 
     Returns:
-      Mean returns, float32 [p, tasks], and steps of all episodes, int [p, tasks].
+      Mean returns, float32 [p, tasks], and steps of all episodes, int [p].
     """
     num_tasks = suite.num_tasks
     result = evaluate(
@@ -291,15 +293,15 @@ def play_all(
     )
     shape = (len(policies), num_tasks, -1)
     returns = np.asarray(result.episode_return).reshape(shape).mean(axis=-1)
-    return returns, np.asarray(result.episode_length).reshape(shape).sum(axis=-1)
+    lengths = np.asarray(result.episode_length).reshape(shape)
+    # Those of objectives are one.
+    return returns, lengths[:, : suite.distinct.num_tasks].sum(axis=(1, 2))
 
 
 def rebuild(directory: Workdir) -> tuple[TaskSuite, ActorCritic]:
     """The suite of a run and the networks of its policies."""
     config = PipelineConfig.from_stored(directory.config)
-    suite = make_suite(config.suite.name)
-    if config.suite.task_id:
-        suite = TaskIdSuite.create(suite)
+    suite = make_tasks(config.suite)
     return suite, make_networks(config, suite)
 
 

@@ -27,7 +27,7 @@ from pgx_jax.pipeline.methods import Groupings, find_rows
 from pgx_jax.pipeline.results import Expected, GroupGain
 from pgx_jax.pipeline.runner import Runner
 from pgx_jax.pipeline.stages import Arrays, Policies, Problem
-from pgx_jax.training.episodes import evaluate
+from pgx_jax.training.episodes import count_steps, evaluate
 from pgx_jax.training.ppo import TrainingState
 
 
@@ -217,5 +217,5 @@ def _evaluate(
         tasks=tasks,
     )
     returns = np.asarray(result.episode_return).mean(axis=1)
-    steps = int(np.asarray(result.episode_length).sum())
+    steps = count_steps(problem.suite, result, policy_ids)
     return {"returns": returns}, steps + adapting_steps

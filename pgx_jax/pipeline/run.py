@@ -9,7 +9,6 @@ import os
 import jax
 import numpy as np
 
-from pgx_jax.envs import make_suite
 from pgx_jax.grouping.clustering import number_labels
 from pgx_jax.pipeline import stages
 from pgx_jax.pipeline.assembly import assemble_results
@@ -35,6 +34,7 @@ from pgx_jax.pipeline.results import RunResults
 from pgx_jax.pipeline.runner import Runner
 from pgx_jax.pipeline.side_by_side import Seat
 from pgx_jax.pipeline.stages import Adaptation, Arrays, Policies, Problem
+from pgx_jax.pipeline.tasks import make_tasks
 from pgx_jax.runs.files import FREE_SPACE, explain_errors
 from pgx_jax.runs.locks import lock
 from pgx_jax.runs.metrics import Callback, MetricsWriter
@@ -204,11 +204,11 @@ def run_stages(config: PipelineConfig, runner: Runner, command: str) -> RunResul
         planted = number_labels(np.asarray(planted))
     methods = list_methods(config.grouping, labels, planted)
     groupings = Groupings.create(methods)
-    num_transitions = int(estimates["num_transitions"])
+    estimate_steps = int(estimates["num_transitions"]) * suite.distinct.num_tasks
     runner.directory.write_policies(
         locate_policies(methods, groupings, None if race is None else race.subsets)
     )
-    trained = train_groups(config, runner, meta, groupings, num_transitions, race)
+    trained = train_groups(config, runner, meta, groupings, estimate_steps, race)
     evaluation = runner.once(
         "evaluation",
         lambda: stages.evaluate_groupings(
@@ -254,7 +254,7 @@ def train_groups(
     runner: Runner,
     meta: TrainingState,
     groupings: Groupings,
-    num_transitions: int,
+    estimate_steps: int,
     race: Race | None = None,
 ) -> Policies:
     """Trains one policy per group of every grouping, but for those of a race.
@@ -264,7 +264,7 @@ def train_groups(
       runner: of its stages.
       meta: the meta-policy.
       groupings: of all methods.
-      num_transitions: that the estimate took, per task.
+      estimate_steps: environment steps that the transitions of the estimate took.
       race: has trained the estimated groups already; None if there was none.
     """
     key = stage_key(config.seed, "group_training")
@@ -274,7 +274,7 @@ def train_groups(
         "group_training",
         runner.problem.suite,
         left,
-        stages.count_group_updates(config, left, num_transitions, steps),
+        stages.count_group_updates(config, left, estimate_steps, steps),
         lambda ppo, suite: stages.start_groups(
             config.group_training, meta, left.policy_ids, left.tasks, ppo, suite, key
         ),
@@ -297,7 +297,7 @@ def adapt(
     settings = config.adaptation
     if not settings.num_updates:
         return None
-    targets = make_suite(config.suite.name, "target")
+    targets = make_tasks(config.suite, "target")
     problem = runner.problem._replace(suite=targets)
     num_targets, num_groupings = targets.num_tasks, len(groupings.labels)
     select_key, train_key, evaluate_key = jax.random.split(

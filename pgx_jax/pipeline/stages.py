@@ -22,7 +22,7 @@ from pgx_jax.pipeline.config import (
 )
 from pgx_jax.pipeline.methods import Groupings
 from pgx_jax.pipeline.policies import play_all
-from pgx_jax.training.episodes import Episodes, evaluate
+from pgx_jax.training.episodes import Episodes, count_steps, evaluate
 from pgx_jax.training.learners import InnerConfig, choose_adapter, make_trainer
 from pgx_jax.training.ppo import PPO, PPOConfig, TrainingState
 from pgx_jax.training.running_statistics import RunningStatistics
@@ -59,7 +59,7 @@ class Policies(NamedTuple):
     Attributes:
       params: leaves of shape [k, ...], policies in the order of groupings.
       observation_statistics: [k, observation_size].
-      value_statistics: [groupings * n].
+      value_statistics: [groupings * n], or [groupings * n, K] of K objectives.
     """
 
     params: PyTree
@@ -82,7 +82,7 @@ class Adaptation(NamedTuple):
 def count_group_updates(
     config: PipelineConfig,
     groupings: Groupings,
-    num_transitions: int,
+    estimate_steps: int,
     race_steps: int | None = None,
 ) -> np.ndarray:
     """PPO updates of every grouping that no race has trained.
@@ -94,21 +94,23 @@ def count_group_updates(
     Args:
       config: of the run.
       groupings: of all methods.
-      num_transitions: that the estimate took, per task.
+      estimate_steps: environment steps that the estimate's transitions took, of all
+        tasks together.
       race_steps: environment steps that the race took, of all tasks together; None if
         there is none.
 
     Returns:
       int [groupings].
     """
-    extra = -(-num_transitions // config.ppo.steps_per_update)
+    num_tasks = groupings.labels.shape[1]
+    per_update = config.ppo.steps_per_update * num_tasks
+    extra = -(-estimate_steps // per_update)
     if config.group_training.start != "meta":
         extra += config.meta_training.num_updates
     spared = np.where(groupings.uses_estimate, 0, extra)
     usual = config.group_training.num_updates
     if race_steps is not None and config.group_training.match_race:
-        num_tasks = groupings.labels.shape[1]
-        usual = -(-race_steps // (config.ppo.steps_per_update * num_tasks))
+        usual = -(-race_steps // per_update)
     return usual + spared
 
 
@@ -179,7 +181,7 @@ def evaluate_groupings(
         )
         values[f"{prefix}source"] = np.asarray(result.episode_return).reshape(shape)
         values[f"{prefix}success"] = np.asarray(result.episode_success).reshape(shape)
-        steps += int(np.asarray(result.episode_length).sum())
+        steps += count_steps(problem.suite, result, policy_ids)
     return values, steps
 
 
@@ -339,7 +341,7 @@ def evaluate_adapted(
     )
     shape = (len(each.labels), problem.suite.num_tasks, -1)
     returns = np.asarray(result.episode_return).reshape(shape)
-    return {"target": returns}, int(np.asarray(result.episode_length).sum())
+    return {"target": returns}, count_steps(problem.suite, result, each.policy_ids)
 
 
 def _play(

@@ -140,6 +140,7 @@ def play_tasks(
                 parameters,
                 task_id,
                 policy,
+                None if suite.objectives is None else suite.objectives[task],
                 jax.random.fold_in(jax.random.fold_in(key, task), episode),
             )
             for episode in range(num_episodes)
@@ -161,6 +162,7 @@ def _play(
     parameters,
     task_id,
     policy,
+    objective,
     key,
 ) -> tuple[Episode, jax.Array]:
     """One episode, `length` steps long; from its end on nothing changes.
@@ -190,12 +192,13 @@ def _play(
             deterministic=deterministic,
         )
         new = env.step(state, action[0, 0])
-        finite = jnp.all(jnp.isfinite(new.obs)) & jnp.isfinite(new.reward)
+        reward = new.reward if objective is None else new.reward[objective]
+        finite = jnp.all(jnp.isfinite(new.obs)) & jnp.isfinite(reward)
         moved = ~done & finite
         state = jax.tree.map(
             lambda new, old: jnp.where(moved, new, old).astype(old.dtype), new, state
         )
-        total = total + jnp.where(moved, new.reward, 0.0).astype(jnp.float32)
+        total = total + jnp.where(moved, reward, 0.0).astype(jnp.float32)
         solved = new.metrics.get("success", jnp.zeros(())) > 0
         success = success | (moved & solved)
         terminated = terminated | (~done & (new.done.astype(bool) | ~finite))

@@ -82,6 +82,19 @@ def check_suite(suite: Any) -> None:
         )
 
 
+def check_distinct(suite: StepSuite) -> None:
+    """Refuses tasks that share their samples, where these are to be collected.
+
+    Raises:
+      ValueError: the message names `suite`.
+    """
+    if suite.objectives is not None:
+        raise ValueError(
+            "suite must be of tasks that do not share their samples: take "
+            "suite.distinct, and state.first_rows(1) of the state"
+        )
+
+
 def choose(chosen: jax.Array, new: PyTree, old: PyTree) -> PyTree:
     """What is new at the chosen leading indices, and what is old elsewhere.
 

@@ -13,6 +13,7 @@ from jax.core import Tracer
 from pgx_jax.arguments import as_integer, as_key, check_switch
 from pgx_jax.envs.core import StepSuite, TaskSuite
 from pgx_jax.networks.actor_critic import ActorCritic
+from pgx_jax.training.objectives import own_objective
 from pgx_jax.training.rollouts import act
 from pgx_jax.training.running_statistics import RunningStatistics
 from pgx_jax.types import PyTree
@@ -25,11 +26,11 @@ class Episodes(NamedTuple):
     """The first episode of every environment.
 
     Attributes:
-      episode_return: sum of rewards, with a last axis of objectives where rewards are
-        vectors, in which an episode that diverged is charged for
+      episode_return: sum of rewards, in which an episode that diverged is charged for
         the steps that it misses, each the lowest reward of any step played, or 0 if
         that is positive: else divergence would pay where rewards are negative; float32
-        [r, num_episodes].
+        [r, num_episodes], with a last axis of objectives where rewards are vectors and
+        no task is one of them.
       episode_length: in steps; int32 [r, num_episodes].
       episode_success: whether success was met at any step; float32 [r, num_episodes].
     """
@@ -57,6 +58,7 @@ def evaluate(
     With `tasks`, policies are compared on common random numbers: rows of one task start
     from the same states, and draw the same numbers in their environments and for their
     actions. What the draws have in common cancels where their returns are compared.
+    Where tasks are objectives, rows of one policy have their episodes in common.
 
     Args:
       suite: r tasks, or a `TaskSuite` of those that `tasks` counts.
@@ -89,16 +91,21 @@ def evaluate(
             f"{policy_ids.shape}"
         )
     rows, places = suite, None
+    objectives, place = suite.objectives, None
     if tasks is not None:
         if not isinstance(suite, TaskSuite):
             raise ValueError(
                 f"suite must be a TaskSuite where tasks are given, got {type(suite)}"
             )
+        if suite.objectives is not None:
+            objectives, suite = suite.objectives[tasks], suite.distinct
+            policy_ids, place = np.unique(policy_ids, return_inverse=True)
+            tasks, row_ids = np.zeros(len(policy_ids), int), None
         # Only tasks that are played are reset, so that rows hold what resets return.
         played, places = np.unique(tasks, return_inverse=True)
         suite, rows = suite.select(played), suite.select(tasks)
         row_ids = jnp.asarray(tasks, jnp.int32) if row_ids is None else row_ids
-    return _evaluate(
+    result = _evaluate(
         suite,
         rows,
         places,
@@ -111,6 +118,20 @@ def evaluate(
         num_episodes,
         deterministic,
     )
+    if place is not None:
+        result = jax.tree.map(lambda x: x[place], result)
+    returns = own_objective(result.episode_return, objectives)
+    return result._replace(episode_return=returns)
+
+
+def count_steps(
+    suite: TaskSuite, episodes: Episodes, policy_ids: jax.Array | np.ndarray
+) -> int:
+    """Environment steps of what `evaluate(tasks=...)` has played."""
+    lengths = np.asarray(episodes.episode_length)
+    if suite.objectives is not None:
+        lengths = lengths[np.unique(policy_ids, return_index=True)[1]]
+    return int(lengths.sum())
 
 
 @functools.partial(jax.jit, static_argnums=(3, 9))

@@ -148,8 +148,8 @@ class MAML(PolicyGradient):
         updated = self._updated(
             state, params, optimizer_state, suite_state, rollout, value_statistics
         )
-        of_episodes = episode_metrics(rollouts[-1])
-        of_episodes["divergences"] = episode_metrics(rollout)["divergences"]
+        of_episodes = episode_metrics(suite, rollouts[-1])
+        of_episodes["divergences"] = episode_metrics(suite, rollout)["divergences"]
         return self._keep_finished(state, updated, metrics | of_episodes)
 
     def _act(

@@ -68,6 +68,39 @@ def decoupled_advantages(
     return jnp.sum(normalized * weights, axis=-1)
 
 
+def policy_preferences(
+    objectives: jax.Array, policy_ids: jax.Array, num_objectives: int
+) -> jax.Array:
+    """One for every objective that a row of the same policy is, else zero.
+
+    Args:
+      objectives: of every row, in 0..K-1; int32 [r].
+      policy_ids: of every row; int32 [r].
+      num_objectives: K.
+
+    Returns:
+      float32 [r, K].
+    """
+    same_policy = policy_ids[:, None] == policy_ids[None]
+    of_rows = jax.nn.one_hot(objectives, num_objectives, dtype=bool)
+    return jnp.any(same_policy[:, :, None] & of_rows[None], axis=1).astype(jnp.float32)
+
+
+def own_objective(values: jax.Array, objectives: jax.Array | None) -> jax.Array:
+    """Of the values of all objectives those of each row's own; all as they are if None.
+
+    Args:
+      values: [r, ..., K].
+      objectives: of every row; int32 [r], or None.
+
+    Returns:
+      [r, ...].
+    """
+    if objectives is None:
+        return values
+    return jax.vmap(lambda x, k: x[..., k])(values, objectives)
+
+
 def objective_advantages(
     reward: jax.Array,
     value: jax.Array,

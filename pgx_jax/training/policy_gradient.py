@@ -105,7 +105,7 @@ class PolicyGradient(PPO):
             value_statistics,
         )
         return self._keep_finished(
-            state, updated, metrics | critic_metrics | episode_metrics(rollout)
+            state, updated, metrics | critic_metrics | episode_metrics(suite, rollout)
         )
 
 

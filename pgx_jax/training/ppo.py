@@ -7,8 +7,9 @@ assignments of rows to policies, so that all of them train in the same program.
 Of a suite whose rewards are vectors, the critic has one head an objective, advantages
 are estimated for each objective, and the policy learns from the weighted sum of what
 each is once it is normalized by itself (`pgx_jax.training.objectives`). The weights are
-the suite's `preferences`; where `config.return_weights` chooses them from the returns
-of the objectives, these keep their units.
+the suite's `preferences`, or 1 for the objectives that the policy's tasks are; where
+`config.return_weights` chooses them from the returns of the objectives, these keep
+their units.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from pgx_jax.envs.core import StepSuite, SuiteState
 from pgx_jax.envs.dtypes import strengthen
 from pgx_jax.networks.actor_critic import ActorCritic
 from pgx_jax.training.assignment import (
+    check_distinct,
     check_num_updates,
     check_policy_ids,
     check_start,
@@ -42,7 +44,11 @@ from pgx_jax.training.losses import (
     normalize_advantages,
     weight_advantages,
 )
-from pgx_jax.training.objectives import decoupled_advantages, objective_advantages
+from pgx_jax.training.objectives import (
+    decoupled_advantages,
+    objective_advantages,
+    policy_preferences,
+)
 from pgx_jax.training.ppo_config import PPOConfig, check_count
 from pgx_jax.training.rollouts import (
     Rollout,
@@ -87,6 +93,16 @@ class TrainingState(NamedTuple):
     key: jax.Array
     num_updates: jax.Array
     return_weights: PyTree = ()
+
+    def first_rows(self, num_rows: int) -> TrainingState:
+        """The state of the first rows alone, and of all policies."""
+        fields = ("value_statistics", "policy_ids", "suite_state", "return_weights")
+        return self._replace(
+            **{
+                name: jax.tree.map(lambda x: x[:num_rows], getattr(self, name))
+                for name in fields
+            }
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,7 +241,8 @@ class PPO:
         """One update: acts in every environment, then improves every policy.
 
         Pure. Metrics are per row, float32 [r], except `gradient_norm`, [k], and
-        `return` and `task_weight` of vector rewards, [r, K];
+        `return` and `task_weight` of vector rewards, [r, K], unless tasks are
+        objectives;
         `episodes` counts the episodes that ended and `return`, `length` and `success`
         are their means, which mean nothing, and are 0, where none did (`on_host` of
         `pgx_jax.training.diagnostics` makes them NaN); `divergences` counts the steps
@@ -236,7 +253,7 @@ class PPO:
         suite_state, rollout = self._unroll(
             suite, state, act_key, self.config.unroll_length
         )
-        of_episodes = episode_metrics(rollout)
+        of_episodes = episode_metrics(suite, rollout)
         weights, weights_state = self._weigh_tasks(suite, state, of_episodes)
         batch, value_statistics = self._prepare(suite, state, rollout, weights)
         params, optimizer_state, metrics = learn(
@@ -281,7 +298,7 @@ class PPO:
         The state is left as it is, so that the same transitions come from the same key.
 
         Args:
-          suite: r tasks.
+          suite: r tasks, `suite.distinct` where they are objectives.
           state: the policies, the critic and the environments.
           key: for the actions.
           num_steps: transitions per row; a multiple of `config.num_envs`.
@@ -293,11 +310,13 @@ class PPO:
           steps of one environment stand side by side, in the order of time.
 
         Raises:
-          ValueError: `num_steps` is not a positive multiple of `config.num_envs`, or
-            the state is none of this trainer and this suite.
+          ValueError: `num_steps` is not a positive multiple of `config.num_envs`,
+            the suite's tasks share their samples, or the state is none of this trainer
+            and this suite.
         """
         check_count("num_steps", num_steps)
         self.check_state("state", state, suite)
+        check_distinct(suite)
         if num_steps % self.config.num_envs:
             raise ValueError(
                 f"num_steps must be a multiple of num_envs = {self.config.num_envs}, "
@@ -520,10 +539,11 @@ class PPO:
                 f"length {suite.num_ids} (TaskIdSuite, or its num_ids)"
             )
         weighs = self.config.return_weights.name
-        if weighs != "none" and suite.preferences is not None:
+        if weighs != "none" and not (suite.preferences is suite.objectives is None):
             raise ValueError(
-                "return_weights must be none where suite has preferences, which weigh "
-                f"the objectives already, got {weighs!r}"
+                "return_weights must be none where suite has preferences, or tasks "
+                "that are objectives, which weigh the objectives already, got "
+                f"{weighs!r}"
             )
         if networks.num_objectives != len(suite.objective_names):
             raise ValueError(
@@ -640,7 +660,12 @@ class PPO:
         flat = flatten(advantages)
         if suite.reward_shape:
             if weights is None:
-                flat = decoupled_advantages(flat, suite.preferences)
+                preferences = suite.preferences
+                if suite.objectives is not None:
+                    preferences = policy_preferences(
+                        suite.objectives, state.policy_ids, *suite.reward_shape
+                    )
+                flat = decoupled_advantages(flat, preferences)
             else:
                 flat = jnp.sum(flat * weights[:, None], axis=2)
                 weights = jnp.ones_like(weights[:, 0])

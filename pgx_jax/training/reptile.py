@@ -73,7 +73,9 @@ class Reptile(PPO):
         updated = self._updated(
             state, params, state.optimizer_state, suite_state, rollout, value_statistics
         )
-        return self._keep_finished(state, updated, metrics | episode_metrics(rollout))
+        return self._keep_finished(
+            state, updated, metrics | episode_metrics(suite, rollout)
+        )
 
     def _rate(self, state: TrainingState) -> jax.Array:
         """epsilon of every policy; float32 [k]."""

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from pgx_jax.envs.core import StepSuite, SuiteState
 from pgx_jax.networks.actor_critic import ActorCritic
+from pgx_jax.training.objectives import own_objective
 from pgx_jax.training.running_statistics import RunningStatistics
 from pgx_jax.types import PyTree
 
@@ -185,9 +186,10 @@ def unroll(
     return state, jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), steps)
 
 
-def episode_metrics(rollout: Rollout) -> dict[str, jax.Array]:
-    """Of the episodes that ended in a rollout; float32 [r] each, returns of vector
-    rewards [r, K].
+def episode_metrics(suite: StepSuite, rollout: Rollout) -> dict[str, jax.Array]:
+    """Of the episodes that ended in a rollout; float32 [r] each.
+
+    Returns of vector rewards are [r, K], or those of each row's own objective, [r].
 
     `episodes` is their number, and `return`, `length` and `success` their means, 0
     where there are none; `divergences` counts the steps that were not finite.
@@ -204,7 +206,7 @@ def episode_metrics(rollout: Rollout) -> dict[str, jax.Array]:
 
     return {
         "episodes": episodes,
-        "return": mean(rollout.episode_return),
+        "return": own_objective(mean(rollout.episode_return), suite.objectives),
         "length": mean(rollout.episode_length),
         "success": mean(rollout.episode_success),
         "divergences": rollout.divergence.sum(axis=(1, 2)).astype(jnp.float32),

@@ -1,13 +1,15 @@
 """Objectives of one task as the tasks of an estimate: sums, and rollouts."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bandit import make_bandit
+from bandit import PAYS, make_bandit
 
 import pgx_jax as pge
-from pgx_jax.envs import PreferenceSuite
+from pgx_jax.envs import ObjectiveTasks, PreferenceSuite
 from pgx_jax.estimation.sums import accumulate
 from pgx_jax.evaluation.oracle import Oracle
 from pgx_jax.evaluation.rollouts import RolloutEvaluator
@@ -107,5 +109,25 @@ def test_what_rollouts_of_objectives_cannot_score_is_refused(trained):
         RolloutEvaluator(two, NETWORKS, statistics)
     with pytest.raises(ValueError, match="metric must be 'return' where rewards are"):
         RolloutEvaluator(SUITE, NETWORKS, statistics, metric="success")
-    with pytest.raises(ValueError, match="suite must have rewards of one number"):
+    with pytest.raises(ValueError, match="suite must be ObjectiveTasks.create"):
         Oracle(ppo).run(SUITE, state, SUBSETS[:, :1], jax.random.key(0))
+    tasks = ObjectiveTasks.create(SUITE)
+    with pytest.raises(ValueError, match="score must be 'return' where rewards are"):
+        Oracle(ppo, score="success").run(tasks, state, SUBSETS, jax.random.key(0))
+    with pytest.raises(ValueError, match="take suite.distinct"):
+        ppo.collect_transitions(tasks, ppo.init(tasks, jax.random.key(0)), 1, 4)
+    with pytest.raises(ValueError, match="must have one task.*got 2 tasks and 2 obj"):
+        ObjectiveTasks.create(two)
+
+
+def test_the_oracle_trains_a_policy_on_the_objectives_of_each_subset():
+    tasks = ObjectiveTasks.create(SUITE)
+    config = dataclasses.replace(
+        CONFIG, learning_rate=0.1, anneal_learning_rate=False, num_epochs=4
+    )
+    ppo = PPO(config, NETWORKS, 20)
+    meta = ppo.init(tasks, jax.random.key(0))
+    alone = SUBSETS[:2]
+    run = Oracle(ppo, num_episodes=2).run(tasks, meta, alone, jax.random.key(1))
+    np.testing.assert_allclose(run.result.scores, PAYS[:2])
+    assert run.env_steps == 2 * 20 * 24

@@ -229,7 +229,7 @@ def test_partitions_are_trained_once_for_each_number_of_updates(make_run):
     assert [x.tolist() for x in groupings.of_method] == [[0], [1], [2, 3, 2], [0]]
     # 40 transitions are two and a half updates, which others take three for.
     np.testing.assert_array_equal(
-        count_group_updates(run.config, groupings, 40), [2, 5, 5, 5]
+        count_group_updates(run.config, groupings, 6 * 40), [2, 5, 5, 5]
     )
 
 
@@ -239,7 +239,7 @@ def test_every_row_starts_with_the_value_statistics_of_its_task(make_run):
         [method("ours", HALVES, uses_estimate=True), method("random", PAIRS, [0] * 6)]
     )
     meta = meta_policy(run)
-    trained = train_groups(run.config, run.runner, meta, groupings, 40)
+    trained = train_groups(run.config, run.runner, meta, groupings, 6 * 40)
     # Returns are 5 at most: an update moves the mean by 1% of what differs at most.
     expected = np.tile(1000.0 * np.arange(NUM_TASKS), 3)
     np.testing.assert_allclose(trained.value_statistics.mean, expected, atol=300.0)
@@ -257,7 +257,7 @@ def test_groupings_train_each_for_its_own_number_of_updates(make_run):
     groupings = Groupings.create(
         [method("ours", HALVES, uses_estimate=True), method("random", PAIRS, [0] * 6)]
     )
-    train_groups(run.config, run.runner, meta_policy(run), groupings, 40)
+    train_groups(run.config, run.runner, meta_policy(run), groupings, 6 * 40)
     assert run.runner.stages == ["group_training"]
     directory = run.runner.directory
     env_steps = 2 * 16 * 6 + 5 * 16 * 6 * 2
@@ -341,7 +341,7 @@ def test_steps_of_a_method_are_all_that_it_took(make_run):
     )
     adaptation = Adaptation(np.zeros((2, 3, 1)), np.array([108, 144]))
     ours, one = (
-        count_env_steps(run.config, run.runner, method, groupings, i, 40, adaptation)
+        count_env_steps(run.config, run.runner, method, groupings, i, 240, adaptation)
         for i, method in enumerate(methods)
     )
     assert ours == {

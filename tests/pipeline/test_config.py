@@ -1,11 +1,8 @@
 """Settings are checked before any work starts."""
 
 import pytest
-from bandit import make_bandit
 
 from pgx_jax.configs.defaults import suite_defaults
-from pgx_jax.envs import SUITES, register_suite
-from pgx_jax.pipeline.checks import make_checked_suite
 from pgx_jax.pipeline.config import PipelineConfig
 
 
@@ -57,17 +54,6 @@ def test_round_trip():
 def test_bad_settings_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
         PipelineConfig.from_dict(values)
-
-
-def test_runs_take_no_vector_rewards():
-    register_suite("paid_in_vectors", source=make_bandit)
-    try:
-        with pytest.raises(ValueError, match="suite.name must have rewards of one"):
-            make_checked_suite(
-                PipelineConfig.from_dict({"suite": {"name": "paid_in_vectors"}})
-            )
-    finally:
-        del SUITES["paid_in_vectors"]
 
 
 def test_none_means_choose_and_keeps_its_type_on_the_command_line():

@@ -222,16 +222,16 @@ def test_policies_of_the_race_stand_before_the_others():
 
 
 def test_others_train_for_as_long_as_the_race_took():
-    """4,000 steps of four tasks are 25 updates of 40 steps each; 80 transitions two."""
+    """4,000 steps of four tasks are 25 updates of 40 steps each; 320 more are two."""
     config = PipelineConfig.from_dict(SETTINGS)
     labels = np.array([[0, 0, 1, 1], [0, 0, 0, 0]])
     no = np.zeros(2, bool)
     groupings = Groupings(labels, np.array([True, False]), no, [])
-    found = count_group_updates(config, groupings, 80, race_steps=4000)
+    found = count_group_updates(config, groupings, 320, race_steps=4000)
     np.testing.assert_array_equal(found, [25, 27])
     training = dataclasses.replace(config.group_training, match_race=False)
     config = dataclasses.replace(config, group_training=training)
-    found = count_group_updates(config, groupings, 80, race_steps=4000)
+    found = count_group_updates(config, groupings, 320, race_steps=4000)
     np.testing.assert_array_equal(found, [12, 14])
 
 

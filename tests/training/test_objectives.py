@@ -11,7 +11,11 @@ from pgx_jax.envs import PreferenceSuite
 from pgx_jax.networks.actor_critic import make_actor_critic
 from pgx_jax.training.episodes import evaluate
 from pgx_jax.training.losses import generalized_advantages, normalize_advantages
-from pgx_jax.training.objectives import decoupled_advantages, objective_advantages
+from pgx_jax.training.objectives import (
+    decoupled_advantages,
+    objective_advantages,
+    policy_preferences,
+)
 from pgx_jax.training.ppo import PPO, PPOConfig
 from pgx_jax.training.running_statistics import (
     RunningStatistics,
@@ -95,6 +99,12 @@ def test_value_statistics_of_objectives_are_kept_apart():
         )
         np.testing.assert_allclose(together.mean[:, k], alone.mean, rtol=1e-6)
         np.testing.assert_allclose(together.variance[:, k], alone.variance, rtol=1e-6)
+
+
+def test_a_policy_learns_all_objectives_of_its_rows():
+    found = policy_preferences(jnp.array([2, 0, 2, 1]), jnp.array([0, 1, 1, 0]), 3)
+    of_policy = np.array([[0, 1, 1], [1, 0, 1]])
+    np.testing.assert_array_equal(found, of_policy[[0, 1, 1, 0]])
 
 
 def test_policies_learn_what_their_preferences_are():
