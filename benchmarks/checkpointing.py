@@ -163,18 +163,7 @@ def plot(rows):
 
 
 def main() -> None:
-    common.run(
-        "checkpointing",
-        __doc__,
-        measure,
-        COLUMNS,
-        full=FULL,
-        small=SMALL,
-        seconds=300,
-        predicted=PREDICTED,
-        plot=plot,
-        add_arguments=add_arguments,
-    )
+    common.run(globals(), seconds=300)
 
 
 if __name__ == "__main__":

@@ -55,57 +55,46 @@ class Outcome(NamedTuple):
     more: Mapping[str, Any] = {}
 
 
-def run(
-    name: str,
-    description: str | None,
-    measure: Callable[..., Outcome],
-    columns: Mapping[str, str],
-    *,
-    full: Mapping[str, Any],
-    small: Mapping[str, Any],
-    seconds: float,
-    repeats: int = 5,
-    predicted: Mapping[str, Any] | None = None,
-    plot: Callable | None = None,
-    measure_point: Callable[..., dict] | None = None,
-    add_arguments: Callable | None = None,
-) -> None:
+def run(script: Mapping[str, Any], *, seconds: float, repeats: int = 5) -> None:
     """Runs a benchmark as the command line asks for it, and publishes what it found.
 
     Args:
-      name: of the files.
-      description: of the script, for `--help`.
-      measure: `measure(arguments, sizes, budget)` returns an `Outcome`.
-      columns: headings of the table, and the keys of the rows under them.
-      full: sizes for an accelerator.
-      small: sizes with `--small`, for a CPU.
+      script: the globals of a script that defines
+
+        - `measure(arguments, sizes, budget)`, which returns an `Outcome`;
+        - `COLUMNS`, headings of the table, and the keys of the rows under them;
+        - `FULL`, sizes for an accelerator, and `SMALL` with `--small`, for a CPU;
+        - perhaps `PREDICTED`, what was expected before measuring;
+        - perhaps `plot(rows)`, which returns a Matplotlib figure;
+        - perhaps `measure_point(point, sizes, repeats)`, which returns one measurement,
+          where each is taken in a process of its own (`run_child`);
+        - perhaps `add_arguments(parser)`, which adds the script's own arguments.
       seconds: the time allowed unless another is asked for; 50 s with `--small`.
       repeats: timed calls unless another number is asked for.
-      predicted: what was expected before measuring.
-      plot: `plot(rows)` returns a Matplotlib figure.
-      measure_point: `measure_point(point, sizes, repeats)` returns one measurement, for
-        benchmarks that take each in a process of its own (`run_child`).
-      add_arguments: `add_arguments(parser)` adds the script's own arguments.
     """
-    arguments = _parse_arguments(description, seconds, repeats, add_arguments)
+    name = Path(script["__file__"]).stem
+    arguments = _parse_arguments(
+        script["__doc__"], seconds, repeats, script.get("add_arguments")
+    )
     with handle_signals("nothing was written; give the same command again"):
         runtime.configure()
-        sizes = small if arguments.small else full
+        sizes = script["SMALL" if arguments.small else "FULL"]
         if arguments.point is not None:
-            if measure_point is None:
+            if "measure_point" not in script:
                 sys.exit(f"error: {name} takes no measurement in a process of its own")
-            print(json.dumps(measure_point(arguments.point, sizes, arguments.repeats)))
+            row = script["measure_point"](arguments.point, sizes, arguments.repeats)
+            print(json.dumps(row))
             return
         budget = Budget(arguments.seconds)
-        outcome = measure(arguments, sizes, budget)
+        outcome = script["measure"](arguments, sizes, budget)
         publish(
             f"{name}_small" if arguments.small else name,
             outcome,
-            columns,
-            plot,
+            script["COLUMNS"],
+            script.get("plot"),
             Path(arguments.output) if arguments.output else RESULTS,
             sizes=sizes,
-            predicted=predicted or {},
+            predicted=script.get("PREDICTED", {}),
             left_out=budget.left_out,
         )
 

@@ -159,18 +159,7 @@ def measure(arguments, sizes: dict, budget: common.Budget) -> common.Outcome:
 
 
 def main() -> None:
-    common.run(
-        "compile",
-        __doc__,
-        measure,
-        COLUMNS,
-        full=FULL,
-        small=SMALL,
-        seconds=100,
-        predicted=PREDICTED,
-        plot=plot,
-        measure_point=measure_point,
-    )
+    common.run(globals(), seconds=100)
 
 
 if __name__ == "__main__":

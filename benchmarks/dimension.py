@@ -139,17 +139,7 @@ def measure(arguments, sizes: dict, budget: common.Budget) -> common.Outcome:
 
 
 def main() -> None:
-    common.run(
-        "dimension",
-        __doc__,
-        measure,
-        COLUMNS,
-        full=FULL,
-        small=SMALL,
-        seconds=900,
-        predicted=PREDICTED,
-        plot=plot,
-    )
+    common.run(globals(), seconds=900)
 
 
 if __name__ == "__main__":

@@ -226,18 +226,7 @@ def add_arguments(parser) -> None:
 
 
 def main() -> None:
-    common.run(
-        "environments",
-        __doc__,
-        measure,
-        COLUMNS,
-        full=FULL,
-        small=SMALL,
-        seconds=300,
-        predicted=PREDICTED,
-        plot=plot,
-        add_arguments=add_arguments,
-    )
+    common.run(globals(), seconds=300)
 
 
 if __name__ == "__main__":

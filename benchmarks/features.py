@@ -268,17 +268,7 @@ def measure(arguments, sizes: dict, budget: common.Budget) -> common.Outcome:
 
 
 def main() -> None:
-    common.run(
-        "features",
-        __doc__,
-        measure,
-        COLUMNS,
-        full=FULL,
-        small=SMALL,
-        seconds=120,
-        predicted=PREDICTED,
-        plot=plot,
-    )
+    common.run(globals(), seconds=120)
 
 
 if __name__ == "__main__":

@@ -173,18 +173,7 @@ def plot(rows: list[dict]):
 
 
 def main() -> None:
-    common.run(
-        "gradient_methods",
-        __doc__,
-        measure,
-        COLUMNS,
-        full=FULL,
-        small=SMALL,
-        seconds=85,
-        repeats=30,
-        predicted=PREDICTED,
-        plot=plot,
-    )
+    common.run(globals(), seconds=85, repeats=30)
 
 
 if __name__ == "__main__":

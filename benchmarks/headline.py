@@ -80,16 +80,7 @@ def measure(arguments, sizes: dict, budget: common.Budget) -> common.Outcome:
 
 
 def main() -> None:
-    common.run(
-        "headline",
-        __doc__,
-        measure,
-        COLUMNS,
-        full=FULL,
-        small=SMALL,
-        seconds=600,
-        repeats=7,
-    )
+    common.run(globals(), seconds=600, repeats=7)
 
 
 if __name__ == "__main__":

@@ -157,18 +157,7 @@ def add_arguments(parser) -> None:
 
 
 def main() -> None:
-    common.run(
-        "metaworld",
-        __doc__,
-        measure,
-        COLUMNS,
-        full=FULL,
-        small=SMALL,
-        seconds=480,
-        predicted=PREDICTED,
-        plot=plot,
-        add_arguments=add_arguments,
-    )
+    common.run(globals(), seconds=480)
 
 
 if __name__ == "__main__":

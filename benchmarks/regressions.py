@@ -409,17 +409,7 @@ def measure(arguments, sizes: dict, budget: common.Budget) -> common.Outcome:
 
 
 def main() -> None:
-    common.run(
-        "regressions",
-        __doc__,
-        measure,
-        COLUMNS,
-        full=FULL,
-        small=SMALL,
-        seconds=80,
-        predicted=PREDICTED,
-        plot=plot,
-    )
+    common.run(globals(), seconds=80)
 
 
 if __name__ == "__main__":

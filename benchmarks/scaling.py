@@ -211,19 +211,7 @@ def add_arguments(parser) -> None:
 
 
 def main() -> None:
-    common.run(
-        "scaling",
-        __doc__,
-        measure,
-        COLUMNS,
-        full=FULL,
-        small=SMALL,
-        seconds=110,
-        predicted=PREDICTED,
-        plot=plot,
-        measure_point=measure_point,
-        add_arguments=add_arguments,
-    )
+    common.run(globals(), seconds=110)
 
 
 if __name__ == "__main__":

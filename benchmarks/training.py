@@ -292,18 +292,7 @@ def add_arguments(parser) -> None:
 
 
 def main() -> None:
-    common.run(
-        "training",
-        __doc__,
-        measure,
-        COLUMNS,
-        full=FULL,
-        small=SMALL,
-        seconds=500,
-        predicted=PREDICTED,
-        plot=plot,
-        add_arguments=add_arguments,
-    )
+    common.run(globals(), seconds=500)
 
 
 if __name__ == "__main__":

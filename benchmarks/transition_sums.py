@@ -247,16 +247,7 @@ def measure(arguments, sizes: dict, budget: common.Budget) -> common.Outcome:
 
 
 def main() -> None:
-    common.run(
-        "transition_sums",
-        __doc__,
-        measure,
-        COLUMNS,
-        full=FULL,
-        small=SMALL,
-        seconds=120,
-        predicted=PREDICTED,
-    )
+    common.run(globals(), seconds=120)
 
 
 if __name__ == "__main__":

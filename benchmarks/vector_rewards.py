@@ -111,16 +111,7 @@ def measure(arguments, sizes: dict, budget: common.Budget) -> common.Outcome:
 
 
 def main() -> None:
-    common.run(
-        "vector_rewards",
-        __doc__,
-        measure,
-        COLUMNS,
-        full=FULL,
-        small=SMALL,
-        seconds=300,
-        predicted=PREDICTED,
-    )
+    common.run(globals(), seconds=300)
 
 
 if __name__ == "__main__":

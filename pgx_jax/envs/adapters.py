@@ -15,7 +15,12 @@ import jax.numpy as jnp
 from brax.envs.base import Env, State, Wrapper
 
 from pgx_jax.envs.collection import CollectionSuite
-from pgx_jax.envs.core import ActionSpace, TaskSuite
+from pgx_jax.envs.core import (
+    ActionSpace,
+    TaskSuite,
+    check_reward,
+    shape_of_rewards,
+)
 from pgx_jax.envs.dtypes import cast, common_type, type_beside
 from pgx_jax.envs.family import FamilySuite
 
@@ -163,13 +168,8 @@ def from_functions(
     if num_results not in (4, 5):
         raise ValueError(f"step must give 4 or 5 results, got {num_results}")
     names = tuple(objective_names)
-    reward_shape = (len(names),) if names else ()
-    if results[2].shape != reward_shape:
-        raise ValueError(
-            f"the reward of step must have shape {list(reward_shape)}, one number "
-            f"{'for each of objective_names' if names else 'a step'}, got "
-            f"{list(results[2].shape)}"
-        )
+    reward_shape = shape_of_rewards(names)
+    check_reward(results[2], "step", reward_shape)
     make_env = _MakeFunctional(
         reset, step, action_space, num_results == 5, reward_shape
     )

@@ -144,7 +144,7 @@ class StepSuite(abc.ABC):
     @property
     def reward_shape(self) -> tuple[int, ...]:
         """Of one step of one environment: [K] of K objectives, else []."""
-        return (len(self.objective_names),) if self.objective_names else ()
+        return shape_of_rewards(self.objective_names)
 
     @property
     def episode_lengths(self) -> Sequence[int] | jax.Array:
@@ -254,8 +254,8 @@ def reset_episode(
     """
     key, reset_key = jax.random.split(key)
     env_state = jax.tree.map(strengthen, env.reset(reset_key))
-    shape = (len(objective_names),) if objective_names else ()
-    _check_reward(env_state.reward, "reset", shape)
+    shape = shape_of_rewards(objective_names)
+    check_reward(env_state.reward, "the environment's reset", shape)
     return SuiteState(
         env_state=env_state,
         observation=env_state.obs,
@@ -298,7 +298,7 @@ def step_episode(
     """
     stepped = jax.tree.map(jnp.asarray, env.step(state.env_state, action))
     check_types(state.env_state, stepped)
-    _check_reward(stepped.reward, "step", state.reward.shape)
+    check_reward(stepped.reward, "the environment's step", state.reward.shape)
     # The statistics of an episode stay readable on its last step, so they are cleared
     # on the step after it.
     started = state.done
@@ -343,12 +343,18 @@ def step_episode(
     )
 
 
-def _check_reward(reward: jax.Array, function: str, shape: tuple[int, ...]) -> None:
-    if jnp.shape(reward) != shape:
+def shape_of_rewards(objective_names: tuple[str, ...]) -> tuple[int, ...]:
+    """[K] of K objectives, else []."""
+    return (len(objective_names),) if objective_names else ()
+
+
+def check_reward(reward: Any, function: str, shape: tuple[int, ...]) -> None:
+    """Refuses a reward of another shape, by the name of the function that gave it."""
+    if reward.shape != shape:
         raise ValueError(
-            f"reward of the environment's {function} must have shape {list(shape)}, "
-            f"one number {'for each of objective_names' if shape else 'a step'}, got "
-            f"{list(jnp.shape(reward))}"
+            f"the reward of {function} must have shape {list(shape)}, one number "
+            f"{'for each of objective_names' if shape else 'a step'}, got "
+            f"{list(reward.shape)}"
         )
 
 

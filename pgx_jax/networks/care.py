@@ -22,38 +22,33 @@ Deviations:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import jax
 import jax.numpy as jnp
 
 from pgx_jax.extras import needs_extra
-from pgx_jax.networks.layers import StackedMLP, TaskTable, mix, split_task_id
+from pgx_jax.networks.layers import (
+    StackedMLP,
+    TaskNetwork,
+    TaskTable,
+    mix,
+    split_task_id,
+)
 from pgx_jax.networks.mlp import MLP
 
 with needs_extra("envs"):
     import flax.linen as nn
 
 
-class CARE(nn.Module):
+class CARE(TaskNetwork):
     """An MLP of a mixture of encodings and of the context.
 
     Attributes:
       hidden_sizes: width of each hidden layer; of the encoders and the context the
         first.
-      output_size: width of the last, linear, layer.
-      output_scale: gain of the last layer's orthogonal initializer.
-      activation: between layers.
-      num_tasks: n, the length of the one-hot task id that observations end in.
       num_modules: m, the encoders.
       task_embeddings: of the user, n tuples of one length; learned where empty.
     """
 
-    hidden_sizes: Sequence[int]
-    output_size: int
-    output_scale: float
-    activation: Callable[[jax.Array], jax.Array]
-    num_tasks: int
     num_modules: int
     task_embeddings: tuple[tuple[float, ...], ...] = ()
 

@@ -14,34 +14,18 @@ standard deviation of continuous actions is a parameter of the task.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import jax
 import jax.numpy as jnp
 
 from pgx_jax.extras import needs_extra
-from pgx_jax.networks.layers import TaskTable, split_task_id
+from pgx_jax.networks.layers import TaskNetwork, TaskTable, split_task_id
 
 with needs_extra("envs"):
     import flax.linen as nn
 
 
-class FiLM(nn.Module):
-    """An MLP with a scale and a shift of each task for every hidden feature.
-
-    Attributes:
-      hidden_sizes: width of each hidden layer.
-      output_size: width of the last, linear, layer.
-      output_scale: gain of the last layer's orthogonal initializer.
-      activation: between layers.
-      num_tasks: n, the length of the one-hot task id that observations end in.
-    """
-
-    hidden_sizes: Sequence[int]
-    output_size: int
-    output_scale: float
-    activation: Callable[[jax.Array], jax.Array]
-    num_tasks: int
+class FiLM(TaskNetwork):
+    """An MLP with a scale and a shift of each task for every hidden feature."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,24 @@ from pgx_jax.extras import needs_extra
 with needs_extra("envs"):
     import flax.linen as nn
     from flax.linen.dtypes import promote_dtype
+
+
+class TaskNetwork(nn.Module):
+    """A network of observations that end in a one-hot task id.
+
+    Attributes:
+      hidden_sizes: width of each hidden layer.
+      output_size: width of the output.
+      output_scale: gain of the last layer's orthogonal initializer.
+      activation: between layers.
+      num_tasks: n, the length of the task id.
+    """
+
+    hidden_sizes: Sequence[int]
+    output_size: int
+    output_scale: float
+    activation: Callable[[jax.Array], jax.Array]
+    num_tasks: int
 
 
 def split_task_id(x: jax.Array, num_tasks: int) -> tuple[jax.Array, jax.Array]:

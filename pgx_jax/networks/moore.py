@@ -23,8 +23,6 @@ Deviations:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import jax
 import jax.numpy as jnp
 
@@ -32,6 +30,7 @@ from pgx_jax.extras import needs_extra
 from pgx_jax.networks.layers import (
     StackedDense,
     StackedMLP,
+    TaskNetwork,
     TaskTable,
     mix,
     split_task_id,
@@ -42,25 +41,16 @@ with needs_extra("envs"):
     import flax.linen as nn
 
 
-class MOORE(nn.Module):
+class MOORE(TaskNetwork):
     """Orthogonal representations, mixed by weights of the task, and linear heads.
 
     Attributes:
       hidden_sizes: width of each layer of an expert; the last one is d >= K, the size
         of a representation.
-      output_size: of a head.
-      output_scale: gain of the heads' orthogonal initializer.
-      activation: between the layers of an expert, and before the head.
-      num_tasks: n, the length of the one-hot task id that observations end in.
       num_modules: K, the experts.
       shared_head: whether all tasks have one head, else each its own.
     """
 
-    hidden_sizes: Sequence[int]
-    output_size: int
-    output_scale: float
-    activation: Callable[[jax.Array], jax.Array]
-    num_tasks: int
     num_modules: int
     shared_head: bool = False
 

@@ -11,34 +11,18 @@ continuous actions a parameter of the task, not an output; orthogonal weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import jax
 
 from pgx_jax.extras import needs_extra
-from pgx_jax.networks.layers import StackedDense, mix, split_task_id
+from pgx_jax.networks.layers import StackedDense, TaskNetwork, mix, split_task_id
 from pgx_jax.networks.mlp import hidden_layers
 
 with needs_extra("envs"):
     import flax.linen as nn
 
 
-class MultiHead(nn.Module):
-    """A trunk that all tasks share, and one linear head for each of them.
-
-    Attributes:
-      hidden_sizes: width of each layer of the trunk.
-      output_size: of a head.
-      output_scale: gain of the heads' orthogonal initializer.
-      activation: after each layer of the trunk.
-      num_tasks: n, the length of the one-hot task id that observations end in.
-    """
-
-    hidden_sizes: Sequence[int]
-    output_size: int
-    output_scale: float
-    activation: Callable[[jax.Array], jax.Array]
-    num_tasks: int
+class MultiHead(TaskNetwork):
+    """A trunk that all tasks share, and one linear head for each of them."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:

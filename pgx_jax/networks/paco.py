@@ -21,13 +21,12 @@ Deviations:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import jax
 
 from pgx_jax.extras import needs_extra
 from pgx_jax.networks.layers import (
     StackedDense,
+    TaskNetwork,
     TaskTable,
     mix,
     split_task_id,
@@ -38,23 +37,13 @@ with needs_extra("envs"):
     import flax.linen as nn
 
 
-class PaCo(nn.Module):
+class PaCo(TaskNetwork):
     """An MLP whose parameters are composed for each task.
 
     Attributes:
-      hidden_sizes: width of each hidden layer.
-      output_size: width of the last, linear, layer.
-      output_scale: gain of the last layer's orthogonal initializer.
-      activation: between layers.
-      num_tasks: n, the length of the one-hot task id that observations end in.
       num_modules: K, the sets of parameters.
     """
 
-    hidden_sizes: Sequence[int]
-    output_size: int
-    output_scale: float
-    activation: Callable[[jax.Array], jax.Array]
-    num_tasks: int
     num_modules: int
 
     @nn.compact

@@ -25,36 +25,25 @@ Deviations:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import jax
 import jax.numpy as jnp
 
 from pgx_jax.extras import needs_extra
-from pgx_jax.networks.layers import StackedDense, TaskTable, split_task_id
+from pgx_jax.networks.layers import StackedDense, TaskNetwork, TaskTable, split_task_id
 from pgx_jax.networks.mlp import hidden_layers
 
 with needs_extra("envs"):
     import flax.linen as nn
 
 
-class SoftModularization(nn.Module):
+class SoftModularization(TaskNetwork):
     """Modules that all tasks share, mixed by weights of observation and task.
 
     Attributes:
       hidden_sizes: width of the modules of each layer; of the embeddings the first.
-      output_size: of the sum over the last modules.
-      output_scale: gain of the last layer.
-      activation: after each module but the last ones.
-      num_tasks: n, the length of the one-hot task id that observations end in.
       num_modules: m, in each layer.
     """
 
-    hidden_sizes: Sequence[int]
-    output_size: int
-    output_scale: float
-    activation: Callable[[jax.Array], jax.Array]
-    num_tasks: int
     num_modules: int
 
     @nn.compact
