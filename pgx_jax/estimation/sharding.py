@@ -1,4 +1,4 @@
-"""The work of the estimate spread over devices, whatever the types of a mesh's axes.
+"""Work spread over devices, whatever the types of a mesh's axes.
 
 Axes of type Auto let the compiler place values. On axes of type Explicit JAX requires
 an output sharding at every gather, and for those of type Manual there is none, so that
@@ -16,6 +16,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from pgx_jax.estimation.checks import is_traced
 from pgx_jax.types import PyTree
+
+REPLICATED = PartitionSpec()
 
 
 def shard(
@@ -52,18 +54,22 @@ def auto_mesh(mesh: Mesh) -> Mesh:
 
 
 def call_with_auto_axes(
-    function: Callable[..., PyTree], arrays: tuple, mesh: Mesh | None = None
+    function: Callable[..., PyTree],
+    arrays: tuple,
+    mesh: Mesh | None = None,
+    specs: PyTree = REPLICATED,
 ) -> PyTree:
     """`function(*arrays)` under Auto axes, for arrays on meshes of any type.
 
     Outside of jit arrays are put on the device, or on those of `mesh`, explicitly.
-    Where an axis of type Explicit was in play, results come back on its mesh, with a
-    copy on every device.
+    Where an axis of type Explicit was in play, results come back on its mesh.
 
     Args:
       function: of `arrays`; a function under `jax.jit`.
       arrays: pytrees of arrays and numbers.
       mesh: with Auto axes, over which `function` splits its work.
+      specs: how results lie on an Explicit mesh; a `PartitionSpec` for each of their
+        subtrees. By default every device has a copy.
     """
     if is_traced(arrays):
         outer = _explicit_mesh(jax.sharding.get_abstract_mesh(), *_meshes(arrays))
@@ -72,7 +78,7 @@ def call_with_auto_axes(
         with jax.sharding.use_abstract_mesh(outer):
             arrays = jax.tree.map(jnp.asarray, arrays)
             return jax.sharding.auto_axes(
-                function, axes=outer.axis_names, out_sharding=PartitionSpec()
+                function, axes=outer.axis_names, out_sharding=specs
             )(*arrays)
 
     outer = _explicit_mesh(jax.sharding.get_mesh(), *_meshes(arrays))
@@ -81,7 +87,24 @@ def call_with_auto_axes(
         return function(*arrays)
     with jax.set_mesh(auto_mesh(outer) if mesh is None else mesh):
         out = function(*arrays)
-    return jax.device_put(out, NamedSharding(outer, PartitionSpec()))
+    return jax.device_put(out, shardings_of(outer, specs))
+
+
+def shardings_of(mesh: Mesh, specs: PyTree) -> PyTree:
+    """The shardings on a mesh that `PartitionSpec`s stand for."""
+    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
+
+
+def specs_of(arrays: PyTree) -> PyTree:
+    """How arrays lie on their meshes; a `PartitionSpec` for each leaf."""
+
+    def spec_of(leaf):
+        if not isinstance(leaf, jax.Array):
+            return REPLICATED
+        sharding = jax.typeof(leaf).sharding if is_traced(leaf) else leaf.sharding
+        return sharding.spec if isinstance(sharding, NamedSharding) else REPLICATED
+
+    return jax.tree.map(spec_of, arrays)
 
 
 def _meshes(arrays: PyTree) -> list:

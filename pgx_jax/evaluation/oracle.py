@@ -3,26 +3,25 @@
 A copy of the meta-policy is trained by PPO on the tasks of one subset, for every one of
 m subsets, and then evaluated on those tasks. Blocks of subsets train side by side in
 one program; on a CPU, which such a program leaves mostly idle, several programs run at
-once. Every subset trains from a key of its own, so that its score does not depend on
-the block that it is in, and is evaluated on the same initial states and random numbers
-of each task as every other, so that these cancel where subsets are compared.
+once, and on a mesh every device trains a block of its own. Every subset trains from a
+key of its own, so that its score does not depend on the block that it is in, and is
+evaluated on the same initial states and random numbers of each task as every other, so
+that these cancel where subsets are compared.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from pgx_jax.arguments import (
     as_integer,
@@ -34,9 +33,12 @@ from pgx_jax.arguments import (
 )
 from pgx_jax.envs.core import TaskSuite
 from pgx_jax.estimation.blocks import bounded_elements
-from pgx_jax.evaluation.subset_blocks import Block, SubsetSuite, lay_out
+from pgx_jax.estimation.sharding import auto_mesh
+from pgx_jax.evaluation.concurrency import compile_training
+from pgx_jax.evaluation.subset_blocks import Block, BlockScores, SubsetSuite, lay_out
 from pgx_jax.runs.workdir import Workdir
 from pgx_jax.training.episodes import METRICS, evaluate
+from pgx_jax.training.meshes import check_mesh
 from pgx_jax.training.ppo import PPO, TrainingState
 
 BLOCK_BYTES = 2**31
@@ -84,20 +86,6 @@ class OracleRun(NamedTuple):
     num_blocks: int
 
 
-class BlockScores(NamedTuple):
-    """The result of fine-tuning on the subsets of a block.
-
-    Attributes:
-      scores: of the tasks of every subset; float32 [b, s].
-      finite: whether all parameters of a subset's policy are finite; bool [b].
-      evaluation_steps: length of the longest episode; int32 [].
-    """
-
-    scores: jax.Array
-    finite: jax.Array
-    evaluation_steps: jax.Array
-
-
 @dataclasses.dataclass(frozen=True)
 class Oracle:
     """Fine-tunes a meta-policy on subsets of tasks and scores the results.
@@ -111,9 +99,11 @@ class Oracle:
       block_size: subsets trained in one program. If None, as many as fit in about
         2 GiB, but one on a CPU, where products of many small matrices take longer
         together than one by one.
+      mesh: devices that train a block each, side by side; any `jax.sharding.Mesh`. If
+        None, that of `ppo`.
 
     Raises:
-      ValueError: `score`, `num_episodes` or `block_size` is not allowed.
+      ValueError: `score`, `num_episodes`, `block_size` or `mesh` is not allowed.
     """
 
     ppo: PPO
@@ -121,10 +111,14 @@ class Oracle:
     deterministic: bool = True
     score: str = "return"
     block_size: int | None = None
+    mesh: Mesh | None = None
 
     def __post_init__(self):
         if not isinstance(self.ppo, PPO):
             raise ValueError(f"ppo must be a PPO, got {show(self.ppo)}")
+        check_mesh(self.mesh)
+        mesh = self.ppo.mesh if self.mesh is None else auto_mesh(self.mesh)
+        object.__setattr__(self, "mesh", mesh)
         check_choice("score", self.score, tuple(METRICS))
         check_switch("deterministic", self.deterministic)
         as_integer("num_episodes", self.num_episodes, 1)
@@ -151,7 +145,8 @@ class Oracle:
           meta: one policy trained on all of them: k = 1, n rows.
           subsets: 0/1 matrix [m, n], no row empty.
           key: of training, folded with the number of each subset, and of evaluation.
-          workdir: keeps every finished block, so that the same call goes on from there.
+          workdir: keeps every finished block, so that the same call goes on from there;
+            with as many devices, since blocks are as many as keep all of them busy.
           stage: what its blocks are called there.
           on_block: called after every block with the environment steps of fine-tuning
             done so far and the mean score of every task, NaN where it has none; [n].
@@ -180,33 +175,24 @@ class Oracle:
         }
         pending = [i for i in range(len(blocks)) if i not in done]
         began = time.perf_counter()
-        shapes = {blocks[i].place.shape: blocks[i] for i in pending}
-        programs = {
-            shape: _fine_tune.lower(self, block, meta, key).compile()
-            for shape, block in shapes.items()
-        }
+        train, together = compile_training(
+            self, [blocks[i] for i in pending], meta, key, self.mesh
+        )
         compile_seconds = time.perf_counter() - began
-
-        def train(i: int) -> BlockScores:
-            program = programs[blocks[i].place.shape]
-            return jax.device_get(program(blocks[i], meta, key))
-
-        num_threads = _num_threads()
-        with ThreadPoolExecutor(num_threads) as threads:
-            for first in range(0, len(pending), num_threads):
-                together = pending[first : first + num_threads]
-                began = time.perf_counter()
-                results = list(threads.map(train, together))
-                took = (time.perf_counter() - began) / len(together)
-                for i, result in zip(together, results, strict=True):
-                    _check_finite(blocks[i], result)
-                    if workdir is not None:
-                        workdir.finish(names[i], result._asdict(), {"seconds": took})
-                    done[i] = result, took
-                if on_block is not None:
-                    scores = _gather(subsets, blocks, done)
-                    num_scores = int(np.isfinite(scores).sum())
-                    on_block(num_scores * self.env_steps_per_task, _task_means(scores))
+        for numbers in together:
+            numbers = [pending[i] for i in numbers]
+            began = time.perf_counter()
+            results = train([blocks[i] for i in numbers])
+            took = (time.perf_counter() - began) / len(numbers)
+            for i, result in zip(numbers, results, strict=True):
+                _check_finite(blocks[i], result)
+                if workdir is not None:
+                    workdir.finish(names[i], result._asdict(), {"seconds": took})
+                done[i] = result, took
+            if on_block is not None:
+                scores = _gather(subsets, blocks, done)
+                num_scores = int(np.isfinite(scores).sum())
+                on_block(num_scores * self.env_steps_per_task, _task_means(scores))
         scores = _gather(subsets, blocks, done)
         return OracleRun(
             result=SubsetScores(subsets, np.where(subsets, scores, 0.0)),
@@ -259,7 +245,10 @@ class Oracle:
             indices = np.flatnonzero(sizes == size)
             most = self.block_size or self._default_block_size(suite, size)
             num_blocks = math.ceil(len(indices) / most)
+            if self.mesh is not None:  # no device without one
+                num_blocks = math.ceil(num_blocks / self.mesh.size) * self.mesh.size
             length = math.ceil(len(indices) / num_blocks)
+            num_blocks = math.ceil(len(indices) / length)
             # The last block is filled with subsets of its own, trained once more.
             padded = np.resize(indices[(num_blocks - 1) * length :], length)
             padded = np.append(indices[: (num_blocks - 1) * length], padded)
@@ -300,13 +289,14 @@ class Oracle:
     def fine_tune(
         self, block: Block, meta: TrainingState, key: jax.Array
     ) -> BlockScores:
-        """Fine-tunes on and scores the subsets of a block. Pure."""
+        """Fine-tunes on and scores the subsets of a block, on one device. Pure."""
         num_rows = block.tasks.shape[1]
+        ppo = dataclasses.replace(self.ppo, mesh=None)
         train_key, evaluate_key = jax.random.split(key)
 
         def fine_tune_on_one(tasks, place, index):
             suite = SubsetSuite(block.suite, block.rows, block.source, tasks, place)
-            state = self.ppo.init_from(
+            state = ppo.init_from(
                 suite,
                 jax.random.fold_in(train_key, index),
                 np.zeros(num_rows, np.int32),
@@ -314,10 +304,10 @@ class Oracle:
                 meta.observation_statistics,
                 jax.tree.map(lambda x: x[tasks], meta.value_statistics),
             )
-            state, _ = self.ppo.run(suite, state, self.ppo.total_updates)
+            state, _ = ppo.run(suite, state, ppo.total_updates)
             result = evaluate(
                 suite,
-                self.ppo.actor_critic,
+                ppo.actor_critic,
                 state.params["policy"],
                 state.observation_statistics,
                 state.policy_ids,
@@ -335,16 +325,6 @@ class Oracle:
 
         scores = jax.vmap(fine_tune_on_one)(block.tasks, block.place, block.indices)
         return scores._replace(evaluation_steps=scores.evaluation_steps.max())
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _fine_tune(oracle, block, meta, key) -> BlockScores:
-    return oracle.fine_tune(block, meta, key)
-
-
-def _num_threads() -> int:
-    """Programs that run at once: each keeps an accelerator busy, or one CPU core."""
-    return (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
 
 
 def _gather(

@@ -36,6 +36,20 @@ class Block(NamedTuple):
     indices: jax.Array
 
 
+class BlockScores(NamedTuple):
+    """The result of fine-tuning on the subsets of a block.
+
+    Attributes:
+      scores: of the tasks of every subset; float32 [b, s].
+      finite: whether all parameters of a subset's policy are finite; bool [b].
+      evaluation_steps: length of the longest episode; int32 [].
+    """
+
+    scores: jax.Array
+    finite: jax.Array
+    evaluation_steps: jax.Array
+
+
 def lay_out(suite: TaskSuite, subsets: np.ndarray, indices: np.ndarray) -> list[Block]:
     """Blocks of subsets of one size, all stepped by the same rows.
 

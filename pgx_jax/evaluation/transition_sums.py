@@ -22,6 +22,12 @@ from pgx_jax.estimation.projection import (
     draw_columns,
     project_gradients,
 )
+from pgx_jax.estimation.sharding import (
+    REPLICATED,
+    call_with_auto_axes,
+    shard,
+    specs_of,
+)
 from pgx_jax.estimation.sums import (
     StoredProjection,
     TaskSums,
@@ -29,6 +35,7 @@ from pgx_jax.estimation.sums import (
     sum_transitions,
 )
 from pgx_jax.training.assignment import check_distinct
+from pgx_jax.training.meshes import split_suite
 from pgx_jax.training.ppo import PPO, TrainingState
 from pgx_jax.training.rollouts import unroll
 from pgx_jax.types import Transitions
@@ -103,7 +110,12 @@ def collect_sums(
     projection = GaussianProjection() if projection is None else projection
     check_projection(projection)
     settings = (projection, num_transitions // block, num_parts, noise)
-    suite_state, sums = _collect(ppo, settings, suite, state, key, projection_key)
+    suite_state, sums = call_with_auto_axes(
+        functools.partial(_collect, ppo, settings),
+        (suite, state, key, projection_key),
+        ppo.mesh,
+        (specs_of(state.suite_state), REPLICATED),
+    )
     return state._replace(suite_state=suite_state), sums
 
 
@@ -112,8 +124,18 @@ def _collect(ppo, settings, suite, state, key, projection_key):
     projection, num_unrolls, num_parts, noise = settings
     params = jax.tree.map(lambda x: x[0], state.params["policy"])
     columns = draw_columns(projection, projection_key, params)
-    stored = StoredProjection(projection.dim, columns)
     fingerprint = projection_fingerprint(projection, projection_key, params)
+
+    def project(shared, samples):
+        params, columns, key = shared
+        return project_gradients(
+            ppo.actor_critic.log_prob,
+            params,
+            *samples,
+            key=key,
+            projection=StoredProjection(projection.dim, columns),
+            method="reverse",
+        )
 
     def unroll_sums(suite_state, unroll_key):
         suite_state, batch = unroll_transitions(
@@ -122,14 +144,7 @@ def _collect(ppo, settings, suite, state, key, projection_key):
         flat = jax.tree.map(
             lambda x: x.reshape(-1, *x.shape[2:]), (batch.observation, batch.action)
         )
-        features = project_gradients(
-            ppo.actor_critic.log_prob,
-            params,
-            *flat,
-            key=projection_key,
-            projection=stored,
-            method="reverse",
-        )
+        features = shard(project, ppo.mesh, (params, columns, projection_key), flat)
         shape = (*batch.advantage.shape, features.shape[-1])
         features = features.reshape(-1, *shape[1:])
         return suite_state, sum_transitions(
@@ -170,7 +185,7 @@ def unroll_transitions(
       ...] as `PPO.collect_transitions` returns them.
     """
     suite_state, rollout = unroll(
-        suite,
+        split_suite(suite, ppo.mesh),
         ppo.actor_critic,
         state.params["policy"],
         state.observation_statistics,

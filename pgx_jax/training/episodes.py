@@ -9,10 +9,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.sharding import Mesh
 
 from pgx_jax.arguments import as_integer, as_key, check_switch
 from pgx_jax.envs.core import StepSuite, TaskSuite
+from pgx_jax.estimation.sharding import auto_mesh, call_with_auto_axes
 from pgx_jax.networks.actor_critic import ActorCritic
+from pgx_jax.training.meshes import (
+    check_mesh,
+    constrain,
+    environment_specs,
+    split_suite,
+)
 from pgx_jax.training.objectives import own_objective
 from pgx_jax.training.rollouts import act
 from pgx_jax.training.running_statistics import RunningStatistics
@@ -52,6 +60,7 @@ def evaluate(
     deterministic: bool = True,
     row_ids: jax.Array | None = None,
     tasks: np.ndarray | None = None,
+    mesh: Mesh | None = None,
 ) -> Episodes:
     """Plays `num_episodes` whole episodes of every row, side by side.
 
@@ -74,12 +83,16 @@ def evaluate(
         If None, `tasks`, or 0..r-1 where there are none.
       tasks: the task of every row, an index of `suite`'s; NumPy int [r]. If None, row i
         is task i.
+      mesh: devices to split the episodes over, as of `PPO`; their number divides
+        `num_episodes`.
 
     Raises:
-      ValueError: `num_episodes`, `key` or `deterministic` is none, `policy_ids` is not
-        of length r, or there are `tasks` but not a `TaskSuite` to select them from.
+      ValueError: `num_episodes`, `key`, `deterministic` or `mesh` is none, `policy_ids`
+        is not of length r, or there are `tasks` but not a `TaskSuite` to select them
+        from.
     """
     num_episodes = as_integer("num_episodes", num_episodes, 1)
+    check_mesh(mesh, num_episodes=num_episodes)
     key = as_key(key)
     if not isinstance(deterministic, Tracer):
         check_switch("deterministic", deterministic)
@@ -105,23 +118,24 @@ def evaluate(
         played, places = np.unique(tasks, return_inverse=True)
         suite, rows = suite.select(played), suite.select(tasks)
         row_ids = jnp.asarray(tasks, jnp.int32) if row_ids is None else row_ids
-    result = _evaluate(
-        suite,
-        rows,
-        places,
-        actor_critic,
-        policy_params,
-        observation_statistics,
-        policy_ids,
-        row_ids,
-        key,
-        num_episodes,
-        deterministic,
+    mesh = None if mesh is None else auto_mesh(mesh)
+    return call_with_auto_axes(
+        functools.partial(_evaluate, mesh, actor_critic, num_episodes),
+        (
+            suite,
+            rows,
+            places,
+            policy_params,
+            observation_statistics,
+            policy_ids,
+            row_ids,
+            key,
+            deterministic,
+            place,
+            objectives,
+        ),
+        mesh,
     )
-    if place is not None:
-        result = jax.tree.map(lambda x: x[place], result)
-    returns = own_objective(result.episode_return, objectives)
-    return result._replace(episode_return=returns)
 
 
 def count_steps(
@@ -134,24 +148,30 @@ def count_steps(
     return int(lengths.sum())
 
 
-@functools.partial(jax.jit, static_argnums=(3, 9))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _evaluate(
+    mesh,
+    actor_critic,
+    num_episodes,
     suite,
     rows,
     places,
-    actor_critic,
     policy_params,
     observation_statistics,
     policy_ids,
     row_ids,
     key,
-    num_episodes,
     deterministic,
+    place,
+    objectives,
 ) -> Episodes:
     reset_key, act_key = jax.random.split(key)
     state = suite.reset(reset_key, num_episodes)
     if places is not None:
         state = jax.tree.map(lambda x: x[places], state)
+    if mesh is not None:
+        state = constrain(state, mesh, environment_specs(mesh))
+        rows = split_suite(rows, mesh)
     shape = (rows.num_tasks, num_episodes)
     episodes = Episodes(
         jnp.zeros((*shape, *rows.reward_shape)),
@@ -206,4 +226,8 @@ def _evaluate(
     lowest = lowest.reshape(1, 1, *rows.reward_shape)
     charge = jnp.where(like_rewards(diverged), like_rewards(missed) * lowest, 0.0)
     charged = episodes.episode_return + charge
-    return episodes._replace(episode_return=charged)
+    episodes = episodes._replace(episode_return=charged)
+    if place is not None:
+        episodes = jax.tree.map(lambda x: x[place], episodes)
+    returns = own_objective(episodes.episode_return, objectives)
+    return episodes._replace(episode_return=returns)

@@ -11,11 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
+from pgx_jax.estimation.sharding import REPLICATED
 from pgx_jax.networks.actor_critic import ActorCritic
 from pgx_jax.runtime import allow_promotion
 from pgx_jax.training.gradients import CombinedState, combine_rows
 from pgx_jax.training.losses import clipped_policy_loss, positive_losses
+from pgx_jax.training.meshes import constrain, split_samples
 from pgx_jax.training.ppo_config import PPOConfig
 from pgx_jax.training.rollouts import map_rows
 from pgx_jax.types import PyTree
@@ -205,6 +208,7 @@ def learn(
     policy_ids: jax.Array,
     batch: Batch,
     key: jax.Array,
+    mesh: Mesh | None = None,
 ) -> tuple[PyTree, PyTree, Metrics]:
     """All epochs of minibatches of one update. Pure.
 
@@ -218,15 +222,21 @@ def learn(
       policy_ids: the policy of each row; int32 [r].
       batch: leaves of shape [r, config.steps_per_update, ...].
       key: of the order of the samples.
+      mesh: devices to split every minibatch over.
 
     Returns:
       New parameters and optimizer state, and means of the metrics over minibatches:
       float32 [r], and `gradient_norm`, float32 [k].
     """
     chex.assert_axis_dimension(batch.advantage, 1, config.steps_per_update)
+    # Samples are drawn from all environments: once a copy of the batch is on every
+    # device, each takes its share of every minibatch from there.
+    batch = constrain(batch, mesh, REPLICATED)
 
     def differentiate(params, optimizer_state, indices):
+        indices = split_samples(indices, mesh)
         minibatch = jax.tree.map(lambda x: jnp.take(x, indices, axis=1), batch)
+        minibatch = split_samples(minibatch, mesh, axis=1)
         return compute_gradients(
             config, actor_critic, params, optimizer_state, policy_ids, minibatch
         )

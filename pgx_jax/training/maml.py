@@ -50,6 +50,7 @@ from pgx_jax.training.learning import (
     minimize,
 )
 from pgx_jax.training.losses import normalize_advantages
+from pgx_jax.training.meshes import split_suite
 from pgx_jax.training.policy_gradient import (
     PolicyGradient,
     inner_step,
@@ -164,6 +165,7 @@ class MAML(PolicyGradient):
         """
         ids, num_rows = state.policy_ids, state.policy_ids.shape[0]
         num_parts = self.num_inner_steps + 1
+        suite = split_suite(suite, self.mesh)
         statistics = jax.tree.map(lambda x: x[ids], state.observation_statistics)
         policies = jax.tree.map(lambda x: x[ids], state.params["policy"])
         size = self.config.num_envs // num_parts

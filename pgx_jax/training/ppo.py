@@ -17,17 +17,26 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.sharding import Mesh
 
 from pgx_jax.arguments import as_key, as_numbers, shorten, show
 from pgx_jax.envs.core import StepSuite, SuiteState
 from pgx_jax.envs.dtypes import strengthen
+from pgx_jax.estimation.checks import is_traced
+from pgx_jax.estimation.sharding import (
+    REPLICATED,
+    auto_mesh,
+    call_with_auto_axes,
+    shardings_of,
+    specs_of,
+)
 from pgx_jax.networks.actor_critic import ActorCritic
 from pgx_jax.training.assignment import (
     check_distinct,
@@ -43,6 +52,12 @@ from pgx_jax.training.losses import (
     generalized_advantages,
     normalize_advantages,
     weight_advantages,
+)
+from pgx_jax.training.meshes import (
+    check_mesh,
+    constrain,
+    environment_specs,
+    split_suite,
 )
 from pgx_jax.training.objectives import (
     decoupled_advantages,
@@ -120,10 +135,14 @@ class PPO:
         If None, row i is task i.
       learning_rates: of every policy, k positive numbers, to compare some in one
         program; None for that of the settings.
+      mesh: devices to split the environments over, along all its axes, whose types are
+        made Auto; `num_envs` is a multiple of their number. Every device has a copy of
+        the policies. If None, training is on the devices that the state is on.
 
     Raises:
-      ValueError: `num_updates` is not a positive integer, nor a sequence of them, or
-        `learning_rates` are no positive numbers.
+      ValueError: `num_updates` is not a positive integer, nor a sequence of them,
+        `learning_rates` are no positive numbers, or `mesh` is none or does not divide
+        the environments.
     """
 
     config: PPOConfig
@@ -131,8 +150,12 @@ class PPO:
     num_updates: int | Sequence[int] | np.ndarray
     tasks: tuple[int, ...] | None = None
     learning_rates: Sequence[float] | np.ndarray | None = None
+    mesh: Mesh | None = dataclasses.field(default=None, kw_only=True)
 
     def __post_init__(self):
+        check_mesh(self.mesh, num_envs=self.config.num_envs)
+        if self.mesh is not None:
+            object.__setattr__(self, "mesh", auto_mesh(self.mesh))
         # Hashable, since jitted methods are compiled once for each trainer.
         num_updates = check_num_updates(self.num_updates)
         object.__setattr__(self, "num_updates", num_updates)
@@ -176,7 +199,12 @@ class PPO:
         self._check_networks(suite)
         self._check_rates(int(ids.max()) + 1)
         members = list_members(self.config.gradients, ids)
-        return self._init(suite, key, ids, members, int(ids.max()) + 1)
+        num_policies = int(ids.max()) + 1
+        return self._on_devices(
+            lambda *arrays: self._init(*arrays, num_policies),
+            (suite, key, ids, members),
+            self._state_specs(),
+        )
 
     def init_from(
         self,
@@ -233,7 +261,11 @@ class PPO:
 
         repeated = jax.tree.map(repeat, (params, observation_statistics))
         members = list_members(self.config.gradients, ids)
-        return self._start(suite, key, ids, members, *repeated, value_statistics)
+        return self._on_devices(
+            self._start,
+            (suite, key, ids, members, *repeated, value_statistics),
+            self._state_specs(),
+        )
 
     def step(
         self, suite: StepSuite, state: TrainingState, key: jax.Array
@@ -265,6 +297,7 @@ class PPO:
             state.policy_ids,
             batch,
             learn_key,
+            self.mesh,
         )
         updated = self._updated(
             state, params, optimizer_state, suite_state, rollout, value_statistics
@@ -288,7 +321,12 @@ class PPO:
         """
         check_count("num_updates", num_updates)
         self.check_state("state", state, suite)
-        return self._run(suite, state, num_updates)
+        specs = specs_of(state) if self.mesh is None else self._state_specs()
+        return self._on_devices(
+            lambda suite, state: self._run(suite, self._place(state), num_updates),
+            (suite, state),
+            (specs, REPLICATED),
+        )
 
     def collect_transitions(
         self, suite: StepSuite, state: TrainingState, key: jax.Array, num_steps: int
@@ -322,7 +360,10 @@ class PPO:
                 f"num_steps must be a multiple of num_envs = {self.config.num_envs}, "
                 f"got {num_steps}"
             )
-        return self._collect(suite, state, as_key(key), num_steps)
+        return self._on_devices(
+            lambda *arrays: self._collect(*arrays, num_steps),
+            (suite, state, as_key(key)),
+        )
 
     def check_state(self, name: str, state: TrainingState, suite: StepSuite) -> None:
         """Refuses a state of another trainer or suite, or one whose buffers are gone.
@@ -394,6 +435,31 @@ class PPO:
         samples = Transitions(*jax.tree.map(flatten, by_environment))
         return _split_objectives(samples) if advantage.ndim > 3 else samples
 
+    def _on_devices(
+        self, function: Callable[..., Any], arrays: tuple, specs: PyTree = REPLICATED
+    ) -> Any:
+        """As `call_with_auto_axes`, on the mesh where there is one."""
+        return call_with_auto_axes(function, arrays, self.mesh, specs)
+
+    def _state_specs(self) -> PyTree:
+        """How a state lies on the mesh."""
+        if self.mesh is None:
+            return REPLICATED
+        number = len(TrainingState._fields)
+        replicated = TrainingState(*[REPLICATED] * number)  # pyright: ignore
+        return replicated._replace(suite_state=environment_specs(self.mesh))
+
+    def _place(self, state: TrainingState) -> TrainingState:
+        """The state on the devices of the mesh, to compile for one layout only."""
+        if self.mesh is None or is_traced(state):
+            return state
+        shardings = shardings_of(self.mesh, self._state_specs())
+        return jax.device_put(state, shardings)
+
+    def _constrain(self, state: TrainingState) -> TrainingState:
+        """Has the compiler keep that layout."""
+        return constrain(state, self.mesh, self._state_specs())
+
     @functools.partial(jax.jit, static_argnums=(0, 5))
     def _init(self, suite, key, policy_ids, members, num_policies) -> TrainingState:
         params_key, start_key = jax.random.split(key)
@@ -453,14 +519,14 @@ class PPO:
                 )
             ),
         )
-        return jax.tree.map(strengthen, state)
+        return self._constrain(jax.tree.map(strengthen, state))
 
     @functools.partial(jax.jit, static_argnums=(0, 3), donate_argnums=2)
     def _run(self, suite, state, num_updates) -> tuple[TrainingState, Metrics]:
         def update(state, _):
-            return self.step(
-                suite, state, jax.random.fold_in(state.key, state.num_updates)
-            )
+            key = jax.random.fold_in(state.key, state.num_updates)
+            state, metrics = self.step(suite, state, key)
+            return self._constrain(state), metrics
 
         return jax.lax.scan(update, state, None, num_updates)
 
@@ -567,7 +633,7 @@ class PPO:
 
     def _unroll(self, suite, state, key, length) -> tuple[SuiteState, Rollout]:
         return unroll(
-            suite,
+            split_suite(suite, self.mesh),
             self.actor_critic,
             state.params["policy"],
             state.observation_statistics,

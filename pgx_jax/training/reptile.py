@@ -64,6 +64,7 @@ class Reptile(PPO):
             jnp.arange(len(state.policy_ids)),
             batch,
             learn_key,
+            self.mesh,
         )
         num_policies = jax.tree.leaves(state.params)[0].shape[0]
         params = move(state.params, adapted, state.policy_ids, self._rate(state))
