@@ -233,8 +233,16 @@ TABLES = {
     ),
     "figure-2": Reproduced(
         "Figure 2: trace of the Hessian, bound and gap to unseen tasks",
-        {"full": (), "cpu": ()},
-        "still to be written.",
+        {
+            "full": (
+                "python experiments/generalization.py --output={output}/generalization",
+            ),
+            "cpu": (
+                "python experiments/generalization.py --seeds=0 --num_transitions=256 "
+                "--num_episodes=2 --output={output}/generalization",
+            ),
+        },
+        "one seed, 256 transitions of a task, two episodes.",
         missing="any of it.",
     ),
     "truth": Reproduced(
