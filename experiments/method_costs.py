@@ -1,4 +1,4 @@
-"""Floating-point operations of ways of choosing a partition, by closed formulas.
+"""Operations and seconds of ways of choosing a partition.
 
     python experiments/method_costs.py --config=experiments/configs/truth_tables.py \
         --tables=experiments/results/truth --output=experiments/results/truth/costs.json
@@ -9,7 +9,8 @@ Writes the sizes that the formulas need, of every table; `partition_methods.py` 
 Counted is what networks, projections and regressions take, a product and its sum as two
 operations. With p parameters, a network takes 2 p for an output and 6 p for a gradient.
 What the environments take is given as steps: their programs are physics with loops of
-their own, and on another simulator cost another number.
+their own, and on another simulator cost another number. Seconds of training are those
+of the table itself, whose policies on every subset trained side by side.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Sizes(NamedTuple):
       steps: of every task in training a partition.
       transitions: of a task, where a way takes all that were summed.
       chunk: of a task, the most that any other way takes.
+      partition_seconds: of training a partition, its share of training every subset.
     """
 
     num_tasks: int
@@ -60,6 +62,7 @@ class Sizes(NamedTuple):
     steps: int
     transitions: int
     chunk: int
+    partition_seconds: float
 
     @property
     def num_subsets(self) -> int:
@@ -88,8 +91,11 @@ def table_sizes(
     params = jax.eval_shape(setup.actor_critic.init, jax.random.key(0))
     policy = count_params(params["policy"])
     transitions = int(known["count_all"].sum(axis=0)[0])
+    # Each task is in half of all subsets and the empty one, and once in a partition.
+    n = setup.suite.num_tasks
+    num_partitions = len(known["returns"]) * 2 ** (n - 1)
     return Sizes(
-        num_tasks=setup.suite.num_tasks,
+        num_tasks=n,
         policy=policy,
         critic=count_params(params) - policy,
         dim=values["dim"],
@@ -97,6 +103,7 @@ def table_sizes(
         steps=int(known["curve_steps"][-1]),
         transitions=transitions,
         chunk=transitions // values["num_chunks"],
+        partition_seconds=round(float(known["truth_seconds"]) / num_partitions, 4),
     )
 
 
@@ -178,12 +185,12 @@ def race_flops(sizes: Sizes, way: str, partitions_trained: float) -> float:
     return proposal + partitions_trained * partition_flops(sizes)
 
 
-def show_range(values: Iterable[float | None]) -> str:
-    """The least and the most, to two digits, in 10^12; nothing of none."""
+def show_range(values: Iterable[float | None], unit: float = 1e12) -> str:
+    """The least and the most, to two digits, in `unit`; nothing of none."""
     given = [x for x in values if x is not None]
     if not given:
         return ""
-    low, high = (f"{float(f'{x / 1e12:.2g}'):g}" for x in (min(given), max(given)))
+    low, high = (f"{float(f'{x / unit:.2g}'):g}" for x in (min(given), max(given)))
     return low if low == high else f"{low} to {high}"
 
 

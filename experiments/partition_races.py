@@ -319,8 +319,14 @@ def to_markdown(results: Mapping[str, Any], sizes: Mapping[str, Sizes]) -> str:
                     race_flops(sizes[x], way, y)
                     for x, y in zip(names, costs, strict=True)
                 ]
-                cost[way] += f" {show_range(flops)} |"
-        before = (" 10^12 FLOPs |", " :-- |") if sizes else ("", "")
+                seconds = [
+                    sizes[x].partition_seconds * y
+                    for x, y in zip(names, costs, strict=True)
+                ]
+                cost[way] += f" {show_range(flops)} | {show_range(seconds, 1.0)} |"
+        before = ("", "")
+        if sizes:
+            before = (" 10^12 FLOPs | seconds of training |", " :-- | :-- |")
         lines += [
             f"{title}:",
             "",

@@ -177,7 +177,7 @@ def test_ways_are_scored_by_what_their_partitions_are_worth(methods):
 
 
 def test_ways_cost_a_collection_each_time(methods):
-    sizes = methods.Sizes(2, 100, 50, 10, 4, 1000, 131_072, 131_072)
+    sizes = methods.Sizes(2, 100, 50, 10, 4, 1000, 131_072, 131_072, 1.0)
     once = 2 * 131_072 * (300 + 600)
     for way, times in (
         ("cosine, N = 131,072, last checkpoint", 1),

@@ -261,7 +261,7 @@ def test_networks_cost_what_xla_counts(costs):
     networks = make_actor_critic(4, 2, True, (64, 64))
     policy = jax.eval_shape(networks.init, jax.random.key(0))["policy"]
     number = 256
-    sizes = costs.Sizes(1, costs.count_params(policy), 0, 1, 1, 1, 1, 1)
+    sizes = costs.Sizes(1, costs.count_params(policy), 0, 1, 1, 1, 1, 1, 1.0)
     observation = jax.ShapeDtypeStruct((number, 4), jnp.float32)
     action = jax.ShapeDtypeStruct((number,), jnp.int32)
 
@@ -288,6 +288,7 @@ def test_costs_of_ways_follow_from_their_names(costs):
         steps=1000,
         transitions=9,
         chunk=131_072,
+        partition_seconds=2.0,
     )
     # Actions and values take 2 * 150 a transition, a gradient 6 * 100.
     cosine = 2 * 2048 * (300 + 600)
