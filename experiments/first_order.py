@@ -48,7 +48,7 @@ from pgx_jax.pipeline.checks import make_checked_suite, make_networks
 from pgx_jax.pipeline.config import PipelineConfig
 from pgx_jax.reporting.tables import Table
 from pgx_jax.runs.files import replace_text
-from pgx_jax.runs.provenance import describe, format_provenance
+from pgx_jax.runs.provenance import describe, format_provenances
 from pgx_jax.training.ppo import PPO
 from pgx_jax.types import PyTree
 
@@ -224,7 +224,7 @@ def write_page(found: Mapping[str, Any]) -> str:
     some = next(iter(found.values()))
     distances = some["distances"]
     header = ["suite", "along", *(f"{x:.1%}" for x in distances)]
-    parts = [format_provenance(some), ""]
+    parts = [format_provenances(found.values()), ""]
     for measure in MEASURES:
         rows = [
             [name, kind, *(f"{x:.2%}" for x in values[measure])]

@@ -38,7 +38,7 @@ from pgx_jax.pipeline.checks import make_checked_suite, make_networks
 from pgx_jax.pipeline.config import PipelineConfig
 from pgx_jax.reporting.tables import Table
 from pgx_jax.runs.files import replace_text
-from pgx_jax.runs.provenance import describe, format_provenance
+from pgx_jax.runs.provenance import describe, format_provenances
 from pgx_jax.training.episodes import evaluate
 from pgx_jax.training.ppo import PPO
 
@@ -158,6 +158,7 @@ def summarize(entry: Mapping[str, Any]) -> str:
     low, high = t_interval(entry["counted"])
     mean = float(np.mean(entry["counted"]))
     if entry["measured"] == "success":
+        low, high = max(low, 0.0), min(high, 1.0)
         return f"{mean:.1%} [{low:.1%}, {high:.1%}]"
     return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
 
@@ -187,7 +188,7 @@ def write_page(found: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
         parts += [
             f"## {suite}",
             "",
-            format_provenance(some),
+            format_provenances(entries.values()),
             "",
             f"{some['steps_per_task']:,} steps of each of {len(some['task_names'])} "
             "tasks, one policy with a task id for all. Mean and t interval of "

@@ -95,3 +95,8 @@ def format_provenance(about: Mapping[str, Any]) -> str:
         f"`{about['command']}`\n\n"
         f"{about['device']}; {versions}; commit {about['commit']}."
     )
+
+
+def format_provenances(entries: Iterable[Mapping[str, Any]]) -> str:
+    """The same of results that several commands or machines made, each once."""
+    return "\n\n".join(dict.fromkeys(map(format_provenance, entries)))
