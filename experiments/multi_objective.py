@@ -309,8 +309,8 @@ def write_page(found: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) ->
             f"pgx_jax on {robot}: {format_provenance(entry)} "
             f"{len(entry['returns'])} seeds of {len(entry['preferences'])} preferences "
             f"side by side trained for {entry['training_seconds']:.0f} s, "
-            f"{entry['seconds_without_compilation'] / 2:.0f} s of it the second half, at "
-            f"{entry['steps_per_second']:,.0f} steps a second; "
+            f"{entry['seconds_without_compilation'] / 2:.0f} s of it the second half, "
+            f"at {entry['steps_per_second']:,.0f} steps a second; "
             f"{entry['evaluation_seconds']:.0f} s of evaluation, "
             f"{entry['num_episodes']} episodes a policy.",
             "",
