@@ -11,7 +11,7 @@ scores f_i(S) are put side by side: the estimate (logistic regressions on 32,768
 transitions a task, d = 160) judged by all trainings, and one training of every subset
 judged by the others, which is what the estimate stands for.
 
-Writes OUTPUT.json, OUTPUT.md and a figure, OUTPUT.png.
+Writes OUTPUT.json, OUTPUT.md and a figure, OUTPUT.png and .pdf.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from pgx_jax.analysis.statistics import bootstrap_interval
 from pgx_jax.appearance import ACCENT, APART, figure_style
 from pgx_jax.cli.common import shown_command
 from pgx_jax.grouping.candidates import affinity_scores
+from pgx_jax.reporting.figures import save_figure
 from pgx_jax.reporting.tables import Table
 from pgx_jax.runs.provenance import describe, format_provenance
 
@@ -133,7 +134,7 @@ def main(argv: list[str]) -> None:
     output.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n")
     page = f"{format_provenance(about)}\n\n{to_markdown(found)}\n"
     output.with_suffix(".md").write_text(page)
-    draw(found).savefig(output.with_suffix(".png"), dpi=160)
+    save_figure(draw(found), output)
     print(page)
 
 

@@ -17,7 +17,8 @@ units of reward and ratios r: PPO's loss before clipping. Of it are
 The gap is the loss on unseen tasks, each under the policy of the grouping that does
 best there in other episodes, less that on the tasks learned from.
 
-Writes OUTPUT.json after every seed, and goes on from it; then OUTPUT.md and OUTPUT.png.
+Writes OUTPUT.json after every seed, and goes on from it; then OUTPUT.md, OUTPUT.png
+and OUTPUT.pdf.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ from pgx_jax.grouping.candidates import candidate_partitions
 from pgx_jax.networks.actor_critic import ActorCritic
 from pgx_jax.pipeline.checks import make_networks
 from pgx_jax.pipeline.config import PipelineConfig
+from pgx_jax.reporting.figures import save_figure
 from pgx_jax.reporting.tables import Table
 from pgx_jax.runs.files import replace_text
 from pgx_jax.runs.provenance import describe, format_provenance
@@ -146,7 +148,7 @@ def main(argv: list[str]) -> None:
             print(f"seed {seed} is done", flush=True)
     page = f"{format_provenance(found)}\n\n{to_markdown(found['seeds'])}\n"
     replace_text(output.with_name(f"{output.name}.md"), [page])
-    draw(found["seeds"]).savefig(output.with_name(f"{output.name}.png"), dpi=160)
+    save_figure(draw(found["seeds"]), output)
     print(page)
 
 

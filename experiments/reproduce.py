@@ -5,10 +5,11 @@
     python experiments/reproduce.py --page=experiments/results/paper.md
 
 Runs the commands that make the table, one after the other, into a directory of its own,
-OUTPUT/NAME; `--dry_run` prints them. The size "cpu" takes minutes on two cores and
-shows that the table can be made; the numbers of the docs are those of the size "full",
-on the device that the page of results names. The same command goes on where it was
-stopped, as far as the commands that it runs do.
+OUTPUT/NAME, and puts each table of the Markdown files there beside them as CSV;
+`--dry_run` prints the commands. The size "cpu" takes minutes on two cores and shows
+that the table can be made; the numbers of the docs are those of the size "full", on the
+device that the page of results names. The same command goes on where it was stopped, as
+far as the commands that it runs do.
 
 `--page` writes the list of all tables: where their stored results are, and the device,
 commit and hours that these were made with, read from the stored files.
@@ -21,7 +22,9 @@ from pgx_jax.runs.interruption import end_on_signals
 if __name__ == "__main__":  # before the imports, which take seconds
     end_on_signals("the same command begins with the first of its commands again")
 
+import csv
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -66,6 +69,9 @@ def main(argv: list[str]) -> None:
             code = subprocess.run(program, cwd=ROOT, check=False).returncode
             if code:
                 sys.exit(code if code > 0 else 1)
+    if not FLAGS.dry_run:
+        for path in sorted((ROOT / FLAGS.output / FLAGS.table).glob("*.md")):
+            write_csv(path)
 
 
 def find_commands(name: str, size: str, output: Path) -> list[list[str]]:
@@ -85,6 +91,20 @@ def find_commands(name: str, size: str, output: Path) -> list[list[str]]:
     directory = (output / name).as_posix()
     lines = TABLES[name].commands[size]
     return [shlex.split(x.format(output=shlex.quote(directory))) for x in lines]
+
+
+def write_csv(path: Path) -> None:
+    """Writes the tables of NAME.md to NAME_1.csv, NAME_2.csv and so on."""
+    blocks = re.findall(r"(?:^\|.*\|$\n?)+", path.read_text(), re.MULTILINE)
+    for number, block in enumerate(blocks, 1):
+        rows = [
+            [cell.strip().replace("\\|", "|") for cell in cells]
+            for line in block.splitlines()
+            if (cells := re.split(r"(?<!\\)\|", line)[1:-1])
+            and not all(re.fullmatch(r" *:?-+:? *", cell) for cell in cells)
+        ]
+        with path.with_name(f"{path.stem}_{number}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows(rows)
 
 
 def to_markdown() -> str:

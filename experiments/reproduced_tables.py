@@ -84,7 +84,9 @@ def make_truth(names: Sequence[str], changes: str = "") -> tuple[str, ...]:
 SHORT_RUN = (
     "--config.meta_training.num_updates=10 --config.group_training.num_updates=5 "
     "--config.estimation.num_transitions=2048 --config.grouping.num_candidates=2 "
-    "--config.grouping.num_random_draws=1 --config.adaptation.num_updates=2"
+    "--config.grouping.num_random_draws=1 --config.grouping.single_tasks=False "
+    "--config.adaptation.num_updates=2 --config.adaptation.num_selection_episodes=1 "
+    "--config.evaluation.num_episodes=8"
 )
 
 ABLATIONS = (

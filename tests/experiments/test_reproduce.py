@@ -1,5 +1,6 @@
 """Every table has commands that exist, and results and pages that are where it says."""
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -58,3 +59,13 @@ def test_provenance_is_read_from_stored_files(script, tmp_path, monkeypatch):
 def test_an_unknown_name_lists_those_that_there_are(script, tmp_path):
     with pytest.raises(ValueError, match=r"1: Table 1.*\n  2: Table 2(.|\n)*got '4'"):
         script.find_commands("4", "cpu", tmp_path)
+
+
+def test_tables_become_csv_without_their_rules(script, tmp_path):
+    table = script.Table(["a", "b|c"], [["x", "1.0"], ["y", "2, 3"]]).to_markdown()
+    (tmp_path / "t.md").write_text(f"Text\n\n{table}\n\nmore\n\n| d |\n| --: |\n| 4 |")
+    script.write_csv(tmp_path / "t.md")
+    with (tmp_path / "t_1.csv").open(newline="") as file:
+        found = list(csv.reader(file))
+    assert found == [["a", "b|c"], ["x", "1.0"], ["y", "2, 3"]]
+    assert (tmp_path / "t_2.csv").read_text().split() == ["d", "4"]
