@@ -117,7 +117,7 @@ def check_suite(
     _check_groups(config, suite, checker)
     _check_subsets(config, suite, checker)
     _check_network(config, suite, checker)
-    _check_adaptation(config, checker)
+    _check_adaptation(config, suite, checker)
     weights = config.ppo.return_weights
     if checker.trusts(*(f"ppo.return_weights.{x}" for x in (*PER_TASK, *BOUNDS))):
         for field, allowed in weights.misfits(suite.num_tasks):
@@ -257,13 +257,22 @@ def _check_network(config: PipelineConfig, suite: TaskSuite, checker: Checker) -
         )
 
 
-def _check_adaptation(config: PipelineConfig, checker: Checker) -> None:
-    adapts = bool(config.adaptation.num_updates)
+def _check_adaptation(
+    config: PipelineConfig, suite: TaskSuite, checker: Checker
+) -> None:
+    adapts, name = bool(config.adaptation.num_updates), config.suite.name
     checker.require(
-        not adapts or "target" in SUITES[config.suite.name],
+        not adapts or "target" in SUITES[name],
         "adaptation.num_updates",
-        f"must be 0, since {config.suite.name!r} has no target tasks",
+        f"must be 0, since {name!r} has no target tasks",
     )
+    if adapts and suite.objective_names and "target" in SUITES[name]:
+        others = make_suite(name, "target").objective_names
+        checker.require(
+            others == suite.objective_names,
+            "adaptation.num_updates",
+            f"must be 0, since the target tasks of {name!r} have other objectives",
+        )
     checker.require(
         not adapts or not config.suite.task_id,
         "suite.task_id",

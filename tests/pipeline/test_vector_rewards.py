@@ -16,6 +16,7 @@ from pgx_jax.runs.metrics import read_metrics
 # The first arm pays two objectives, the second the other two.
 PAYS = np.array([[1, 2, 0, 0], [0, 0, 1, 30], [0.4, 0.8, 0.4, 10]], np.float32)
 NAMES = ("a", "b", "c", "d")
+BANDIT = make_bandit(PAYS, NAMES)  # one, so that programs are compiled once
 SUITE = {"name": "paid_in_vectors"}
 SETTINGS = SMALL | {
     "suite": SUITE,
@@ -38,9 +39,14 @@ class Stop(Exception):
 
 @pytest.fixture(scope="module", autouse=True)
 def suites(registry):
-    register_suite("paid_in_vectors", source=lambda: make_bandit(PAYS, NAMES))
-    two = make_bandit(PAYS, NAMES).select([0, 0])
+    register_suite("paid_in_vectors", source=lambda: BANDIT)
+    two = BANDIT.select([0, 0])
     register_suite("two_paid_in_vectors", source=lambda: two)
+    register_suite(
+        "other_targets",
+        source=lambda: BANDIT,
+        target=lambda: make_bandit(PAYS, NAMES[::-1]),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +92,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(finished, tmp_path):
 def test_its_policies_are_routed_by_objective(finished):
     policies = load_policies(finished[0])
     assert [policies.group_of(name) for name in NAMES] == [0, 0, 1, 1]
-    found = route(policies, make_bandit(PAYS, NAMES), jax.random.key(0), 2)
+    found = route(policies, BANDIT, jax.random.key(0), 2)
     np.testing.assert_array_equal(found.groups, [0, 0, 1, 1])
     np.testing.assert_allclose(found.returns, PAYS[:2], rtol=1e-6)
     assert found.env_steps == 4  # two episodes of one step, of each policy
@@ -105,6 +111,10 @@ def test_its_policies_are_routed_by_objective(finished):
         ({"ppo": {"gradients": {"method": "pcgrad"}}}, "method must be 'mean' of"),
         ({"ppo": {"return_weights": {"name": "concave"}}}, "name must be 'none' of"),
         ({"suite": {"name": "two_paid_in_vectors"}}, "must have one task where.*not 2"),
+        (
+            {"suite": {"name": "other_targets"}, "adaptation": {"num_updates": 1}},
+            "num_updates must be 0, since the target tasks .* have other objectives",
+        ),
     ],
 )
 def test_what_shared_samples_do_not_allow_is_refused(changes, message):
