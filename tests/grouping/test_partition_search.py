@@ -108,6 +108,28 @@ def test_planted_groups_of_forty_tasks_are_found(given):
     assert found.bound is None
 
 
+def test_no_start_or_kick_begins_when_the_subsets_are_up():
+    score, labels = planted(40, 5, noise=0.5)
+    asked = []
+
+    def count(subsets):
+        asked.append(len(np.unique(subsets, axis=0)))
+        return score(subsets)
+
+    found = best_partition(count, 5, num_tasks=40, max_subsets=1)
+    least = sum(asked)
+    np.testing.assert_array_equal(found.labels, labels)
+    asked.clear()
+    best_partition(count, 5, num_tasks=40, num_starts=0, num_kicks=0)
+    assert sum(asked) == least
+    asked.clear()
+    best_partition(count, 5, num_tasks=40, max_subsets=2 * least)
+    within = sum(asked)
+    asked.clear()
+    best_partition(count, 5, num_tasks=40, max_subsets=None)
+    assert least < within < sum(asked)
+
+
 @pytest.mark.parametrize("num_groups", [3, None])
 def test_local_search_finds_the_best_of_seventeen_tasks_with_no_structure(num_groups):
     # One task more than the exact search takes, that is better off alone: what is left

@@ -259,6 +259,7 @@ def _refused() -> dict[str, dict[str, list[Any]]]:
             "num_starts": [*NO_INTEGER, None],
             "num_kicks": [*NO_INTEGER, None],
             "batch_size": NO_COUNT,
+            "max_subsets": [x for x in NO_COUNT if x is not None],
             "seed": NO_SEED,
         },
         "grouping_gain": {
