@@ -55,14 +55,15 @@ def hessian_trace(
     key: jax.Array | int,
     *,
     num_products: int = 60,
-    method: str = "hutch++",
+    method: str = "hutchinson",
 ) -> HessianTrace:
     """Estimates the trace of the Hessian of a loss without its entries. Pure.
 
     * "hutchinson": the mean of v . H v over vectors v of random signs. Its variance is
       twice the sum of squares of the entries off the diagonal, over their number.
     * "hutch++": exact within the span Q of a third of the products with random vectors,
-      where the large eigenvalues are, and Hutchinson's outside of it.
+      where the large eigenvalues are, and Hutchinson's outside of it. It pays where few
+      eigenvalues make up most of the sum of squares.
 
     Both are without bias. Two of the products with p parameters are held at a time,
     and by Hutch++ its span as well, num_products / 3 of them.

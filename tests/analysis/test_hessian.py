@@ -46,7 +46,9 @@ def test_traces_are_those_of_the_whole_matrix(policy_loss):
     exact = jax.jit(lambda x: exact_hessian_trace(loss, x))(params)
     np.testing.assert_allclose(exact, np.trace(hessian), rtol=1e-4)
     # The span of Hutch++ is the whole space, where it is exact.
-    found = jax.jit(lambda x: hessian_trace(loss, x, 0, num_products=3 * 26))(params)
+    found = jax.jit(
+        lambda x: hessian_trace(loss, x, 0, num_products=3 * 26, method="hutch++")
+    )(params)
     np.testing.assert_allclose(found.value, exact, rtol=1e-3)
     assert found.standard_error < 1e-3 * abs(exact)
 
@@ -87,8 +89,8 @@ def test_products_are_those_of_a_quadratic():
     ("arguments", "match"),
     [
         ({"method": "lanczos"}, "method must be one of hutchinson, hutch"),
-        ({"num_products": 5}, "num_products must be"),
-        ({"num_products": 1, "method": "hutchinson"}, "num_products must be"),
+        ({"num_products": 5, "method": "hutch++"}, "num_products must be"),
+        ({"num_products": 1}, "num_products must be"),
         ({"key": "a"}, "key must be one key"),
         ({"params": jnp.zeros(2)}, "finite second derivatives"),
     ],
