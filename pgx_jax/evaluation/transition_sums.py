@@ -127,26 +127,29 @@ def _collect(ppo, settings, suite, state, key, projection_key):
     fingerprint = projection_fingerprint(projection, projection_key, params)
 
     def project(shared, samples):
+        """Features of samples [N, rows, ...]; float32 [N, rows, d]."""
         params, columns, key = shared
-        return project_gradients(
+        shape = samples[0].shape[:2]
+        features = project_gradients(
             ppo.actor_critic.log_prob,
             params,
-            *samples,
+            *jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), samples),
             key=key,
             projection=StoredProjection(projection.dim, columns),
             method="reverse",
         )
+        return features.reshape(*shape, -1)
 
     def unroll_sums(suite_state, unroll_key):
         suite_state, batch = unroll_transitions(
             ppo, suite, state._replace(suite_state=suite_state), unroll_key
         )
-        flat = jax.tree.map(
-            lambda x: x.reshape(-1, *x.shape[2:]), (batch.observation, batch.action)
+        samples = jax.tree.map(
+            lambda x: jnp.swapaxes(x, 0, 1), (batch.observation, batch.action)
         )
-        features = shard(project, ppo.mesh, (params, columns, projection_key), flat)
+        features = shard(project, ppo.mesh, (params, columns, projection_key), samples)
+        features = jnp.swapaxes(features, 0, 1)
         shape = (*batch.advantage.shape, features.shape[-1])
-        features = features.reshape(-1, *shape[1:])
         return suite_state, sum_transitions(
             jnp.broadcast_to(features, shape),
             batch.advantage,

@@ -114,6 +114,7 @@ def check_suite(
         "suite.name",
         "must have two tasks or more: there is nothing to group",
     )
+    _check_devices(config, checker)
     _check_groups(config, suite, checker)
     _check_subsets(config, suite, checker)
     _check_network(config, suite, checker)
@@ -171,6 +172,34 @@ def _check_planted(suite: TaskSuite) -> None:
             f"planted_labels of suite {suite.name!r} must be {suite.num_tasks} labels, "
             f"one for each task, got {len(planted)}"
         )
+
+
+def _check_devices(config: PipelineConfig, checker: Checker) -> None:
+    """Whether there are as many devices, and environments can be split over them."""
+    if not checker.trusts("num_devices") or config.num_devices == 1:
+        return
+    there_are = jax.device_count()
+    number = config.num_devices or there_are
+    checker.require(
+        number <= there_are,
+        "num_devices",
+        f"must be at most the {there_are} there are ({jax.default_backend()})",
+    )
+    counts = {
+        "ppo.num_envs": config.ppo.num_envs,
+        "evaluation.num_episodes": config.evaluation.num_episodes,
+    }
+    if config.estimation.num_envs is not None:
+        counts["estimation.num_envs"] = config.estimation.num_envs
+    if config.grouping.races:
+        counts["grouping.num_race_episodes"] = config.grouping.num_race_episodes
+    if config.adaptation.num_updates:
+        episodes = config.adaptation.num_selection_episodes
+        counts["adaptation.num_selection_episodes"] = episodes
+    for field, count in counts.items():
+        if checker.trusts(field, "num_devices") and count % number:
+            text = f"must be a multiple of num_devices = {number}, got {count}"
+            checker.add(Problem(field, text, ("num_devices",)))
 
 
 def _check_groups(config: PipelineConfig, suite: TaskSuite, checker: Checker) -> None:

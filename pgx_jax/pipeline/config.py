@@ -419,10 +419,16 @@ class PipelineConfig(Settings):
     Attributes:
       seed: of all random draws.
       checkpoint_every: PPO updates between checkpoints, logging and progress.
+      num_devices: that environments, episodes and transitions are split over; None for
+        all that there are. It divides the numbers of environments and of episodes, and
+        may change when a run goes on. One unless asked for: few environments take
+        longer on several devices, and the numbers of a run depend on how many there
+        are, if only by the order of sums.
     """
 
     seed: int = 0
     checkpoint_every: int = 10
+    num_devices: int | None = 1
     suite: SuiteConfig = SuiteConfig()
     network: NetworkConfig = NetworkConfig()
     ppo: PPOConfig = PPOConfig()
@@ -439,7 +445,7 @@ class PipelineConfig(Settings):
     def check(self, checker: Checker) -> None:
         # JAX would take a seed modulo 2^32, and two seeds would give one run.
         checker.require(0 <= self.seed < 2**32, "seed", "must be in [0, 2^32)")
-        checker.least(checkpoint_every=1)
+        checker.least(checkpoint_every=1, num_devices=1)
         estimation = self.estimation
         most, num_transitions = estimation.max_transitions, estimation.num_transitions
         checker.require(

@@ -13,6 +13,7 @@ from pgx_jax.pipeline.config import PipelineConfig
 _FIRST_STAGES: dict[str, str | None] = {
     "seed": "meta_training",
     "checkpoint_every": None,
+    "num_devices": None,
     "suite": "meta_training",
     "network": "meta_training",
     "ppo": "meta_training",

@@ -89,6 +89,7 @@ def _from_batch(
         feature_precision=settings.feature_precision,
         num_resamples=settings.num_resamples,
         resample_length=settings.resample_length,
+        mesh=problem.mesh,
     )
     similarity = pge.gradient_similarity(
         actor_critic.log_prob, policy, batch, center_features=None
@@ -283,9 +284,9 @@ def _collector(
     suite = suite.distinct
     meta = meta.first_rows(suite.num_tasks)
     if settings.num_envs is None or settings.num_envs == config.num_envs:
-        return PPO(config, actor_critic, 1), meta
+        return PPO(config, actor_critic, 1, mesh=problem.mesh), meta
     config = dataclasses.replace(config, num_envs=settings.num_envs, num_minibatches=1)
-    ppo = PPO(config, actor_critic, 1)
+    ppo = PPO(config, actor_critic, 1, mesh=problem.mesh)
     state = ppo.init_from(
         suite,
         jax.random.fold_in(key, 2**31 - 2),

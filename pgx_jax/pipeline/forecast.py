@@ -19,6 +19,7 @@ from pgx_jax.pipeline.config import PipelineConfig
 from pgx_jax.pipeline.tasks import make_tasks
 from pgx_jax.runs.formats import format_count, format_duration
 from pgx_jax.training.learners import choose_adapter, make_trainer
+from pgx_jax.training.meshes import make_mesh
 
 FLOAT = 4  # bytes of a float32
 ADAM = 3  # arrays of the size of the parameters: they, and two moments
@@ -266,6 +267,7 @@ def measure_speed(
         networks,
         config.meta_training.num_updates,
         config.inner,
+        make_mesh(config.num_devices),
     )
     state = ppo.init(suite, jax.random.key(config.seed))
     size = sum(x.nbytes for x in jax.tree.leaves(state.suite_state))

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from brax.envs.base import Env
 from jax.core import Tracer
+from jax.sharding import Mesh
 
 from pgx_jax.arguments import as_integer, as_path, show
 from pgx_jax.envs import TaskSuite, as_tasks, from_brax
@@ -263,6 +264,7 @@ def play_all(
     num_episodes: int,
     *,
     deterministic: bool,
+    mesh: Mesh | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Plays some policies on every task of a suite.
 
@@ -275,6 +277,7 @@ def play_all(
       key: of the episodes.
       num_episodes: of each policy on each task.
       deterministic: take the most likely action, else sample.
+      mesh: devices to split the episodes over, whose number divides theirs.
 
     Returns:
       Mean returns, float32 [p, tasks], and steps of all episodes, int [p].
@@ -290,6 +293,7 @@ def play_all(
         num_episodes,
         deterministic=deterministic,
         tasks=np.tile(np.arange(num_tasks), len(policies)),
+        mesh=mesh,
     )
     shape = (len(policies), num_tasks, -1)
     returns = np.asarray(result.episode_return).reshape(shape).mean(axis=-1)

@@ -215,6 +215,7 @@ def _evaluate(
         config.grouping.num_race_episodes,
         deterministic=config.evaluation.deterministic,
         tasks=tasks,
+        mesh=problem.mesh,
     )
     returns = np.asarray(result.episode_return).mean(axis=1)
     steps = count_steps(problem.suite, result, policy_ids)

@@ -41,6 +41,7 @@ from pgx_jax.runs.metrics import Callback, MetricsWriter
 from pgx_jax.runs.progress import Progress
 from pgx_jax.runs.wandb_logger import WandbLogger
 from pgx_jax.runs.workdir import Workdir
+from pgx_jax.training.meshes import make_mesh
 from pgx_jax.training.ppo import TrainingState
 
 
@@ -106,7 +107,13 @@ def make_problem(config: PipelineConfig) -> Problem:
       ValueError: a setting is not allowed.
     """
     suite = make_checked_suite(config)
-    return Problem(suite, make_networks(config, suite), config.ppo, config.inner)
+    return Problem(
+        suite,
+        make_networks(config, suite),
+        config.ppo,
+        config.inner,
+        make_mesh(config.num_devices),
+    )
 
 
 def run_in(

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from pgx_jax.envs import TaskSuite
 from pgx_jax.networks.actor_critic import ActorCritic
@@ -39,17 +40,19 @@ class Problem(NamedTuple):
       actor_critic: the networks of every policy.
       ppo: settings of the training step.
       inner: steps on one task.
+      mesh: devices to split environments, episodes and transitions over; None for one.
     """
 
     suite: TaskSuite
     actor_critic: ActorCritic
     ppo: PPOConfig
     inner: InnerConfig = InnerConfig()
+    mesh: Mesh | None = None
 
     def make_trainer(self, learner: str, num_updates: int | np.ndarray) -> PPO:
         """The training step of a learner; see `training.learners`."""
         return make_trainer(
-            learner, self.ppo, self.actor_critic, num_updates, self.inner
+            learner, self.ppo, self.actor_critic, num_updates, self.inner, self.mesh
         )
 
 
@@ -271,6 +274,7 @@ def select_policies(
         key,
         settings.num_selection_episodes,
         deterministic=deterministic,
+        mesh=problem.mesh,
     )
     for i, (start, end) in zip(choosing, ranges, strict=True):
         mine = (played >= start) & (played < end)
@@ -363,6 +367,7 @@ def _play(
         num_episodes,
         deterministic=deterministic,
         tasks=tasks,
+        mesh=problem.mesh,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import traceback
 from typing import Any
 
@@ -36,6 +37,8 @@ def find_operation(
       The update, and the operation that gave the first NaN or division by zero with the
       line of the source; or that none did.
     """
+
+    ppo = dataclasses.replace(ppo, mesh=None)  # which checks do not know of
 
     def update(state: TrainingState) -> Any:
         return ppo.step(suite, state, jax.random.fold_in(state.key, state.num_updates))

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from jax.sharding import Mesh
 
 from pgx_jax.arguments import check_choice
 from pgx_jax.networks.actor_critic import ActorCritic
@@ -44,6 +45,7 @@ def make_trainer(
     actor_critic: ActorCritic,
     num_updates: int | Sequence[int] | np.ndarray,
     inner: InnerConfig,
+    mesh: Mesh | None = None,
 ) -> PPO:
     """The trainer of that name.
 
@@ -53,18 +55,23 @@ def make_trainer(
       actor_critic: the networks.
       num_updates: as of PPO.
       inner: steps on one task.
+      mesh: as of PPO.
 
     Raises:
       ValueError: there is no such name, or the settings do not fit each other.
     """
     check_choice("learner", name, (*LEARNERS, "policy_gradient"))
     if name == "ppo":
-        return PPO(config, actor_critic, num_updates)
+        return PPO(config, actor_critic, num_updates, mesh=mesh)
     if name == "reptile":
-        return Reptile(config, actor_critic, num_updates)
+        return Reptile(config, actor_critic, num_updates, mesh=mesh)
     if name == "policy_gradient":
         return PolicyGradient(
-            config, actor_critic, num_updates, inner_learning_rate=inner.learning_rate
+            config,
+            actor_critic,
+            num_updates,
+            inner_learning_rate=inner.learning_rate,
+            mesh=mesh,
         )
     return MAML(
         config,
@@ -73,6 +80,7 @@ def make_trainer(
         inner_learning_rate=inner.learning_rate,
         num_inner_steps=inner.num_steps,
         first_order=name == "first_order_maml",
+        mesh=mesh,
     )
 
 

@@ -20,6 +20,12 @@ from pgx_jax.estimation.sharding import REPLICATED, shardings_of
 from pgx_jax.types import PyTree
 
 
+def make_mesh(num_devices: int | None) -> Mesh | None:
+    """Of the first devices, or of all if None; None instead of a mesh of one."""
+    devices = jax.devices()[:num_devices]
+    return Mesh(devices, ("devices",)) if len(devices) > 1 else None
+
+
 def check_mesh(mesh: Mesh | None, **counts: int) -> None:
     """Refuses what is no mesh, or does not divide counts of environments.
 

@@ -133,6 +133,14 @@ def test_transition_sums(run):
     assert [row["ratio"] for row in rows if row["what"] == "projection"] == [1, 1]
 
 
+def test_devices(run):
+    """A child has two devices, which give the numbers of one."""
+    rows = run("devices", None, "--what", "estimator", "--repeats=1")["rows"]
+    assert [row["num_devices"] for row in rows] == [1, 2]
+    assert rows[1]["speedup"] == rows[0]["median_s"] / rows[1]["median_s"]
+    assert rows[1]["difference"] < 1e-4
+
+
 def test_jax_can_still_be_configured_after_the_imports():
     """Scripts import at the top, and `configure` sets flags that JAX reads once."""
     names = sorted(path.stem for path in BENCHMARKS.glob("*.py"))

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import textwrap
-
-import jax
+from forced_devices import run_on_eight
 
 PROGRAM = """
     import jax, jax.numpy as jnp, numpy as np
@@ -86,19 +81,4 @@ PROGRAM = """
 
 
 def test_any_mesh_gives_the_numbers_of_none():
-    flags = os.environ.get("XLA_FLAGS", "")
-    flags += " --xla_force_host_platform_device_count=8"
-    result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(PROGRAM)],
-        env={
-            **os.environ,
-            "XLA_FLAGS": flags.strip(),
-            "JAX_PLATFORMS": "cpu",
-            "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-        },
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert result.stdout.strip() == "same"
+    assert run_on_eight(PROGRAM) == "same"

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import textwrap
+from forced_devices import run_on_eight
 
 PROGRAM = """
     import jax, jax.numpy as jnp, numpy as np
@@ -60,13 +57,4 @@ PROGRAM = """
 
 
 def test_eight_devices_give_the_same_numbers_as_one():
-    flags = os.environ.get("XLA_FLAGS", "")
-    flags += " --xla_force_host_platform_device_count=8"
-    result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(PROGRAM)],
-        env={**os.environ, "XLA_FLAGS": flags.strip(), "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert result.stdout.strip() == "same"
+    assert run_on_eight(PROGRAM) == "same"

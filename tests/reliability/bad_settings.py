@@ -17,6 +17,7 @@ NO_SIZES = ("abc", "(8, 'x')", "(1.5,)", "{}", "(8, -1)", f"(8, {HUGE})", "(", "
 # Integers that are too small, and that the suite or other settings do not allow.
 LEAST = {
     "seed": ("-1", "4294967296"),
+    "num_devices": ("0", "1000"),
     "estimation.num_subsets": ("0", "3", "1000000000", "100001"),
     "estimation.subset_size": ("1", "11"),
     "estimation.dim": ("0", "100000", "None"),

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import textwrap
-
 import jax
 import pytest
+from forced_devices import run_on_eight
 
 from pgx_jax.networks.actor_critic import make_actor_critic
 from pgx_jax.training.episodes import evaluate
@@ -110,36 +106,15 @@ ORACLE_AND_SUMS = """
 NETWORKS = make_actor_critic(5, 2, discrete=True, hidden_sizes=(8,))
 
 
-def run(program, *arguments):
-    """The last line that a program prints in a process of eight devices."""
-    flags = os.environ.get("XLA_FLAGS", "")
-    flags += " --xla_force_host_platform_device_count=8"
-    result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(SETUP + program), *arguments],
-        env={
-            **os.environ,
-            "XLA_FLAGS": flags.strip(),
-            "JAX_PLATFORMS": "cpu",
-            "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-            "PYTHONPATH": os.pathsep.join(sys.path),
-        },
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    return result.stdout.splitlines()[-1]
-
-
 def test_eight_devices_give_the_numbers_of_one(tmp_path):
     """Up to 1e-5 of the largest number of an array, by the order of sums."""
     refusal = "num_envs must be a multiple of the 8 devices of mesh, got 12"
-    assert run(TRAINING, str(tmp_path / "checkpoints")) == refusal
+    assert run_on_eight(SETUP + TRAINING, str(tmp_path / "checkpoints")) == refusal
 
 
 @pytest.mark.slow
 def test_oracle_and_sums_are_those_of_one_device():
-    assert run(ORACLE_AND_SUMS) == "same"
+    assert run_on_eight(SETUP + ORACLE_AND_SUMS) == "same"
 
 
 def test_what_is_no_mesh_is_refused(clock_suite):
