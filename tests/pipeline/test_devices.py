@@ -1,7 +1,11 @@
 """A whole run on several devices, which goes on on another number of them."""
 
+import jax
 import pytest
 from forced_devices import run_on_eight
+from small_run import SMALL
+
+from pgx_jax.pipeline.checks import find_problems
 
 PROGRAM = """
     import dataclasses, sys
@@ -46,3 +50,19 @@ def test_a_run_goes_on_on_other_devices(tmp_path):
     """Returns are those of one device to the last digit: no action of so few updates
     depends on the order of sums."""
     assert run_on_eight(PROGRAM, str(tmp_path)) == "same"
+
+
+@pytest.mark.parametrize(
+    ("number", "fields"),
+    [
+        (4, []),
+        (3, ["ppo.num_envs", "evaluation.num_episodes"]),
+        (None, ["ppo.num_envs", "evaluation.num_episodes"]),
+        (9, ["num_devices"]),
+    ],
+)
+def test_what_devices_do_not_divide_is_refused(number, fields, monkeypatch):
+    """Four environments and episodes, where there are eight devices."""
+    monkeypatch.setattr(jax, "device_count", lambda: 8)
+    _, problems = find_problems(SMALL | {"num_devices": number})
+    assert [problem.field for problem in problems] == fields

@@ -344,6 +344,7 @@ def test_adaptation_to_target_tasks(tmp_path):
         ({"adaptation": {"num_updates": 5}}, "adaptation.num_updates"),
         ({"network": {"activation": "sine"}}, "activation"),
         ({"checkpoint_every": 0}, "checkpoint_every"),
+        ({"num_devices": 1000}, "num_devices must be at most the"),
     ],
 )
 def test_impossible_settings_are_refused_before_the_workdir_is_made(
