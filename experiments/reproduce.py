@@ -143,7 +143,7 @@ def show_provenance(entry: Reproduced) -> list[str]:
     found["commit"] = [shorten_commit(x) for x in found["commit"]]
     seconds = [x for document in documents for x in find_seconds(document)]
     hours = f"{sum(seconds) / 3600:.1f}" if seconds else ""
-    return [*(", ".join(dict.fromkeys(x)) for x in found.values()), hours]
+    return [*("; ".join(dict.fromkeys(x)) for x in found.values()), hours]
 
 
 def load_documents(path: Path) -> list[Any]:

@@ -53,7 +53,7 @@ def test_provenance_is_read_from_stored_files(script, tmp_path, monkeypatch):
     }
     (tmp_path / "a.json").write_text(json.dumps(runs))
     entry = script.TABLES["1"]._replace(results=("a.json",))
-    assert script.show_provenance(entry) == ["CPU, H100", "0123456-dirty", "1.5"]
+    assert script.show_provenance(entry) == ["CPU; H100", "0123456-dirty", "1.5"]
 
 
 def test_an_unknown_name_lists_those_that_there_are(script, tmp_path):
