@@ -71,8 +71,8 @@ SUITES: dict[str, Mapping[str, Callable[[], TaskSuite]]] = {
         )
     },
     **{
-        task: {"source": functools.partial(metaworld.mt10, (task,))}
-        for task in metaworld.TASKS
+        task: {"source": functools.partial(metaworld.build_suite, (task,))}
+        for task in metaworld.ALL_TASKS
     },
 }
 

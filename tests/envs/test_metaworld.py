@@ -1,4 +1,4 @@
-"""MT10 against the official environments, from recorded episodes.
+"""Tasks against the official environments, from recorded episodes.
 
 `tests/reference/metaworld_runs.py` and `metaworld_stress.py` make the fixtures. All of
 what the latter records, whole episodes, is compared by `metaworld_stress.py ours`.
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from pgx_jax.envs import TaskIdSuite, make_suite
-from pgx_jax.envs.metaworld import TASKS, mt10
+from pgx_jax.envs.metaworld import ALL_TASKS, TASKS, build_suite, mt10
 from pgx_jax.envs.metaworld.objects import OBJECTS
 from pgx_jax.envs.metaworld.scene import HELD_ARMATURE, build_model
 from pgx_jax.envs.metaworld.softness import DEFAULT, soften
@@ -31,7 +31,7 @@ def recorded():
     """Each array of the fixture, with a leading axis of tasks; m."""
     with np.load(FIXTURE) as file:
         return {
-            name: np.stack([file[f"{task}/{name}"] for task in TASKS])
+            name: np.stack([file[f"{task}/{name}"] for task in ALL_TASKS])
             for name in (
                 "placements",
                 "start_observation",
@@ -46,7 +46,7 @@ def recorded():
 
 @pytest.fixture(scope="module")
 def suite():
-    return mt10()
+    return build_suite()
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_episodes_start_as_the_official_ones(start, recorded):
     assert difference.max() < 1e-3
 
 
-@pytest.mark.parametrize("task", range(len(TASKS)), ids=TASKS)
+@pytest.mark.parametrize("task", range(len(ALL_TASKS)), ids=ALL_TASKS)
 def test_same_actions_move_hand_and_object_as_officially(replayed, recorded, task):
     hand = 1e3 * np.linalg.norm(
         replayed[task, ..., HAND] - recorded["hand"][task], axis=-1
@@ -106,7 +106,7 @@ def test_same_actions_move_hand_and_object_as_officially(replayed, recorded, tas
     contact = recorded["first_contact"][task]
     steps = 5 * np.arange(1, 21)
     before = (steps < contact[:, None]) | (contact[:, None] == 0)
-    if TASKS[task] == "drawer-close-v3":
+    if ALL_TASKS[task] == "drawer-close-v3":
         # The fingertips graze the drawer when the episode begins, and have left it
         # before the recorded contact.
         before &= steps > 10
@@ -128,14 +128,14 @@ class Stress(NamedTuple):
 
     def distance(self, task: str, kind: str, name: str) -> np.ndarray:
         """From the official hand or object, mm; [goal, sample]."""
-        row = TASKS.index(task), self.kinds == kind
+        row = ALL_TASKS.index(task), self.kinds == kind
         return 1e3 * np.linalg.norm(
             self.ours[name][row] - self.official[name][row], axis=-1
         )
 
     def sums(self, task: str, kind: str, name: str) -> tuple[float, float]:
         """Over a kind's episodes; official, ours."""
-        row = TASKS.index(task), self.kinds == kind
+        row = ALL_TASKS.index(task), self.kinds == kind
         return float(self.official[name][row].sum()), float(self.ours[name][row].sum())
 
 
@@ -161,7 +161,7 @@ def stress(begin, step):
     return Stress(official["kinds"], official, ours)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", ALL_TASKS)
 def test_noise_of_one_half_earns_what_it_does_officially(stress, task):
     """Of the scripted policies; the button must not be lost when it is pressed."""
     official, ours = stress.sums(task, "noisy", "return")
@@ -197,7 +197,7 @@ def test_the_drawer_ends_where_it_does_officially(stress):
     assert np.all(thing < 1.0)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", ALL_TASKS)
 def test_extreme_actions_move_the_hand_as_officially(stress, task):
     hand = stress.distance(task, "extreme", "hand")[:, 4:]
     assert hand.max() < 15.0  # mm; while it is still on its way
@@ -212,11 +212,14 @@ def test_objects_are_moved_in_the_recorded_episodes(replayed):
         replayed[:, :, -1, OBJECT] - replayed[:, :, 0, OBJECT], axis=-1
     )
     still = np.median(moved, axis=1) < 0.03
-    assert [TASKS[i] for i in np.flatnonzero(still)] == ["reach-v3"]
+    assert [ALL_TASKS[i] for i in np.flatnonzero(still)] == [
+        "reach-v3",
+        "reach-wall-v3",
+    ]
 
 
 def test_models_differ_in_numbers_only():
-    models = [build_model(task) for task in TASKS]
+    models = [build_model(task) for task in ALL_TASKS]
     for name in ("nq", "nv", "ngeom", "nbody", "npair", "nu"):
         assert len({getattr(model, name) for model in models}) == 1
     for name in ("geom_type", "jnt_type", "pair_geom1", "pair_geom2", "pair_dim"):
@@ -226,7 +229,7 @@ def test_models_differ_in_numbers_only():
         )
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", ALL_TASKS)
 def test_held_degrees_of_freedom_do_not_move(task):
     """Under a force of 1,000 N and 1,000 N m for a second."""
     model, thing = build_model(task), OBJECTS[task]
@@ -304,12 +307,12 @@ def test_an_episode_is_truncated_and_starts_anew_somewhere_else(start, step):
     state = start._replace(
         episode_length=jnp.full_like(start.episode_length, 499).at[:, 0].set(0)
     )
-    action = jnp.zeros((len(TASKS), NUM_GOALS, 4))
+    action = jnp.zeros((len(ALL_TASKS), NUM_GOALS, 4))
     state = step(state, action)
     assert np.all(state.truncation[:, 1:]) and not np.any(state.truncation[:, 0])
     assert not np.any(state.termination)
     fixed = np.asarray(state.env_state.pipeline_state.start.target)
-    for task in range(len(TASKS)):
+    for task in range(len(ALL_TASKS)):
         assert len(np.unique(fixed[task].round(6), axis=0)) > 3
     state = step(state, action)
     assert np.all(state.episode_length[:, 1:] == 1)
@@ -321,8 +324,8 @@ def test_physics_that_diverges_ends_that_episode_alone(start, step):
     velocity = world.physics.qvel.at[3, 2].set(jnp.nan)
     world = world._replace(physics=world.physics._replace(qvel=velocity))
     state = start._replace(env_state=start.env_state.replace(pipeline_state=world))
-    state = step(state, jnp.zeros((len(TASKS), NUM_GOALS, 4)))
-    diverged = np.zeros((len(TASKS), NUM_GOALS), bool)
+    state = step(state, jnp.zeros((len(ALL_TASKS), NUM_GOALS, 4)))
+    diverged = np.zeros((len(ALL_TASKS), NUM_GOALS), bool)
     diverged[3, 2] = True
     np.testing.assert_array_equal(state.divergence, diverged)
     np.testing.assert_array_equal(state.truncation, diverged)
@@ -331,7 +334,7 @@ def test_physics_that_diverges_ends_that_episode_alone(start, step):
 
 
 def test_a_task_alone_is_the_same_as_among_all(start, step, recorded):
-    task = TASKS.index("drawer-open-v3")
+    task = ALL_TASKS.index("drawer-open-v3")
     alone = make_suite("drawer-open-v3")
     chosen = jax.tree.map(lambda x: x[task : task + 1, :1], start._replace(pool=None))
     chosen = chosen._replace(
@@ -351,6 +354,17 @@ def test_suites_by_name():
     assert suite.task_names == ("reach-v3", "drawer-close-v3", "window-open-v3")
     assert suite.observation_size == 42
     assert make_suite("metaworld_mt10").task_names == TASKS
+    assert make_suite("push-wall-v3").task_names == ("push-wall-v3",)
+
+
+def test_tasks_beyond_mt10_cost_those_of_mt10_nothing():
+    """The same environment, and the same numbers of the model are batched."""
+    alone, among = mt10(), build_suite()
+    assert mt10(["push-v3"]).make_env is alone.make_env is not among.make_env
+    assert build_suite(TASKS).parameters.model.keys() == alone.parameters.model.keys()
+    mixed = build_suite(["push-wall-v3", "push-v3"])
+    assert mixed.task_names == ("push-wall-v3", "push-v3")
+    np.testing.assert_array_equal(mixed.parameters.spec.index, [11, 1])
 
 
 @pytest.mark.parametrize(
@@ -366,3 +380,8 @@ def test_suites_by_name():
 def test_names_that_do_not_exist_are_refused(tasks, message):
     with pytest.raises(ValueError, match=message):
         mt10(tasks)
+
+
+def test_tasks_that_are_not_ported_are_refused():
+    with pytest.raises(ValueError, match="'basketball-v3' do not exist in what is"):
+        build_suite(["push-wall-v3", "basketball-v3"])

@@ -1,4 +1,4 @@
-"""MT10's observations, rewards and starts against Meta-World 3.1.1.
+"""Observations, rewards and starts against Meta-World 3.1.1.
 
 `tests/reference/metaworld_rewards.py` makes the fixture.
 """
@@ -23,15 +23,15 @@ from pgx_jax.envs.metaworld.observations import (
 )
 from pgx_jax.envs.metaworld.rewards import BLOCK_BOXES, reward
 from pgx_jax.envs.metaworld.tasks import (
+    ALL_TASKS,
     NUM_CANDIDATES,
     SPECS,
-    TASKS,
     draw_placement,
     stack_specs,
 )
 
 FIXTURE = pathlib.Path(__file__).parent / "fixtures" / "metaworld_rewards.npz"
-NUM_TASKS = len(TASKS)
+NUM_TASKS = len(ALL_TASKS)
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +69,15 @@ def steps(fixture, starts):
         jnp.asarray(fixture["step_observation"][:, 18:36]),
         jnp.asarray(fixture["step_action"]),
         jax.tree.map(lambda x: x[episode], starts[0]),
-        jax.tree.map(lambda x: x[task], stack_specs()),
+        jax.tree.map(lambda x: x[task], stack_specs(ALL_TASKS)),
     )
 
 
 def evaluate(task, readings, previous, action, begun, spec):
     """Observation, reward and success of one step."""
     observation = stack(observe(readings), previous, begun.target, spec)
-    return observation, *reward(task, readings, observation, action, begun)
+    scene = readings, observation, action, begun
+    return observation, *reward(task, *scene, ALL_TASKS)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,7 @@ def evaluated(steps):
     return jax.jit(jax.vmap(evaluate))(jnp.asarray(steps[0]), *steps[1])
 
 
-@pytest.mark.parametrize("task", range(NUM_TASKS), ids=TASKS)
+@pytest.mark.parametrize("task", range(NUM_TASKS), ids=ALL_TASKS)
 def test_steps_equal_those_of_meta_world(fixture, steps, evaluated, task):
     own = steps[0] == task
     expected = [fixture[f"step_{k}"][own] for k in ("observation", "reward", "success")]
@@ -134,22 +135,24 @@ def test_starts_equal_those_of_meta_world(fixture, starts):
         # Not a number where the environment has nothing of that kind.
         known = np.isfinite(expected)
         assert set(fixture["episode_task"][known[:, 0]]) >= {
-            "head_init": {TASKS.index("peg-insert-side-v3")},
-            "handle_init": {TASKS.index(f"window-{x}-v3") for x in ("open", "close")},
+            "head_init": {ALL_TASKS.index("peg-insert-side-v3")},
+            "handle_init": {
+                ALL_TASKS.index(f"window-{x}-v3") for x in ("open", "close")
+            },
         }.get(name, set(range(NUM_TASKS)))
         ours = np.asarray(getattr(begun, name))
         np.testing.assert_allclose(ours[known], expected[known], atol=1e-6)
 
 
 def test_window_close_begins_by_showing_a_closed_window(fixture, starts):
-    own = fixture["episode_task"] == TASKS.index("window-close-v3")
+    own = fixture["episode_task"] == ALL_TASKS.index("window-close-v3")
     shown = np.asarray(starts[1])[own, 4:7]
     there = fixture["episode_after_object_pos"][own]
     np.testing.assert_allclose(there - shown, [[0.2, 0, 0]] * own.sum(), atol=1e-6)
 
 
 def test_specs_equal_meta_worlds(fixture):
-    specs = stack_specs()
+    specs = stack_specs(ALL_TASKS)
     np.testing.assert_array_equal(specs.index, np.arange(NUM_TASKS))
     for name in (
         "hand_init",
@@ -177,7 +180,7 @@ def test_observations_are_clipped_to_meta_worlds_space(fixture):
     values = values.astype(np.float32)
     low, high = (fixture[f"task_observation_{x}"] for x in ("low", "high"))
     frames = values[:, :18], values[:, 18:36]
-    ours = jax.vmap(stack)(*frames, values[:, 36:], stack_specs())
+    ours = jax.vmap(stack)(*frames, values[:, 36:], stack_specs(ALL_TASKS))
     assert ours.shape == (NUM_TASKS, OBSERVATION_SIZE)
     np.testing.assert_allclose(ours, np.clip(values, low, high), atol=1e-7)
 
@@ -187,7 +190,7 @@ def placements():
     """Of every task; [tasks, 4096, 6]."""
     keys = jax.random.split(jax.random.key(0), (NUM_TASKS, 4096))
     draw = jax.vmap(jax.vmap(draw_placement, (None, 0)))
-    return np.asarray(jax.jit(draw)(stack_specs(), keys))
+    return np.asarray(jax.jit(draw)(stack_specs(ALL_TASKS), keys))
 
 
 def test_placements_are_in_their_ranges_and_apart(fixture, placements):
@@ -197,7 +200,7 @@ def test_placements_are_in_their_ranges_and_apart(fixture, placements):
     distance = np.linalg.norm(placements[..., :2] - placements[..., 3:5], axis=-1)
     least = dict.fromkeys(("reach-v3", "push-v3", "pick-place-v3"), 0.15)
     least["peg-insert-side-v3"] = 0.1
-    for task, name in enumerate(TASKS):
+    for task, name in enumerate(ALL_TASKS):
         assert np.all(distance[task] >= least.get(name, 0.0))
         np.testing.assert_allclose(SPECS[task].min_distance, least.get(name, 0.0))
 
@@ -205,7 +208,7 @@ def test_placements_are_in_their_ranges_and_apart(fixture, placements):
 def test_placements_are_distributed_as_by_rejection(fixture, placements):
     rng = np.random.default_rng(0)
     for name in ("reach-v3", "peg-insert-side-v3", "door-open-v3"):
-        task = TASKS.index(name)
+        task = ALL_TASKS.index(name)
         low, high = (fixture[f"task_placement_{x}"][task] for x in ("low", "high"))
         drawn = rng.uniform(low, high, (100_000, 6))
         distance = np.linalg.norm(drawn[:, :2] - drawn[:, 3:5], axis=1)
@@ -232,7 +235,7 @@ def test_rewards_are_finite_and_bounded_whatever_is_read():
     readings = readings._replace(angle=readings.angle[:, 0])
     begun = Start(*[normal(3) for _ in Start._fields])
     task = np.arange(num) % NUM_TASKS
-    spec = jax.tree.map(lambda x: x[task], stack_specs())
+    spec = jax.tree.map(lambda x: x[task], stack_specs(ALL_TASKS))
     _, rewards, _ = jax.jit(jax.vmap(evaluate))(
         jnp.asarray(task), readings, normal(18), normal(4), begun, spec
     )

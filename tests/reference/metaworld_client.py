@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+# The ten of MT10.
 TASKS = (
     "reach-v3",
     "push-v3",
@@ -28,6 +29,13 @@ TASKS = (
     "peg-insert-side-v3",
     "window-open-v3",
     "window-close-v3",
+)
+# With the others of MT50 that are ported.
+ALL_TASKS = (
+    *TASKS,
+    "reach-wall-v3",
+    "push-wall-v3",
+    "pick-place-wall-v3",
 )
 ACTION_SIZE = 4
 DEFAULT_PYTHON = "/tmp/metaworld/bin/python"

@@ -1,4 +1,4 @@
-"""Compares our MT10 with the official Meta-World.
+"""Compares our tasks with the official ones of Meta-World.
 
     python tests/reference/metaworld_compare.py policies
     python tests/reference/metaworld_compare.py openloop
@@ -21,11 +21,11 @@ import argparse
 import json
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from metaworld_client import DEFAULT_PYTHON, TASKS, PolicyClient
+from metaworld_client import ALL_TASKS, DEFAULT_PYTHON, TASKS, PolicyClient
 
 FIXTURE = (
     pathlib.Path(__file__).parents[1] / "envs" / "fixtures" / "metaworld_openloop.npz"
@@ -60,30 +60,30 @@ class Outcome(NamedTuple):
 
 
 class Environment(NamedTuple):
-    """The ten tasks behind two functions, at any number of goals.
+    """Tasks behind two functions, at any number of goals.
 
     Attributes:
+      tasks: their names.
       reset_at: from placements [tasks, goals, 6] to a state and observations.
       step: from a state and actions [tasks, goals, 4] to a state and an `Outcome`.
     """
 
+    tasks: tuple[str, ...]
     reset_at: Callable[[np.ndarray], tuple[Any, np.ndarray]]
     step: Callable[[Any, np.ndarray], tuple[Any, Outcome]]
 
 
-def our_environment() -> Environment:
-    """All tasks in one compiled program."""
+def our_environment(tasks: Sequence[str] = TASKS) -> Environment:
+    """Tasks in one compiled program."""
     from pgx_jax import runtime
 
     runtime.configure()
     import jax
     import jax.numpy as jnp
 
-    from pgx_jax.envs.metaworld import mt10
+    from pgx_jax.envs.metaworld import build_suite
 
-    suite = mt10()
-    if suite.task_names != TASKS:
-        raise ValueError(f"tasks are {suite.task_names}")
+    suite = build_suite(tasks)
 
     def reset_one(parameters, placement):
         return suite.make_env(parameters).reset_at(placement)
@@ -108,10 +108,10 @@ def our_environment() -> Environment:
         )
         return state, outcome
 
-    return Environment(reset_at, step)
+    return Environment(tuple(tasks), reset_at, step)
 
 
-def official_environment() -> Environment:
+def official_environment(tasks: Sequence[str] = TASKS) -> Environment:
     import metaworld_runs as runs
 
     def reset_at(placements):
@@ -122,7 +122,7 @@ def official_environment() -> Environment:
                 for row in rows
                 for env in [runs.make_env(task)]
             ]
-            for task, rows in zip(TASKS, placements, strict=True)
+            for task, rows in zip(tasks, placements, strict=True)
         ]
         observations = np.array([[pair[1] for pair in row] for row in state])
         return [[pair[0] for pair in row] for row in state], observations
@@ -139,7 +139,7 @@ def official_environment() -> Environment:
         )
         return state, outcome
 
-    return Environment(reset_at, step)
+    return Environment(tuple(tasks), reset_at, step)
 
 
 ENVIRONMENTS = {"ours": our_environment, "official": official_environment}
@@ -181,11 +181,13 @@ def summarize(first: np.ndarray, returns: np.ndarray) -> dict:
 def compare_policies(environment: Environment, arguments: argparse.Namespace):
     reference = json.loads((arguments.folder / "episodes.json").read_text())["tasks"]
     goals = slice(arguments.goals)
-    placements = np.array([reference[task]["placements"][goals] for task in TASKS])
+    placements = np.array(
+        [reference[task]["placements"][goals] for task in environment.tasks]
+    )
     # Not all at once: XLA's batched decompositions can wait for each other for ever on
     # a CPU of few cores (jaxlib 0.10.2; seen with 500 environments, not with 200).
     starts = range(0, placements.shape[1], GOALS_AT_ONCE)
-    with PolicyClient(arguments.python) as client:
+    with PolicyClient(arguments.python, environment.tasks) as client:
         parts = [
             run_policies(environment, client, placements[:, i : i + GOALS_AT_ONCE])
             for i in starts
@@ -197,7 +199,7 @@ def compare_policies(environment: Environment, arguments: argparse.Namespace):
         "| task | success | first success | return |",
         "|---|---|---|---|",
     ]
-    for index, task in enumerate(TASKS):
+    for index, task in enumerate(environment.tasks):
         official = summarize(
             np.array(reference[task]["first_step"][goals]),
             np.array(reference[task]["return"][goals]),
@@ -232,11 +234,11 @@ def percent(summary: dict) -> str:
     return f"{100 * summary['success_rate']:.0f}%"
 
 
-def load_fixture() -> dict[str, np.ndarray]:
-    """Arrays of all tasks by name; the leading axis is the task."""
+def load_fixture(tasks: Sequence[str]) -> dict[str, np.ndarray]:
+    """Arrays of tasks by name; the leading axis is the task."""
     with np.load(FIXTURE) as arrays:
         return {
-            name: np.stack([arrays[f"{task}/{name}"] for task in TASKS])
+            name: np.stack([arrays[f"{task}/{name}"] for task in tasks])
             for name in NAMES
         }
 
@@ -258,7 +260,7 @@ def run_actions(environment: Environment, saved: dict, every: int) -> np.ndarray
 
 
 def compare_openloop(environment: Environment, arguments: argparse.Namespace):
-    saved = load_fixture()
+    saved = load_fixture(environment.tasks)
     versions = 1000 * saved.pop("version_divergence")
     saved = {name: array[:, : arguments.goals] for name, array in saved.items()}
     num_samples = saved["hand"].shape[2]
@@ -275,7 +277,7 @@ def compare_openloop(environment: Environment, arguments: argparse.Namespace):
         "| task | hand before contact | step 50 | step 100 | versions: step 50 | 100 |",
         "|---|---|---|---|---|---|",
     ]
-    for index, task in enumerate(TASKS):
+    for index, task in enumerate(environment.tasks):
         middle, end = (
             np.median(divergence[index, :, sample], axis=0).tolist()
             for sample in (num_samples // 2 - 1, num_samples - 1)
@@ -319,8 +321,9 @@ def main() -> None:
     )
     parser.add_argument("--goals", type=int, help="the first so many; default: all")
     parser.add_argument("--python", default=DEFAULT_PYTHON, help="that has Meta-World")
+    parser.add_argument("--tasks", nargs="+", choices=ALL_TASKS, default=ALL_TASKS)
     arguments = parser.parse_args()
-    environment = ENVIRONMENTS[arguments.environment]()
+    environment = ENVIRONMENTS[arguments.environment](arguments.tasks)
     report, lines = COMPARISONS[arguments.run](environment, arguments)
     path = arguments.folder / f"compare_{arguments.run}.json"
     if arguments.environment != "ours":

@@ -1,4 +1,4 @@
-"""What the official Meta-World does in MT10: references for our port of it to MJX.
+"""What the official Meta-World does: references for our port of it to MJX.
 
     python3.11 -m venv /tmp/metaworld
     /tmp/metaworld/bin/pip install metaworld==3.1.1 packaging
@@ -40,7 +40,7 @@ import warnings
 
 import mujoco
 import numpy as np
-from metaworld_client import ACTION_SIZE, TASKS, receive, send
+from metaworld_client import ACTION_SIZE, ALL_TASKS, receive, send
 
 FIXTURE = (
     pathlib.Path(__file__).parents[1] / "envs" / "fixtures" / "metaworld_openloop.npz"
@@ -67,6 +67,9 @@ OBJECTS = {
     "peg-insert-side-v3": ("site", "pegGrasp", (0.0, 0.0, 0.0)),
     "window-open-v3": ("site", "handleOpenStart", (0.0, 0.0, 0.0)),
     "window-close-v3": ("site", "handleCloseStart", (0.0, 0.0, 0.0)),
+    "reach-wall-v3": ("body", "obj", (0.0, 0.0, 0.0)),
+    "push-wall-v3": ("body", "obj", (0.0, 0.0, 0.0)),
+    "pick-place-wall-v3": ("body", "obj", (0.0, 0.0, 0.0)),
 }
 
 
@@ -80,15 +83,15 @@ def make_policies(tasks):
 
 
 def make_env(task: str):
-    from metaworld.env_dict import MT10_V3
+    from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
-    return MT10_V3[task]()
+    return ALL_V3_ENVIRONMENTS[task]()
 
 
 def draw_placements(task: str, num_goals: int) -> np.ndarray:
     """What the official reset accepts of its own draws; float64 [num_goals, 3 or 6]."""
     env = make_env(task)
-    env.seed(SEED + TASKS.index(task))
+    env.seed(SEED + ALL_TASKS.index(task))
     env.seeded_rand_vec, env._freeze_rand_vec, env._set_task_called = True, False, True
     placements = []
     for _ in range(num_goals):
@@ -339,9 +342,13 @@ def run_replay(arguments: argparse.Namespace) -> None:
 
 
 def run_record(arguments: argparse.Namespace) -> None:
-    """Of every task, with positions and divergences after steps 5, 10, ..., 100."""
+    """Of the tasks that were run, with positions and divergences after every 5 steps.
+
+    What the fixture has of others stays.
+    """
     divergences = load(arguments.folder / f"replay_{mujoco.__version__}.npz")
-    arrays: dict[str, np.ndarray] = {}
+    with np.load(FIXTURE) as file:
+        arrays = dict(file)
     for task, saved in load(arguments.folder / "openloop.npz").items():
         kept = {
             name: saved[name]
@@ -479,7 +486,7 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=pathlib.Path, default=pathlib.Path("runs/metaworld")
     )
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
+    parser.add_argument("--tasks", nargs="+", choices=ALL_TASKS, default=ALL_TASKS)
     parser.add_argument("--goals", type=int, help="placements a task")
     parser.add_argument("--assets", type=pathlib.Path, help="of Meta-World, for replay")
     parser.add_argument("--policy", type=pathlib.Path, help="for play")

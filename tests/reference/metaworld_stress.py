@@ -30,7 +30,13 @@ import pathlib
 from collections.abc import Callable
 
 import numpy as np
-from metaworld_client import ACTION_SIZE, DEFAULT_PYTHON, TASKS, PolicyClient
+from metaworld_client import (
+    ACTION_SIZE,
+    ALL_TASKS,
+    DEFAULT_PYTHON,
+    TASKS,
+    PolicyClient,
+)
 
 MUJOCO = "3.3.0"  # that of Meta-World 3.1.1
 RECORDED = {
@@ -53,6 +59,9 @@ FOREIGN = {
     "peg-insert-side-v3": "pick-place-v3",
     "window-open-v3": "window-close-v3",
     "window-close-v3": "window-open-v3",
+    "reach-wall-v3": "push-wall-v3",
+    "push-wall-v3": "pick-place-wall-v3",
+    "pick-place-wall-v3": "push-wall-v3",
 }
 EPISODE_LENGTH = 500
 NOISE = 0.5
@@ -72,7 +81,7 @@ Act = Callable[[np.ndarray, int, int], np.ndarray]
 
 def draw_noise(kind: str, task: str, num_goals: int) -> np.ndarray:
     """What is added to the actions, or the actions; float64 [goals, steps, 4]."""
-    rng = np.random.default_rng([SEED, KINDS.index(kind), TASKS.index(task)])
+    rng = np.random.default_rng([SEED, KINDS.index(kind), ALL_TASKS.index(task)])
     shape = (num_goals, EPISODE_LENGTH, ACTION_SIZE)
     if kind == "noisy":
         return NOISE * rng.standard_normal(shape)
@@ -211,8 +220,12 @@ def run_record(arguments: argparse.Namespace) -> None:
     if mujoco.__version__ != MUJOCO:
         raise SystemExit(f"error: MuJoCo is {mujoco.__version__}, not {MUJOCO}")
     with multiprocessing.Pool(arguments.workers) as pool:
-        rows = pool.map(record_task, TASKS, chunksize=1)
+        rows = pool.map(record_task, ALL_TASKS[arguments.kept :], chunksize=1)
     arrays = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    if arguments.kept:
+        with np.load(FIXTURE) as file:
+            kept = {name: file[name][: arguments.kept] for name in arrays}
+        arrays = {k: np.concatenate([kept[k], arrays[k]]) for k in arrays}
     kinds = np.array(FIXTURE_KINDS)
     np.savez_compressed(FIXTURE, kinds=kinds, mujoco=np.array(MUJOCO), **arrays)
     print(f"{FIXTURE}: {FIXTURE.stat().st_size / 1024:.0f} KiB")
@@ -255,7 +268,7 @@ def run_ours(arguments: argparse.Namespace) -> None:
     )
     with (
         PolicyClient(arguments.python) as own,
-        PolicyClient(arguments.python, list(FOREIGN.values())) as foreign,
+        PolicyClient(arguments.python, [FOREIGN[x] for x in TASKS]) as foreign,
     ):
         parts = [
             run_batch(
@@ -356,6 +369,9 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=5, help="of ours, a program's")
     parser.add_argument("--workers", type=int, help="of official; default: all cores")
     parser.add_argument("--python", default=DEFAULT_PYTHON, help="that has Meta-World")
+    parser.add_argument(
+        "--kept", type=int, default=0, help="tasks of the fixture that stay, the first"
+    )
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     RUNS[arguments.run](arguments)

@@ -1,7 +1,7 @@
-"""Meta-World's MT10 in MJX."""
+"""Meta-World's MT10, and others of its fifty tasks, in MJX."""
 
 from pgx_jax.envs.metaworld.env import MetaWorld
-from pgx_jax.envs.metaworld.suite import mt10
-from pgx_jax.envs.metaworld.tasks import TASKS
+from pgx_jax.envs.metaworld.suite import build_suite, mt10
+from pgx_jax.envs.metaworld.tasks import ALL_TASKS, TASKS
 
-__all__ = ["TASKS", "MetaWorld", "mt10"]
+__all__ = ["ALL_TASKS", "TASKS", "MetaWorld", "build_suite", "mt10"]

@@ -1,4 +1,4 @@
-"""The environment of MT10: what an episode of Meta-World is, stepped inside jit.
+"""The environment: what an episode of Meta-World is, stepped inside jit.
 
 The original's reset first holds the hand where it is to start for fifty steps. What
 that leaves does not depend on where things are placed, and is known
@@ -23,7 +23,12 @@ from pgx_jax.envs.metaworld import observations, rewards, scene
 from pgx_jax.envs.metaworld.arm import HAND_QUAT, PAD_SHIFT, TIP
 from pgx_jax.envs.metaworld.objects import PEG_HEAD
 from pgx_jax.envs.metaworld.observations import OBSERVATION_SIZE, Readings, Start
-from pgx_jax.envs.metaworld.tasks import TASKS, TaskSpec, draw_placement
+from pgx_jax.envs.metaworld.tasks import (
+    ALL_TASKS,
+    TASKS,
+    TaskSpec,
+    draw_placement,
+)
 from pgx_jax.envs.mjx import (
     Physics,
     put_model,
@@ -61,6 +66,7 @@ class Parameters(NamedTuple):
       qvel: velocities, [nv].
       hand: readings then.
       hangs: whether the object hangs on the fixture, or is free; bool.
+      stays: whether the fixture stands at the world's origin; bool.
       displaced: from where a reset finds it to where an episode begins, where it
         hangs; [3].
       keeps_height: whether it is placed at the height where a reset finds it, rather
@@ -76,6 +82,7 @@ class Parameters(NamedTuple):
     qvel: jax.Array
     hand: HandReadings
     hangs: jax.Array
+    stays: jax.Array
     displaced: jax.Array
     keeps_height: jax.Array
     tracked: jax.Array
@@ -117,7 +124,7 @@ class World(NamedTuple):
 
 
 class MetaWorld(Env):
-    """One task of MT10.
+    """One task of Meta-World.
 
     Observations have 39 numbers: hand, gripper and object, the same of the step before,
     and the goal. Actions, clipped to [-1, 1], move the hand by up to 0.01 m along each
@@ -126,6 +133,7 @@ class MetaWorld(Env):
 
     Args:
       parameters: of one task.
+      tasks: names of those that it may be; no others' rewards are computed.
     """
 
     observation_size = OBSERVATION_SIZE
@@ -133,15 +141,17 @@ class MetaWorld(Env):
     backend = "mjx"
     dt = scene.TIME_STEP * scene.NUM_SUBSTEPS  # s
 
-    def __init__(self, parameters: Parameters) -> None:
-        self.parameters = parameters
+    def __init__(self, parameters: Parameters, tasks: tuple[str, ...] = TASKS) -> None:
+        self.parameters, self._tasks = parameters, tasks
         base, self._data = load_base()
         self._model = replace_arrays(base, parameters.model)
 
     @property
     def mj_model(self) -> mujoco.MjModel:
         """The task's model as it is drawn."""
-        return scene.build_model(TASKS[int(self.parameters.spec.index)], visible=True)
+        return scene.build_model(
+            ALL_TASKS[int(self.parameters.spec.index)], visible=True
+        )
 
     def reset(self, rng: jax.Array) -> State:
         """Starts an episode with things somewhere in the task's box."""
@@ -166,8 +176,9 @@ class MetaWorld(Env):
         readings = self._read(p.hand, after)
         start = observations.start(spec.index, placement, readings_before, readings)
         frame = observations.reset_frame(spec.index, readings_before, readings)
-        # That of a puck is parked.
+        # That of a puck is parked, or is a wall that stays.
         fixture = jnp.where(p.hangs, placement[:3], placement[3:])
+        fixture = jnp.where(p.stays, 0.0, fixture)
         world = World(
             Physics.create(after, p.qvel),
             jnp.asarray(spec.hand_init),
@@ -199,7 +210,9 @@ class MetaWorld(Env):
         readings = self._read(read_hand(data.xpos, data.xmat), physics.qpos)
         frame = observations.observe(readings)
         obs = observations.stack(frame, world.frame, world.start.target, spec)
-        reward, success = rewards.reward(spec.index, readings, obs, action, world.start)
+        reward, success = rewards.reward(
+            spec.index, readings, obs, action, world.start, self._tasks
+        )
         world = world._replace(physics=physics, mocap=mocap, frame=frame)
         return state.replace(
             pipeline_state=world,

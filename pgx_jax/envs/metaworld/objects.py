@@ -1,4 +1,4 @@
-"""The objects of the ten tasks and the fixtures that they hang on, as numbers.
+"""The objects of the tasks and the fixtures that they hang on, as numbers.
 
 Source: the models of Meta-World 3.1.1.
 """
@@ -56,6 +56,8 @@ class ManipulatedObject(NamedTuple):
       shaft: what of the object the fixture stops, or None.
       fixture: boxes of the fixture, at most four; the first one is that which the
         gripper's palm may rest on.
+      stays: whether the fixture stands at the world's origin, wherever things are
+        placed.
       stops: at most three.
       tracked: the point that the observation shows, in the object's frame.
       tracked_quat: its orientation there; w, x, y, z.
@@ -81,6 +83,7 @@ class ManipulatedObject(NamedTuple):
     capsules: tuple[Capsule, ...] = ()
     shaft: Capsule | None = None
     fixture: tuple[Box, ...] = ()
+    stays: bool = False
     stops: tuple[Stop, ...] = ()
     tracked: Vector = (0, 0, 0)
     tracked_quat: Vector = (1, 0, 0, 0)
@@ -111,6 +114,14 @@ _PUCK = ManipulatedObject(
     armature=0.0,
     box=Box((0.02, 0.02, 0.02), (0, 0, 0)),
     colors=((0.85, 0.2, 0.2, 1), (0.7, 0.7, 0.7, 1)),
+)
+
+_WALLED_PUCK = _PUCK._replace(
+    # As the wall feels it.
+    shaft=Capsule((0, 0, -0.0005), (0, 0, 0.0005), 0.02),
+    fixture=(Box((0.12, 0.01, 0.06), (0.1, 0.75, 0.06)),),
+    stays=True,
+    colors=((0.85, 0.2, 0.2, 1), (0.6, 0.3, 0.25, 1)),
 )
 
 _HINGE = (-0.185, -0.1, 0.0)
@@ -289,5 +300,12 @@ OBJECTS = {
         ),
         tracked=(0.01, -0.095, 0),
     ),
+}
+OBJECTS |= {
+    "reach-wall-v3": _WALLED_PUCK._replace(
+        rest=(0, 0.6, 0.013674841), box=Box((0.03, 0.03, 0.015), (0, 0, 0))
+    ),
+    "push-wall-v3": _WALLED_PUCK,
+    "pick-place-wall-v3": _WALLED_PUCK,
 }
 PEG_HEAD = (-0.1, 0.0, 0.0)  # m

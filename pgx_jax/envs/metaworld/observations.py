@@ -1,4 +1,4 @@
-"""What is observed of a scene in each task of MT10, and what an episode fixes.
+"""What is observed of a scene in each task, and what an episode fixes.
 
 Pure functions of what a scene reads off (`Readings`). Lengths are in m, positions in
 the world frame, arrays are float32. Kept as they are in the original:
@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgx_jax.envs.metaworld.tasks import TASKS, Array, TaskSpec
+from pgx_jax.envs.metaworld.tasks import ALL_TASKS, KEEPS_HEIGHT, Array, TaskSpec
 
 FRAME_SIZE = 18
 OBSERVATION_SIZE = 2 * FRAME_SIZE + 3
@@ -38,7 +38,10 @@ OBSERVATION_SIZE = 2 * FRAME_SIZE + 3
     PEG_INSERT,
     WINDOW_OPEN,
     WINDOW_CLOSE,
-) = range(len(TASKS))
+    REACH_WALL,
+    PUSH_WALL,
+    PICK_PLACE_WALL,
+) = range(len(ALL_TASKS))
 _MAX_OPENING = 0.1  # m between the claws
 _WINDOW_TRAVEL = 0.2  # m
 DRAWER_TRAVEL = 0.2  # m from the closed drawer to the goal of drawer-open
@@ -46,15 +49,24 @@ DRAWER_TRAVEL = 0.2  # m from the closed drawer to the goal of drawer-open
 _FRAME_LOW = np.array([-0.525, 0.348, -0.0525, -1.0], np.float32)
 _FRAME_HIGH = np.array([0.525, 1.025, 0.7, 1.0], np.float32)
 # From the placement, or its second half in tasks that draw their goal, to the target.
-_TARGET_OFFSETS = np.zeros((len(TASKS), 3), np.float32)
+_TARGET_OFFSETS = np.zeros((len(ALL_TASKS), 3), np.float32)
 _TARGET_OFFSETS[DOOR_OPEN] = -0.3, -0.45, 0.0
 _TARGET_OFFSETS[DRAWER_OPEN] = 0.0, -0.16 - DRAWER_TRAVEL, 0.09
 _TARGET_OFFSETS[DRAWER_CLOSE] = 0.0, -0.16, 0.09
 _TARGET_OFFSETS[BUTTON_PRESS] = 0.0, -7.963e-5, 0.1
 _TARGET_OFFSETS[PEG_INSERT] = 0.03, 0.0, 0.13
 _TARGET_OFFSETS[WINDOW_OPEN] = _WINDOW_TRAVEL, 0.0, 0.0
-_DRAWS_GOAL = np.isin(range(len(TASKS)), (REACH, PUSH, PICK_PLACE, PEG_INSERT))
-_STALE_FRAME = np.isin(range(len(TASKS)), (DRAWER_OPEN, WINDOW_OPEN, WINDOW_CLOSE))
+
+
+def _mark(*tasks: int) -> np.ndarray:
+    return np.isin(range(len(ALL_TASKS)), tasks)
+
+
+_DRAWS_GOAL = _mark(
+    *(REACH, PUSH, PICK_PLACE, PEG_INSERT, REACH_WALL, PUSH_WALL, PICK_PLACE_WALL)
+)
+_STALE_FRAME = _mark(DRAWER_OPEN, WINDOW_OPEN, WINDOW_CLOSE)
+_KEEPS_HEIGHT = _mark(*(ALL_TASKS.index(task) for task in KEEPS_HEIGHT))
 
 
 class Readings(NamedTuple):
@@ -164,7 +176,7 @@ def reset_frame(
     it are computed, so that they show what was read before.
 
     Args:
-      task_index: place in `TASKS`; int, or int32 of shape [].
+      task_index: place in `ALL_TASKS`; int, or int32 of shape [].
       before: readings before things were placed, see `start`.
       after: readings thereafter.
 
@@ -208,7 +220,7 @@ def start(
     """What an episode fixes, from where its things are placed and from two readings.
 
     Args:
-      task_index: place in `TASKS`; int, or int32 of shape [].
+      task_index: place in `ALL_TASKS`; int, or int32 of shape [].
       placement: see `TaskSpec`; shape [6].
       before: when the hand has just been reset (50 steps in which the mocap body is
         held at `TaskSpec.hand_init` with an open gripper). The door, drawer, button box
@@ -222,15 +234,15 @@ def start(
     goal = jnp.where(jnp.asarray(_DRAWS_GOAL)[task_index], placement[3:], placement[:3])
     target = goal + jnp.asarray(_TARGET_OFFSETS)[task_index]
     object_init = jnp.where(task_index == DRAWER_CLOSE, after.object_pos, placement[:3])
-    # The heights that push draws, of the puck and the goal, are not used.
+    # The heights that these tasks draw, of the puck and the goal, are not used.
     height = before.object_pos[2]
-    is_push = task_index == PUSH
+    keeps = jnp.asarray(_KEEPS_HEIGHT)[task_index]
     handle = before.object_pos.at[0].add(
         jnp.where(task_index == WINDOW_CLOSE, _WINDOW_TRAVEL, 0.0)
     )
     return Start(
-        target=target.at[2].set(jnp.where(is_push, height, target[2])),
-        object_init=object_init.at[2].set(jnp.where(is_push, height, object_init[2])),
+        target=target.at[2].set(jnp.where(keeps, height, target[2])),
+        object_init=object_init.at[2].set(jnp.where(keeps, height, object_init[2])),
         tcp_init=before.tcp,
         head_init=before.head,
         handle_init=handle,

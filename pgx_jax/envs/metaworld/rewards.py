@@ -1,4 +1,4 @@
-"""The reward and the success of each task of MT10.
+"""The reward and the success of each task.
 
 Pure functions of what a scene reads off (`Readings`) and of what an episode fixes at
 its start (`Start`). Lengths are in m, positions in the world frame, arrays are float32.
@@ -36,7 +36,7 @@ from pgx_jax.envs.metaworld.observations import (
     Start,
     distance_between,
 )
-from pgx_jax.envs.metaworld.tasks import SPECS, Array
+from pgx_jax.envs.metaworld.tasks import ALL_TASKS, SPECS, TASKS, Array
 
 MAX_REWARD = 10.0
 
@@ -44,6 +44,7 @@ _VALUE_AT_MARGIN = 0.1
 _RADIUS = 0.05  # m around the target, where a task says nothing else
 _LIFT = 0.01  # m above the initial position, from where what is held is rewarded
 _BUTTON_TRAVEL = 0.0935  # m from the button's top to its goal
+_WALL_PASSED = 0.75  # m, in y
 # Two boxes in front of the block, below and above its hole, as two corners each; from
 # the target.
 BLOCK_BOXES = np.array(
@@ -61,27 +62,34 @@ def reward(
     observation: jax.Array,
     action: jax.Array,
     start: Start,
+    tasks: tuple[str, ...] = TASKS,
 ) -> tuple[jax.Array, jax.Array]:
     """The reward of a step and whether it is a success.
 
     With an integer only that task is computed. With a traced index it is a
-    `lax.switch`: under `jax.vmap` over the index all ten are computed, some hundred
-    operations that share their subexpressions, and one is selected; where the index is
-    not batched only the one is computed, which a selection among ten would not save.
+    `lax.switch`: under `jax.vmap` over the index all of `tasks` are computed, some
+    hundred operations that share their subexpressions, and one is selected; where the
+    index is not batched only the one is computed, which a selection among all would not
+    save.
 
     Args:
-      task_index: place in `TASKS`; int, or int32 of shape [].
+      task_index: place in `ALL_TASKS`; int, or int32 of shape [].
       readings: after the step.
       observation: of `stack`; only its first 7 numbers are used; shape [39].
       action: shape [4]; of it only the gripper's effort, clipped to [-1, 1].
       start: what the episode fixes.
+      tasks: names of those that a traced index may be of.
 
     Returns:
       The reward, float32 in [0, 10], and whether the goal is reached, bool; shapes [].
     """
     scene = (readings, observation, action, start)
     if isinstance(task_index, jax.Array):
-        return jax.lax.switch(task_index, _REWARDS, *scene)
+        places = [ALL_TASKS.index(task) for task in tasks]
+        branch = np.zeros(len(ALL_TASKS), np.int32)
+        branch[places] = range(len(places))
+        branches = [_REWARDS[place] for place in places]
+        return jax.lax.switch(jnp.asarray(branch)[task_index], branches, *scene)
     return _REWARDS[int(task_index)](*scene)
 
 
@@ -127,8 +135,8 @@ def _effort(action):
     return jnp.clip(action[3], 0.0, 1.0)
 
 
-def _grasp(sides, readings, object_pos, action, start):
-    """How well the pads enclose the object and close on it, in [0, 1].
+def _cage(sides, readings, object_pos, action, start):
+    """How well the pads enclose the object, and close on it then; in [0, 1].
 
     Args:
       sides: how well the left and the right pad are beside the object; shape [2].
@@ -145,23 +153,33 @@ def _grasp(sides, readings, object_pos, action, start):
     )
     caging = hamacher_product(hamacher_product(sides[0], sides[1]), centered)
     gripping = jnp.where(caging > 0.97, _effort(action), 0.0)
-    return (hamacher_product(caging, gripping) + caging) / 2.0
+    return caging, hamacher_product(caging, gripping)
 
 
-def _grasp_from_start(radius, reach, readings, object_pos, action, start):
-    """`_grasp` whose pads are scaled by their distance from the initial object.
+def _grasp(sides, readings, object_pos, action, start):
+    """The mean of what `_cage` returns."""
+    caging, gripping = _cage(sides, readings, object_pos, action, start)
+    return (gripping + caging) / 2.0
+
+
+def _enclose(radius, reach, readings, object_pos, start):
+    """How well each pad is beside the object, scaled by the distance it began from.
 
     Args:
       radius: of the object, m.
       reach: distance of a pad that counts as beside it, m.
       readings: after the step.
       object_pos: shape [3].
-      action: shape [4].
       start: what the episode fixes.
     """
     pads = jnp.stack([readings.left_pad[1], readings.right_pad[1]])
     margin = jnp.abs(jnp.abs(pads - start.object_init[1]) - reach)
-    sides = tolerance(jnp.abs(pads - object_pos[1]), reach, margin, lower=radius)
+    return tolerance(jnp.abs(pads - object_pos[1]), reach, margin, lower=radius)
+
+
+def _grasp_from_start(radius, reach, readings, object_pos, action, start):
+    """`_grasp` of pads as `_enclose` has them."""
+    sides = _enclose(radius, reach, readings, object_pos, start)
     return _grasp(sides, readings, object_pos, action, start)
 
 
@@ -343,7 +361,57 @@ def _slide_window(initial, gaussian, readings, start):
     return MAX_REWARD * hamacher_product(reached, in_place), to_target <= _RADIUS
 
 
-# In the order of `TASKS`.
+def _push_wall(readings, observation, action, start):
+    object_pos = observation[4:7]
+    beside = jnp.array([-0.05, 0.77, 0.0]).at[2].set(object_pos[2])
+    way = _pass_wall(object_pos, beside, (3.0, 1.0, 1.0), start)
+    grasp = _grasp_from_start(0.015, 0.05, readings, object_pos, action, start)
+    held = (distance_between(object_pos, readings.tcp) < 0.02) & (observation[3] > 0.0)
+    reward = 2.0 * grasp + jnp.where(held, way, 0.0)
+    return _end_behind_wall(object_pos, reward, start)
+
+
+def _pick_place_wall(readings, observation, action, start):
+    object_pos = observation[4:7]
+    above = jnp.array([0.0, 0.77, 0.25]).at[0].set(start.target[0])
+    weights = (1.0, 1.0, 3.0)
+    way = _pass_wall(object_pos, above, weights, start)
+    sides = _enclose(0.015, 0.05, readings, object_pos, start)
+    _, gripping = _cage(sides, readings, object_pos, action, start)
+    held = (distance_between(object_pos, readings.tcp) < 0.02) & (observation[3] > 0.0)
+    held &= object_pos[2] - 0.015 > start.object_init[2]
+    reward = hamacher_product(gripping, _approach(object_pos, above, weights, start))
+    return _end_behind_wall(object_pos, reward + jnp.where(held, way, 0.0), start)
+
+
+def _approach(object_pos, midpoint, weights, start):
+    """How near a puck is to a point beside or above the wall, in [0, 1]."""
+    weights = np.array(weights, np.float32)
+    return tolerance(
+        distance_between(object_pos * weights, midpoint * weights),
+        _RADIUS,
+        distance_between(start.object_init * weights, midpoint * weights),
+    )
+
+
+def _pass_wall(object_pos, midpoint, weights, start):
+    """What a held puck earns on its way by such a point to the goal behind the wall."""
+    in_place = tolerance(
+        distance_between(object_pos, start.target),
+        _RADIUS,
+        distance_between(start.object_init, start.target),
+    )
+    before = 4.0 * _approach(object_pos, midpoint, weights, start)
+    return 1.0 + jnp.where(object_pos[1] > _WALL_PASSED, 4.0 + 3.0 * in_place, before)
+
+
+def _end_behind_wall(object_pos, reward, start):
+    """Reward and success, with the bonus at the goal."""
+    to_target = distance_between(object_pos, start.target)
+    return jnp.where(to_target < _RADIUS, MAX_REWARD, reward), to_target <= 0.07
+
+
+# In the order of `ALL_TASKS`.
 _REWARDS = (
     _reach,
     _push,
@@ -355,4 +423,7 @@ _REWARDS = (
     _peg_insert,
     _window_open,
     _window_close,
+    _reach,
+    _push_wall,
+    _pick_place_wall,
 )

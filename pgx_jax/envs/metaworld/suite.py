@@ -1,9 +1,9 @@
-"""MT10 as a family of tasks."""
+"""Meta-World's tasks as families."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -26,7 +26,7 @@ from pgx_jax.envs.metaworld.env import (
 )
 from pgx_jax.envs.metaworld.objects import OBJECTS
 from pgx_jax.envs.metaworld.observations import OBSERVATION_SIZE
-from pgx_jax.envs.metaworld.tasks import SPECS, TASKS
+from pgx_jax.envs.metaworld.tasks import ALL_TASKS, KEEPS_HEIGHT, SPECS, TASKS
 from pgx_jax.envs.mjx import (
     put_model,
     stack_differences,
@@ -37,7 +37,7 @@ POOL_SIZE = 128
 
 def _describe(task: str) -> Parameters:
     """A task's parameters but for its model, with NumPy leaves."""
-    spec, manipulated = SPECS[TASKS.index(task)], OBJECTS[task]
+    spec, manipulated = SPECS[ALL_TASKS.index(task)], OBJECTS[task]
     pose = START_POSES[tuple(round(float(x), 6) for x in spec.hand_init)]
     begins = manipulated.rest if manipulated.begins is None else manipulated.begins
     offset = manipulated.offset
@@ -54,8 +54,9 @@ def _describe(task: str) -> Parameters:
         "qvel": np.concatenate([pose.qvel, np.zeros(6)]),
         "hand": read_hand(data.xpos, data.xmat.reshape(-1, 3, 3)),
         "hangs": np.asarray(offset is not None),
+        "stays": np.asarray(manipulated.stays),
         "displaced": np.subtract(begins, manipulated.rest),
-        "keeps_height": np.asarray(task == "push-v3"),
+        "keeps_height": np.asarray(task in KEEPS_HEIGHT),
         "tracked": np.asarray(manipulated.tracked, float),
         "tracked_quat": np.asarray(manipulated.tracked_quat, float),
         "shown_quat": np.asarray(SHOWN_QUATS.index(manipulated.shown_quat), np.int32),
@@ -64,8 +65,8 @@ def _describe(task: str) -> Parameters:
 
 
 @functools.cache
-def _describe_all() -> Parameters:
-    """The parameters of all tasks, stacked in their order."""
+def _describe_all(tasks: tuple[str, ...]) -> Parameters:
+    """The parameters of tasks, stacked in their order."""
 
     def stack(*leaves):
         values = np.stack(leaves)
@@ -74,15 +75,34 @@ def _describe_all() -> Parameters:
 
     # Suites may be made inside jit, and what is kept must not be of one program.
     with jax.ensure_compile_time_eval():
-        models = [put_model(scene.build_model(task)) for task in TASKS]
-        stacked = jax.tree.map(stack, *[_describe(task) for task in TASKS])
+        models = [put_model(scene.build_model(task)) for task in tasks]
+        stacked = jax.tree.map(stack, *[_describe(task) for task in tasks])
         return stacked._replace(model=stack_differences(load_base()[0], models))
+
+
+@functools.cache
+def _make_maker(tasks: tuple[str, ...]) -> Callable[[Parameters], MetaWorld]:
+    """Makes environments of some tasks; cached, as programs are by it."""
+    return functools.partial(MetaWorld, tasks=tasks)
 
 
 def _describe_nothing(parameters: Parameters) -> str:
     """Names say what sets the tasks apart."""
     del parameters
     return ""
+
+
+def _check_names(tasks: Sequence[str], known: tuple[str, ...], where: str) -> None:
+    if isinstance(tasks, str) or not tasks:
+        raise ValueError(f"tasks must be a list of names, got {tasks!r}")
+    wrong = [task for task in tasks if task not in known]
+    if wrong:
+        raise ValueError(
+            f"tasks {', '.join(map(repr, wrong))} do not exist in {where}; there are "
+            f"{', '.join(known)}"
+        )
+    if len(set(tasks)) < len(tasks):
+        raise ValueError(f"tasks must not repeat a name, got {', '.join(tasks)}")
 
 
 def mt10(tasks: Sequence[str] = TASKS) -> FamilySuite:
@@ -97,21 +117,29 @@ def mt10(tasks: Sequence[str] = TASKS) -> FamilySuite:
       ValueError: a name does not exist, is of another benchmark or version, or is
         repeated, or there is none; the message says which.
     """
-    if isinstance(tasks, str) or not tasks:
-        raise ValueError(f"tasks must be a list of names, got {tasks!r}")
+    _check_names(tasks, TASKS, "MT10 (v3)")
+    return build_suite(tasks)
+
+
+def build_suite(tasks: Sequence[str] = ALL_TASKS) -> FamilySuite:
+    """Tasks of Meta-World, of MT10 or others of MT50; one program for all of them.
+
+    Args:
+      tasks: names from `ALL_TASKS`, each at most once.
+
+    Raises:
+      ValueError: a name does not exist or is repeated, or there is none; the message
+        says which.
+    """
+    _check_names(tasks, ALL_TASKS, "what is ported of MT50 (v3)")
     tasks = tuple(tasks)
-    wrong = [task for task in tasks if task not in TASKS]
-    if wrong:
-        raise ValueError(
-            f"tasks {', '.join(map(repr, wrong))} do not exist in MT10 (v3); there are "
-            f"{', '.join(TASKS)}"
-        )
-    if len(set(tasks)) < len(tasks):
-        raise ValueError(f"tasks must not repeat a name, got {', '.join(tasks)}")
-    chosen = np.array([TASKS.index(task) for task in tasks])
+    family, make_env = TASKS, MetaWorld
+    if not set(tasks) <= set(TASKS):
+        family, make_env = ALL_TASKS, _make_maker(tasks)
+    chosen = np.array([family.index(task) for task in tasks])
     return FamilySuite(
-        make_env=MetaWorld,
-        parameters=jax.tree.map(lambda x: x[chosen], _describe_all()),
+        make_env=make_env,
+        parameters=jax.tree.map(lambda x: x[chosen], _describe_all(family)),
         name="metaworld_mt10" if tasks == TASKS else "metaworld",
         task_names=tasks,
         observation_size=OBSERVATION_SIZE,

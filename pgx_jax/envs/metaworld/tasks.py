@@ -1,4 +1,4 @@
-"""The ten tasks of MT10 as numbers: where objects start and what the goal may be.
+"""The tasks as numbers: where objects start and what the goal may be.
 
 Source: Meta-World 3.1.1 (v3 environments); Yu et al., "Meta-World: A Benchmark and
 Evaluation for Multi-Task and Meta Reinforcement Learning", 2019.
@@ -15,6 +15,7 @@ import numpy as np
 
 Array = np.ndarray | jax.Array
 
+# The ten of MT10.
 TASKS = (
     "reach-v3",
     "push-v3",
@@ -27,6 +28,15 @@ TASKS = (
     "window-open-v3",
     "window-close-v3",
 )
+# Others of MT50, which suites of MT10 alone compute nothing for.
+MORE_TASKS = (
+    "reach-wall-v3",
+    "push-wall-v3",
+    "pick-place-wall-v3",
+)
+ALL_TASKS = TASKS + MORE_TASKS
+# Tasks that put the puck, and the goal, at the height at which it rests.
+KEEPS_HEIGHT = ("push-v3", "push-wall-v3")
 
 # Of a puck task's placements 8% are rejected, so that all of these are with a
 # probability of 1e-13; the first of them would then be taken. No peg is ever rejected.
@@ -42,7 +52,7 @@ class TaskSpec(NamedTuple):
     Tasks whose goal follows from the first half leave the second at 0.
 
     Attributes:
-      index: the task's place in `TASKS`; int32, shape [].
+      index: the task's place in `ALL_TASKS`; int32, shape [].
       hand_init: where the mocap body is held while the hand resets; shape [3].
       mocap_low: lowest position of the mocap body; shape [3].
       mocap_high: its highest position; shape [3].
@@ -71,6 +81,9 @@ _PUCK = ((-0.1, 0.6, 0.02), (0.1, 0.7, 0.02))
 _DRAWER = ((-0.1, 0.9, 0.0), (0.1, 0.9, 0.0))
 _IN_THE_AIR = ((-0.1, 0.8, 0.05), (0.1, 0.9, 0.3))
 _ON_THE_TABLE = ((-0.1, 0.8, 0.01), (0.1, 0.9, 0.02))
+_BEFORE_THE_WALL = ((-0.05, 0.6, 0.015), (0.05, 0.65, 0.015))
+_BEHIND_THE_WALL = ((-0.05, 0.85, 0.05), (0.05, 0.9, 0.3))
+_BEHIND_AND_DOWN = ((-0.05, 0.85, 0.01), (0.05, 0.9, 0.02))
 _BLOCK = ((-0.35, 0.4, -0.001), (-0.25, 0.7, 0.001))
 _HOLE = ((-0.32, 0.4, 0.129), (-0.22, 0.7, 0.131))
 _UNUSED = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
@@ -89,7 +102,7 @@ def _spec(name, hand, placed, goal=_UNUSED, shown=_MOCAP, min_distance=0.0) -> T
         "goal_high": shown[1],
     }
     return TaskSpec(
-        index=np.array(TASKS.index(name), np.int32),
+        index=np.array(ALL_TASKS.index(name), np.int32),
         **{k: np.array(v, np.float32) for k, v in numbers.items()},
     )
 
@@ -117,6 +130,14 @@ SPECS = (
     ),
     _spec("window-open-v3", _NEAR, ((-0.1, 0.7, 0.16), (0.1, 0.9, 0.16))),
     _spec("window-close-v3", _NEAR, ((0.0, 0.75, 0.2), (0.0, 0.9, 0.2))),
+    *(
+        _spec(name, _FAR, _BEFORE_THE_WALL, goal, goal)
+        for name, goal in (
+            ("reach-wall-v3", _BEHIND_THE_WALL),
+            ("push-wall-v3", _BEHIND_AND_DOWN),
+            ("pick-place-wall-v3", _BEHIND_THE_WALL),
+        )
+    ),
 )
 
 
@@ -124,9 +145,9 @@ def stack_specs(names: Sequence[str] = TASKS) -> TaskSpec:
     """The numbers of n tasks, for `jax.vmap` over tasks; leaves of shape [n, ...].
 
     Raises:
-      ValueError: if a name is not in `TASKS`.
+      ValueError: if a name is not in `ALL_TASKS`.
     """
-    specs = [SPECS[TASKS.index(name)] for name in names]
+    specs = [SPECS[ALL_TASKS.index(name)] for name in names]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *specs)
 
 
