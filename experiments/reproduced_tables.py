@@ -90,7 +90,8 @@ def make_truth(names: Sequence[str], changes: str = "") -> tuple[str, ...]:
 
 
 SHORT_RUN = (
-    "--config.meta_training.num_updates=10 --config.group_training.num_updates=5 "
+    "--config.ppo.num_envs=4 --config.ppo.unroll_length=64 "
+    "--config.meta_training.num_updates=10 --config.group_training.num_updates=2 "
     "--config.estimation.num_transitions=2048 --config.grouping.num_candidates=2 "
     "--config.grouping.num_random_draws=1 --config.grouping.single_tasks=False "
     "--config.adaptation.num_updates=2 --config.adaptation.num_selection_episodes=1 "
@@ -134,7 +135,7 @@ TABLES = {
             ),
             "cpu": run_and_aggregate("cartpole", range(2), SHORT_RUN),
         },
-        "`cartpole`, two seeds, a quarter to a half of the updates, two candidates.",
+        "`cartpole`, two seeds, a sixteenth of the steps and less, two candidates.",
         tuple(
             f"experiments/results/{name}.json"
             for name in (*paper.SUITES, "metaworld_mt10_race")
@@ -158,10 +159,12 @@ TABLES = {
                 for line in run_and_aggregate(f"paper:{name}", range(3))
             ),
             "cpu": run_and_aggregate(
-                "paper:cartpole", range(1), f"{SHORT_RUN} --config.estimation.dim=100"
+                "paper:cartpole",
+                range(1),
+                f"{SHORT_RUN} --config.estimation.dim=100",
             ),
         },
-        "`cartpole`, one seed, a quarter to a half of the updates, d = 100.",
+        "`cartpole`, one seed, a sixteenth of the steps and less, d = 100.",
         missing="any of it. The logistic regression on 2,048 transitions, clustering "
         "by mean scores, three groups of MAML (Soft Modularization on MT10), 200 steps "
         "of adaptation.",
