@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from pgx_jax.estimation.checks import is_traced
@@ -84,10 +85,25 @@ def call_with_auto_axes(
     outer = _explicit_mesh(jax.sharding.get_mesh(), *_meshes(arrays))
     arrays = jax.tree.map(lambda x: _place(x, mesh), arrays)
     if outer is None:
-        return function(*arrays)
+        out = function(*arrays)
+        if mesh is None or is_of_one_host(mesh):
+            return out
+        return _lay_out(out, mesh, specs)
     with jax.set_mesh(auto_mesh(outer) if mesh is None else mesh):
         out = function(*arrays)
-    return jax.device_put(out, shardings_of(outer, specs))
+    if is_of_one_host(outer):
+        return jax.device_put(out, shardings_of(outer, specs))
+    return _lay_out(out, outer, specs)
+
+
+def is_of_one_host(mesh: Mesh) -> bool:
+    """Whether this process reaches all devices of a mesh."""
+    return NamedSharding(mesh, REPLICATED).is_fully_addressable
+
+
+def _lay_out(arrays: PyTree, mesh: Mesh, specs: PyTree) -> PyTree:
+    """Moves arrays between hosts; each gets a copy of what is replicated."""
+    return jax.jit(lambda x: x, out_shardings=shardings_of(mesh, specs))(arrays)
 
 
 def shardings_of(mesh: Mesh, specs: PyTree) -> PyTree:
@@ -138,4 +154,27 @@ def _place(leaf: Any, mesh: Mesh | None) -> jax.Array:
             return jax.device_put(leaf, NamedSharding(auto_mesh(own), sharding.spec))
     if mesh is None:
         return jax.device_put(leaf)
-    return jax.device_put(leaf, NamedSharding(mesh, PartitionSpec()))
+    return put_on_mesh(leaf, mesh)
+
+
+def put_on_mesh(arrays: PyTree, mesh: Mesh, specs: PyTree = REPLICATED) -> PyTree:
+    """Arrays, keys and numbers on the devices of a mesh, of other hosts as well.
+
+    Args:
+      arrays: the same on every host.
+      mesh: of any hosts.
+      specs: a `PartitionSpec` for each subtree of `arrays`.
+    """
+    if is_of_one_host(mesh):
+        return jax.device_put(arrays, shardings_of(mesh, specs))
+
+    def put(leaf, spec):
+        if jnp.issubdtype(jnp.asarray(leaf).dtype, jax.dtypes.prng_key):
+            data = put(jax.random.key_data(leaf), spec)
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+        value, sharding = np.asarray(leaf), NamedSharding(mesh, spec)
+        return jax.make_array_from_callback(value.shape, sharding, value.__getitem__)
+
+    return jax.tree.map(
+        lambda spec, tree: jax.tree.map(lambda x: put(x, spec), tree), specs, arrays
+    )

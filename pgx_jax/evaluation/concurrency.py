@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from pgx_jax.estimation.sharding import REPLICATED, shardings_of
+from pgx_jax.estimation.sharding import REPLICATED, put_on_mesh
 from pgx_jax.evaluation.subset_blocks import Block, BlockScores
 from pgx_jax.training.ppo import TrainingState
 
@@ -72,10 +72,8 @@ def _compile_for_threads(oracle, blocks, meta, key) -> Training:
 
 def _compile_for_mesh(oracle, blocks, meta, key, mesh: Mesh) -> Training:
     """One program for each shape of blocks, in which every device trains one."""
-    replicated = NamedSharding(mesh, REPLICATED)
-    meta, key = jax.device_put(
-        (meta._replace(optimizer_state=(), suite_state=()), key), replicated
-    )
+    meta = meta._replace(optimizer_state=(), suite_state=())
+    meta, key = put_on_mesh((meta, key), mesh)
 
     def join(some):
         """Blocks of one shape; those that lack are copies of the last one."""
@@ -83,7 +81,7 @@ def _compile_for_mesh(oracle, blocks, meta, key, mesh: Mesh) -> Training:
         block = some[0]._replace(
             **{name: np.stack([getattr(x, name) for x in padded]) for name in SHARES}
         )
-        return jax.device_put(block, shardings_of(mesh, _block_specs(mesh)))
+        return put_on_mesh(block, mesh, _block_specs(mesh))
 
     programs = {
         shape: _fine_tune_on_mesh.lower(
@@ -116,13 +114,14 @@ def _fine_tune_on_mesh(oracle, mesh, blocks, meta, key) -> BlockScores:
         scores = oracle.fine_tune(blocks._replace(**own), meta, key)
         return jax.tree.map(lambda x: x[None], scores)
 
-    return jax.shard_map(
+    scores = jax.shard_map(
         fine_tune,
         mesh=mesh,
         in_specs=(_block_specs(mesh), REPLICATED, REPLICATED),
         out_specs=PartitionSpec(mesh.axis_names),
         check_vma=False,
     )(blocks, meta, key)
+    return jax.lax.with_sharding_constraint(scores, NamedSharding(mesh, REPLICATED))
 
 
 def _block_specs(mesh: Mesh) -> Block:

@@ -178,7 +178,7 @@ def _check_devices(config: PipelineConfig, checker: Checker) -> None:
     """Whether there are as many devices, and environments can be split over them."""
     if not checker.trusts("num_devices") or config.num_devices == 1:
         return
-    there_are = jax.device_count()
+    there_are = jax.local_device_count()
     number = config.num_devices or there_are
     checker.require(
         number <= there_are,

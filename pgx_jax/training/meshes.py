@@ -21,8 +21,8 @@ from pgx_jax.types import PyTree
 
 
 def make_mesh(num_devices: int | None) -> Mesh | None:
-    """Of the first devices, or of all if None; None instead of a mesh of one."""
-    devices = jax.devices()[:num_devices]
+    """Of the first devices of this host, all if None; None for a mesh of one."""
+    devices = jax.local_devices()[:num_devices]
     return Mesh(devices, ("devices",)) if len(devices) > 1 else None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax
 import pytest
-from forced_devices import run_on_eight
+from forced_devices import run_on_eight, run_on_two_hosts
 
 from pgx_jax.networks.actor_critic import make_actor_critic
 from pgx_jax.training.episodes import evaluate
@@ -103,6 +103,36 @@ ORACLE_AND_SUMS = """
     check("sums", sums[1], sums[0])
     print("same")
 """
+JOIN = """
+    import sys, jax
+    jax.distributed.initialize(sys.argv[2], 2, int(sys.argv[1]))
+"""
+HOSTS = """
+    import pgx_jax as pge
+
+    def compute(mesh):
+        ppo = PPO(config, networks, 1, mesh=mesh)
+        state, metrics = ppo.run(suite, ppo.init(suite, key), 1)
+        policy = state.params["policy"], state.observation_statistics, state.policy_ids
+        episodes = evaluate(suite, networks, *policy, key, 2, mesh=mesh)
+        oracle = Oracle(ppo, 2, block_size=1)
+        scores = oracle.run(suite, state, np.eye(2, dtype=int), key).result.scores
+        batch = pge.Transitions(
+            jax.random.normal(key, (2, 16, 3)),
+            jax.random.bernoulli(key, shape=(2, 16)).astype(int),
+            jax.random.normal(key, (2, 16)),
+        )
+        estimates = pge.estimate_subsets(
+            lambda params, x, a: jax.nn.log_softmax(x @ params)[a],
+            jnp.full((3, 2), 0.1), batch, np.eye(2, dtype=int),
+            key=key, dim=4, mesh=mesh,
+        )
+        return jax.device_get((metrics, policy, episodes, scores, estimates.scores))
+
+    mesh = Mesh(jax.devices(), ("x",))
+    check("two hosts", compute(mesh), compute(None))
+    print(jax.process_count(), mesh.size)
+"""
 NETWORKS = make_actor_critic(5, 2, discrete=True, hidden_sizes=(8,))
 
 
@@ -115,6 +145,10 @@ def test_eight_devices_give_the_numbers_of_one(tmp_path):
 @pytest.mark.slow
 def test_oracle_and_sums_are_those_of_one_device():
     assert run_on_eight(SETUP + ORACLE_AND_SUMS) == "same"
+
+
+def test_two_hosts_give_the_numbers_of_one():
+    assert run_on_two_hosts(JOIN + SETUP + HOSTS) == ["2 2", "2 2"]
 
 
 def test_what_is_no_mesh_is_refused(clock_suite):
