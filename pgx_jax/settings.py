@@ -131,6 +131,12 @@ class Checker:
             value = _to_float32(getattr(self._settings, field))
             self.require(0 <= value < math.inf, field, "must be at least 0 and finite")
 
+    def finite(self, *fields: str) -> None:
+        """Numbers, or nested tuples of them, must be finite in float32."""
+        for field in fields:
+            value = getattr(self._settings, field)
+            self.require(_is_finite(value), field, "must be finite in float32")
+
     def unused(self, choice: str, uses: Mapping[Any, Collection[str]]) -> None:
         """All fields but a choice, and what is used by it, must keep their defaults."""
         chosen = getattr(self._settings, choice)
@@ -238,7 +244,7 @@ def field_types(cls: type) -> dict[str, Any]:
 
 def suggest(name: Any, known: Iterable[str]) -> str:
     """`" (did you mean x?)"` where a name is near one that exists, else nothing."""
-    nearest = difflib.get_close_matches(str(name), list(known), n=1)
+    nearest = difflib.get_close_matches(str(name).lower(), list(known), n=1)
     return f" (did you mean {nearest[0]}?)" if nearest else ""
 
 
@@ -325,6 +331,12 @@ def _convert(hint: Any, value: Any) -> Any:
 def _to_float32(value: float) -> float:
     with np.errstate(over="ignore", under="ignore"):
         return float(np.float32(value))
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return all(map(_is_finite, value))
+    return math.isfinite(_to_float32(value))
 
 
 def _is_in(path: str, section: str) -> bool:

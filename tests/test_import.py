@@ -48,6 +48,8 @@ for library, module in (
     ("mujoco", "pgx_jax.envs"),
 ):
     sys.modules[library] = None
+    for name in [x for x in sys.modules if x.startswith("pgx_jax.envs")]:
+        del sys.modules[name]
     try:
         importlib.import_module(module)
     except ImportError as error:

@@ -25,6 +25,14 @@ def shown_command() -> str:
     return " ".join([program, shlex.join(arguments)])
 
 
+def show_help() -> None:
+    """Prints what the command says of itself, and its flags."""
+    for name in flags.FLAGS.flags_by_module_dict():
+        if name.startswith("pgx_jax."):
+            print(sys.modules[name].__doc__ or "")
+            print(flags.FLAGS.module_help(name))
+
+
 def parse_flags(argv: list[str], most_arguments: int | None = None) -> list[str]:
     """As absl does, with one line and no usage for what is wrong.
 
@@ -36,6 +44,9 @@ def parse_flags(argv: list[str], most_arguments: int | None = None) -> list[str]
       The arguments that are no flags.
     """
     app.define_help_flags()
+    if {"-h", "-help", "--help"} & {*argv[1:]}:
+        show_help()
+        sys.exit()
     try:
         rest = flags.FLAGS(argv)[1:]
     except flags.Error as error:

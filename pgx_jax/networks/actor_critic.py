@@ -99,7 +99,12 @@ class ActorCritic:
         }
 
     def distribution(self, policy_params: PyTree, observation: jax.Array):
-        """The action distribution at observations of shape [..., observation_size]."""
+        """The action distribution at observations of shape [..., observation_size].
+
+        Raises:
+          ValueError: observations have another size.
+        """
+        self._check_observation(observation)
         output: Any = self.policy_network.apply({"params": policy_params}, observation)
         return Categorical(output) if self.discrete else Gaussian(*output)
 
@@ -114,9 +119,20 @@ class ActorCritic:
         """The normalized value at observations [..., observation_size].
 
         Its shape is [...], or [..., K] of K objectives.
+
+        Raises:
+          ValueError: observations have another size.
         """
+        self._check_observation(observation)
         output: Any = self.value_network.apply({"params": value_params}, observation)
         return output if self.num_objectives else output[..., 0]
+
+    def _check_observation(self, observation: jax.Array) -> None:
+        if jnp.shape(observation)[-1:] != (self.observation_size,):
+            raise ValueError(
+                "observation must have shape [..., observation_size] = "
+                f"[..., {self.observation_size}], got {list(jnp.shape(observation))}"
+            )
 
 
 def make_actor_critic(

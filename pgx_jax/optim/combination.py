@@ -42,7 +42,8 @@ def combine_gradients(
     leaves of shape [...]. `losses`, float32 [n], are needed by the methods that weight
     by them (`famo`, `gradnorm`, `uncertainty_weighting`) and must be positive; `mask`,
     bool [n], leaves tasks out. Of a single task the gradient is returned as it is.
-    Where a gradient, or a loss that is needed, is not finite, neither is the result.
+    Where a gradient, or a loss that is needed, is not finite, or that loss negative,
+    the result is not finite. A task that is left out may have any.
 
     Args:
       weighting: the method, such as `pcgrad()`.
@@ -71,20 +72,15 @@ def combine_gradients(
 
     def update(updates, state, params=None, *, losses=None, mask=None, **others):
         del params, others
-        for path, leaf in jax.tree.leaves_with_path(updates):
-            if leaf.shape[:1] != (num_tasks,):
-                raise ValueError(
-                    f"updates{jax.tree_util.keystr(path)} must have shape "
-                    f"[{num_tasks}, ...], a gradient for each task, got "
-                    f"{list(leaf.shape)}"
-                )
+        _check_updates(updates, num_tasks)
         if losses is None and weighting.needs_losses:
             raise ValueError(
                 "losses must be given to update, one a task: the weights depend on them"
             )
         losses = _of_tasks("losses", 1.0 if losses is None else losses, jnp.float32)
         mask = _of_tasks("mask", True if mask is None else mask, bool)
-        flat = flatten_tasks(updates)
+        # What a task that is left out has, NaN included, does not count.
+        flat = jnp.where(mask[:, None], flatten_tasks(updates), 0.0)
         gram = gram_matrix(flat)
         weights, method = weigh_tasks(weighting, state.method, gram, losses, mask)
         agreement = measure_agreement(gram, mask)
@@ -92,7 +88,10 @@ def combine_gradients(
         return combined, CombinationState(method, weights, *agreement)
 
     def _of_tasks(name, given, dtype):
-        array = jnp.asarray(given, dtype)
+        try:
+            array = jnp.asarray(given, dtype)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name} must be numbers, got {show(given)}") from error
         if array.ndim == 0:
             array = jnp.full((num_tasks,), array)
         if array.shape != (num_tasks,):
@@ -103,6 +102,22 @@ def combine_gradients(
         return array
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _check_updates(updates: PyTree, num_tasks: int) -> None:
+    """Refuses what are no gradients of n tasks."""
+    leaves = jax.tree.leaves_with_path(updates)
+    if not leaves:
+        raise ValueError(f"updates must hold a gradient, got {show(updates)}")
+    for path, leaf in leaves:
+        shape = getattr(leaf, "shape", ())
+        dtype = getattr(leaf, "dtype", None)
+        if shape[:1] != (num_tasks,) or not jnp.issubdtype(dtype, jnp.floating):
+            raise ValueError(
+                f"updates{jax.tree_util.keystr(path)} must have shape "
+                f"[{num_tasks}, ...], a gradient for each task, of floating-point "
+                f"numbers, got {show(leaf)}"
+            )
 
 
 def flatten_tasks(stacked: PyTree) -> jax.Array:

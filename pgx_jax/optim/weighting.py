@@ -27,7 +27,7 @@ class Weighting(NamedTuple):
         tasks there are, bool [n]. Of others the products are 0, and the weights do not
         matter.
       needs_losses: whether weights depend on the losses. They are NaN where one of
-        these is not finite, as the sum is where a gradient is not.
+        these is negative or not finite, as the sum is where a gradient is not.
     """
 
     init: Callable[[int, jax.Array], PyTree]
@@ -73,7 +73,8 @@ def weigh_tasks(
     weights, state = weighting.weigh(state, gram, losses, mask)
     weights = jnp.where(mask.sum() == 1, 1.0, weights)
     if weighting.needs_losses:
-        weights = jnp.where(jnp.all(jnp.isfinite(losses)), weights, jnp.nan)
+        allowed = jnp.all(jnp.isfinite(losses) & (losses >= 0.0))
+        weights = jnp.where(allowed, weights, jnp.nan)
     return jnp.where(mask, weights, 0.0), state
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -97,11 +96,7 @@ class NetworkConfig(Settings):
             "hidden_sizes",
             "must be positive, and at least one",
         )
-        checker.require(
-            all(math.isfinite(x) for row in self.task_embeddings for x in row),
-            "task_embeddings",
-            "must be finite",
-        )
+        checker.finite("task_embeddings")
         if checker.trusts("name", "critic", "hidden_sizes", "num_modules"):
             settings = {field: getattr(self, field) for field in UNUSED}
             for field, allowed in explain_misuse(

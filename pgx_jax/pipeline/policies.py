@@ -15,12 +15,11 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from brax.envs.base import Env
 from jax.core import Tracer
 from jax.sharding import Mesh
 
@@ -36,6 +35,9 @@ from pgx_jax.training.episodes import evaluate
 from pgx_jax.training.rollouts import normalize_observation
 from pgx_jax.training.running_statistics import RunningStatistics
 from pgx_jax.types import PyTree
+
+if TYPE_CHECKING:
+    from brax.envs.base import Env
 
 ESTIMATED_GROUPS = "estimated groups"
 
@@ -231,6 +233,8 @@ def route(
             f"policies must be of load_policies, got {type(policies).__name__}"
         )
     episode_length = as_integer("episode_length", episode_length, 1)
+    from brax.envs.base import Env  # at the head, before MJX is silenced
+
     if isinstance(tasks, Env):
         tasks = from_brax(tasks, episode_length=episode_length)
     if not isinstance(tasks, TaskSuite):

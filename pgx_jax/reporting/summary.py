@@ -180,8 +180,8 @@ def describe_verdict(results: RunResults) -> str:
     gain = chosen[0]["over_one_policy"]
     if chosen[0]["num_groups"] == 1:
         return (
-            "Groups do not pay here: no groups that were trained return more than one "
-            "policy for all tasks."
+            "Groups do not pay here: of what raced, no groups are expected to return "
+            "more than one policy for all tasks."
         )
     openings = {
         "pays": "Groups pay",

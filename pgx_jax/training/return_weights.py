@@ -16,13 +16,13 @@ Weights that only choose a direction have a mean of 1 over the tasks of a policy
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pgx_jax.arguments import as_numbers, check_number
+from pgx_jax.arguments import as_integer, as_numbers, check_number
 from pgx_jax.types import PyTree
 
 SMALLEST = 1e-6  # return above its origin, of what must be positive
@@ -43,6 +43,7 @@ class ReturnWeighting(NamedTuple):
         float32 [n], and the new state. `returns` are the tasks' mean returns, float32
         [n]; of tasks that are not `known`, bool [n], the return of before counts.
         Tasks of one group, int32 [n] in 0..n-1, share a policy; all do by default.
+        ValueError: an array is of another number of tasks than the state.
     """
 
     init: Callable[[int], PyTree]
@@ -113,24 +114,32 @@ def constrained(
     check_number("learning_rate", learning_rate)
     check_number("penalty", penalty, zero=True)
     check_number("most", most)
-    floors, ceilings = (
-        as_numbers(name, x, finite=False)
-        for name, x in (("floors", floors), ("ceilings", ceilings))
-    )
+    floors = as_numbers("floors", floors, finite=False)
+    ceilings = as_numbers("ceilings", ceilings, finite=False)
+    if floors.ndim != 1 or floors.shape != ceilings.shape:
+        raise ValueError(
+            "floors must have shape [n], as ceilings, got shapes "
+            f"{list(floors.shape)} and {list(ceilings.shape)}"
+        )
     for task in np.flatnonzero(~(floors <= ceilings))[:1]:
         raise ValueError(
             "floors must be at most the ceilings of the same tasks, got "
             f"{floors[task]} and {ceilings[task]} of task {task}"
         )
+    for name, x, none in (("floors", floors, -np.inf), ("ceilings", ceilings, np.inf)):
+        if not (np.isfinite(x) | (x == none)).all():
+            raise ValueError(f"{name} must be finite, or {none} for none, got {x}")
     bounds = [jnp.asarray(x, jnp.float32) for x in (floors, ceilings)]
 
     def init(num_tasks):
-        zeros = jnp.zeros((num_tasks,), jnp.float32)
-        return Multipliers(zeros, zeros, _no_averages(num_tasks), zeros)
+        averages = _no_averages(num_tasks)
+        zeros = jnp.zeros_like(averages.mean)
+        return Multipliers(zeros, zeros, averages, zeros)
 
     def weights(state, returns, known=None, groups=None):
+        _check_lengths(state.returns, floors=bounds[0], ceilings=bounds[1])
         last = _average(state.returns, returns, known, 0.0)
-        groups = _one_group(last.mean) if groups is None else groups
+        groups = _as_groups(groups, last.mean)
         numbers = _sum(jnp.ones_like(last.mean), groups)
         largest = jnp.maximum(state.size, jnp.abs(last.mean))
         sides = []
@@ -182,7 +191,7 @@ def concave(
         # Of the least return's slope: powers themselves would be infinite or all 0.
         return jnp.exp(-alpha * (logs - _least(logs, groups)))
 
-    return _of_running_mean(slope, decay)
+    return _of_running_mean(slope, decay, origins=zero)
 
 
 def tchebycheff(
@@ -227,7 +236,7 @@ def tchebycheff(
             share = (short >= top).astype(jnp.float32)
         return factors * share / _sum(share, groups)
 
-    return _of_running_mean(slope, decay)
+    return _of_running_mean(slope, decay, preferences=factors, ideals=goals)
 
 
 def projected(
@@ -276,7 +285,7 @@ def projected(
         way = _way(returns, power, jnp.maximum(target, level), groups)
         return jnp.where(reached >= target, 1.0, way)
 
-    return _of_running_mean(slope, decay)
+    return _of_running_mean(slope, decay, origins=zero)
 
 
 def power_mean(x: jax.Array, power: float, groups: jax.Array) -> jax.Array:
@@ -347,7 +356,9 @@ def _way(x: jax.Array, power: float, target: jax.Array, groups: jax.Array) -> ja
 
 
 def _of_running_mean(
-    slope: Callable[[jax.Array, jax.Array], jax.Array], decay: float
+    slope: Callable[[jax.Array, jax.Array], jax.Array],
+    decay: float,
+    **vectors: jax.Array,
 ) -> ReturnWeighting:
     """Weights that are the slope at the running mean, of mean 1 in every group."""
     check_number("decay", decay, zero=True)
@@ -355,8 +366,9 @@ def _of_running_mean(
         raise ValueError(f"decay must be in [0, 1), got {decay}")
 
     def weights(state, returns, known=None, groups=None):
+        _check_lengths(state, **vectors)
         state = _average(state, returns, known, decay)
-        groups = _one_group(state.mean) if groups is None else groups
+        groups = _as_groups(groups, state.mean)
         raw = slope(state.mean, groups)
         numbers = _sum(jnp.ones_like(raw), groups)
         # Equal weights until every task of the group has returned something.
@@ -369,6 +381,7 @@ def _of_running_mean(
 
 
 def _no_averages(num_tasks: int) -> Averages:
+    num_tasks = as_integer("num_tasks", num_tasks, 1)
     return Averages(jnp.zeros((num_tasks,), jnp.float32), jnp.zeros(num_tasks, bool))
 
 
@@ -376,7 +389,8 @@ def _average(
     state: Averages, returns: jax.Array, known: jax.Array | None, decay: float
 ) -> Averages:
     """The running means with the returns that are known now."""
-    known = jnp.ones(state.mean.shape, bool) if known is None else known
+    returns = _as_shape("returns", returns, state.mean)
+    known = _as_shape("known", True if known is None else known, state.is_known)
     weight = jnp.where(state.is_known, decay, 0.0)
     new = weight * state.mean + (1.0 - weight) * returns
     return Averages(jnp.where(known, new, state.mean), state.is_known | known)
@@ -397,6 +411,23 @@ def _check_power(power: float) -> None:
         raise ValueError(f"power must be at most 1 and finite, got {power}")
 
 
-def _one_group(x: jax.Array) -> jax.Array:
-    """That of all tasks, which share a policy; int32 [n]."""
-    return jnp.zeros(x.shape, jnp.int32)
+def _as_groups(groups: jax.Array | None, x: jax.Array) -> jax.Array:
+    """The group of each task, one of all by default; int32 [n]."""
+    return _as_shape("groups", 0 if groups is None else groups, x.astype(jnp.int32))
+
+
+def _as_shape(name: str, given: Any, like: jax.Array) -> jax.Array:
+    """An array of the shape and dtype of `like`; a number is that of all tasks."""
+    array = jnp.asarray(given, like.dtype)
+    if array.shape not in ((), like.shape):
+        raise ValueError(
+            f"{name} must have shape {list(like.shape)}, one a task of the state, got "
+            f"{list(array.shape)}"
+        )
+    return jnp.broadcast_to(array, like.shape)
+
+
+def _check_lengths(state: Averages, **vectors: jax.Array) -> None:
+    """Refuses vectors of other tasks than those of the state."""
+    for name, vector in vectors.items():
+        _as_shape(name, vector, state.mean)

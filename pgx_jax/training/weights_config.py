@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -71,14 +70,14 @@ class ReturnWeightsConfig(Settings):
         checker.not_negative("penalty", "alpha", "smoothness")
         checker.fraction("decay", one=False)
         checker.require(self.power <= 1, "power", "must be at most 1")
+        checker.finite("power", *PER_TASK, *BOUNDS)
         for name in BOUNDS:
             pairs = getattr(self, name)
             tasks = [pair[0] for pair in pairs if len(pair) == 2]
             checker.require(
                 len(tasks) == len(pairs)
                 and all(x >= 0 and float(x).is_integer() for x in tasks)
-                and len({*tasks}) == len(tasks)
-                and all(math.isfinite(x) for pair in pairs for x in pair),
+                and len({*tasks}) == len(tasks),
                 name,
                 "must be pairs of a task's index and a return, each task at most once",
             )
@@ -89,10 +88,6 @@ class ReturnWeightsConfig(Settings):
                 "floors",
                 f"must be at most the ceilings of the same tasks, {self.ceilings}",
                 reads=("ceilings",),
-            )
-        for name in PER_TASK:
-            checker.require(
-                all(map(math.isfinite, getattr(self, name))), name, "must be finite"
             )
         checker.require(
             all(x > 0 for x in self.preferences), "preferences", "must be positive"

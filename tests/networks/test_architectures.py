@@ -173,6 +173,13 @@ def test_bad_settings_are_refused(settings, message):
         make_networks(**settings)
 
 
+def test_observations_of_another_size_are_refused():
+    networks = make_networks()
+    for call in (networks.distribution, networks.value):
+        with pytest.raises(ValueError, match=r"observation must have .* got \[2, 4\]"):
+            call({}, jnp.ones((2, 4)))
+
+
 def test_every_architecture_has_a_default_of_what_its_module_mixes():
     for name, architecture in ARCHITECTURES.items():
         fields = architecture.module.__dataclass_fields__

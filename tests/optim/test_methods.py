@@ -272,14 +272,21 @@ def test_edges_are_finite(name, edge):
 
 
 @pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_shows_at_once(name, bad):
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, -1.0])
+def test_what_is_not_finite_or_a_negative_loss_shows_at_once(name, bad):
     gradients, losses = draw(3), np.float32([[1, bad, 3]])
+    gradients[2] = bad
+    left_out = np.array([[True, True, False]])
+    found, _ = combine(
+        METHODS[name](), [gradients], losses=[[1, 2, bad]], mask=left_out
+    )
+    assert np.isfinite(found).all()
+    gradients = draw(3)
     found, _ = combine(METHODS[name](), [gradients], losses=losses)
     assert np.isnan(found).all() == METHODS[name]().needs_losses
     gradients[1, 0] = bad
     found, _ = combine(METHODS[name](), [gradients], losses=np.ones((1, 3)))
-    assert not np.isfinite(found[0, 0])
+    assert np.isfinite(found[0, 0]) == np.isfinite(bad)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -382,8 +389,15 @@ def test_bad_arguments_are_refused():
             optimizer.update(stack(draw(3)), optimizer.init(PARAMS))
     optimizer = combine_gradients(pcgrad(), 3)
     state = optimizer.init(PARAMS)
-    with pytest.raises(ValueError, match=r"bias.*\[3, ...\].*got \[2, 5\]"):
+    with pytest.raises(ValueError, match=r"bias.*\[3, ...\].*got float32\[2, 5\]"):
         optimizer.update(stack(draw(2)), state)
+    for updates, given in (
+        ({}, "got {}"),
+        ({"a": 1.0}, "got 1.0"),
+        ({"a": np.ones((3, 2), int)}, "got int"),
+    ):
+        with pytest.raises(ValueError, match=f"updates.* must .*{given}"):
+            optimizer.update(updates, state)
     for name, given in itertools.product(("losses", "mask"), ([1.0, 2.0], [[1.0]])):
         with pytest.raises(ValueError, match=rf"{name} must have shape \[3\]"):
             optimizer.update(stack(draw(3)), state, **{name: jnp.asarray(given)})

@@ -97,7 +97,7 @@ def test_the_first_line_says_whether_groups_pay(make_results, verdict, opening):
 
 def test_one_policy_is_an_answer_of_a_race(make_results):
     first = describe_verdict(with_gain(make_results(), "does not matter", 1))
-    assert first.startswith("Groups do not pay here: no groups that were trained")
+    assert first.startswith("Groups do not pay here: of what raced, no groups")
     assert describe_verdict(make_results()) == ""
 
 
