@@ -111,7 +111,7 @@ def _check_updates(updates: PyTree, num_tasks: int) -> None:
         raise ValueError(f"updates must hold a gradient, got {show(updates)}")
     for path, leaf in leaves:
         shape = getattr(leaf, "shape", ())
-        dtype = getattr(leaf, "dtype", None)
+        dtype = getattr(leaf, "dtype", bool)
         if shape[:1] != (num_tasks,) or not jnp.issubdtype(dtype, jnp.floating):
             raise ValueError(
                 f"updates{jax.tree_util.keystr(path)} must have shape "

@@ -699,6 +699,12 @@ class PPO:
         num = math.prod(suite.reward_shape)
         tasks = range(suite.num_tasks) if self.tasks is None else self.tasks
         rows = [num * task + k for task in tasks for k in range(num)]
+        settings = self.config.return_weights
+        for field, allowed in () if self.tasks else settings.misfits(len(rows)):
+            raise ValueError(
+                f"config.return_weights.{field} {allowed} of suite {suite.name!r}, "
+                f"got {show(getattr(settings, field))}"
+            )
         weighting = make_return_weighting(self.config.return_weights, rows)
         if weighting is None:
             return None, state.return_weights

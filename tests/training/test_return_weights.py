@@ -291,6 +291,9 @@ def test_training_weights_tasks_by_their_returns(name):
     else:
         np.testing.assert_allclose(found.reshape(2, 2).mean(axis=1), 1.0, rtol=1e-4)
         assert len(np.unique(found)) > 1
+    if name in ("tchebycheff", "projected"):
+        with pytest.raises(ValueError, match=r"return_weights\.\w+ must be 4 numbers"):
+            PPO(config, networks, 4).run(suite, again, 1)
 
 
 def as_numbers(x):
