@@ -7,6 +7,8 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from pgx_jax.arguments import (
     as_integer,
@@ -86,6 +88,12 @@ class RolloutEvaluator:
             as_share("quantile", self.quantile)
         if self.block_size is not None:
             as_integer("block_size", self.block_size, 1)
+        # On no mesh: each device scores subsets by itself.
+        statistics = jax.tree.map(
+            lambda x: x if isinstance(x, Tracer) else jnp.asarray(np.asarray(x)),
+            self.observation_statistics,
+        )
+        object.__setattr__(self, "observation_statistics", statistics)
 
     def __call__(self, adapted: Adapted) -> Evaluation:
         """f_i(S), with its standard error over episodes; [m, n]."""

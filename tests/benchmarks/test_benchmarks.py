@@ -133,6 +133,7 @@ def test_transition_sums(run):
     assert [row["ratio"] for row in rows if row["what"] == "projection"] == [1, 1]
 
 
+@pytest.mark.reliability
 def test_devices(run):
     """A child has two devices, which give the numbers of one."""
     rows = run("devices", None, "--what", "estimator", "--repeats=1")["rows"]

@@ -63,6 +63,6 @@ def test_a_run_goes_on_on_other_devices(tmp_path):
 )
 def test_what_devices_do_not_divide_is_refused(number, fields, monkeypatch):
     """Four environments and episodes, where there are eight devices."""
-    monkeypatch.setattr(jax, "device_count", lambda: 8)
+    monkeypatch.setattr(jax, "local_device_count", lambda: 8)
     _, problems = find_problems(SMALL | {"num_devices": number})
     assert [problem.field for problem in problems] == fields

@@ -133,6 +133,29 @@ HOSTS = """
     check("two hosts", compute(mesh), compute(None))
     print(jax.process_count(), mesh.size)
 """
+ROLLOUTS = """
+    import pgx_jax as pge
+    from pgx_jax.evaluation.rollouts import RolloutEvaluator
+
+    subsets, scores = np.array([[1, 0], [0, 1], [1, 1]]), []
+    for mesh in (None, make(2, AxisType.Explicit)):
+        ppo = PPO(config, networks, 1, mesh=mesh)
+        state = ppo.init(suite, key)
+        statistics = state.observation_statistics
+        estimates = pge.estimate_subsets(
+            networks.log_prob,
+            jax.tree.map(lambda x: x[0], state.params["policy"]),
+            ppo.collect_transitions(suite, state, key, 16),
+            subsets,
+            key=key,
+            dim=4,
+            evaluator=RolloutEvaluator(suite, networks, statistics, num_episodes=4),
+            mesh=mesh,
+        )
+        scores.append(estimates.scores)
+    check("rollouts", scores[1], scores[0])
+    print("same")
+"""
 NETWORKS = make_actor_critic(5, 2, discrete=True, hidden_sizes=(8,))
 
 
@@ -149,6 +172,11 @@ def test_oracle_and_sums_are_those_of_one_device():
 
 def test_two_hosts_give_the_numbers_of_one():
     assert run_on_two_hosts(JOIN + SETUP + HOSTS) == ["2 2", "2 2"]
+
+
+@pytest.mark.reliability
+def test_rollouts_of_a_policy_trained_on_a_mesh():
+    assert run_on_eight(SETUP + ROLLOUTS) == "same"
 
 
 def test_what_is_no_mesh_is_refused(clock_suite):
