@@ -1,4 +1,4 @@
-"""The scene of MT10: one structure of bodies, joints and contacts for all ten tasks.
+"""The scene of Meta-World: one structure of bodies, joints and contacts for all tasks.
 
 A Sawyer arm, whose hand a weld pulls to a mocap body, stands before a table with one
 object on it. Whatever a task's object is, it is one free body: where the original has a
