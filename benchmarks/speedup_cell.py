@@ -44,7 +44,8 @@ class Settings:
       collection_envs: environments per task that it draws them in, newly reset.
       dim: d, the number of columns of the projection.
       repeats: timed calls of the estimate, whose median counts.
-      oracle: `num_updates` of each subset, and the fields of `Oracle` but `ppo`.
+      oracle: `num_updates` of each subset, and the fields of `Oracle` but `ppo`
+        and `mesh`.
     """
 
     suites: tuple[str, ...]
@@ -71,8 +72,8 @@ class Settings:
         """
         fields = dataclasses.fields(cls)
         _check_fields("", values, [field.name for field in fields])
-        oracle = [field.name for field in dataclasses.fields(Oracle)]
-        oracle[oracle.index("ppo")] = "num_updates"
+        of_oracle = {field.name for field in dataclasses.fields(Oracle)}
+        oracle = ["num_updates", *sorted(of_oracle - {"ppo", "mesh"})]
         _check_fields("oracle.", values["oracle"], oracle)
         for name in GRID:
             if not values[name]:

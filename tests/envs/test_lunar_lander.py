@@ -245,6 +245,7 @@ def policy_episodes():
     return figures.reshape(len(policies.NAMES), EPISODES_OF_POLICY, 4)
 
 
+@pytest.mark.reliability
 @pytest.mark.optimized
 @pytest.mark.parametrize("name", reference_policies().NAMES)
 def test_policies_fare_as_in_gymnasium(gym, name):

@@ -161,6 +161,7 @@ def stress(begin, step):
     return Stress(official["kinds"], official, ours)
 
 
+@pytest.mark.reliability
 @pytest.mark.parametrize("task", ALL_TASKS)
 def test_noise_of_one_half_earns_what_it_does_officially(stress, task):
     """Of the scripted policies; the button must not be lost when it is pressed."""
@@ -174,6 +175,7 @@ def test_noise_of_one_half_earns_what_it_does_officially(stress, task):
         assert abs(ours - official) <= 1
 
 
+@pytest.mark.reliability
 # In the others versions of MuJoCo differ by more than half.
 @pytest.mark.parametrize(
     "task",
@@ -184,11 +186,13 @@ def test_another_tasks_policy_earns_what_it_does_officially(stress, task):
     assert ours == pytest.approx(official, rel=0.06)
 
 
+@pytest.mark.reliability
 def test_fingers_do_not_sink_through_the_button(stress):
     hand = stress.distance("button-press-topdown-v3", "foreign", "hand")
     assert np.median(hand, axis=0).max() < 30.0  # mm
 
 
+@pytest.mark.reliability
 def test_the_drawer_ends_where_it_does_officially(stress):
     """Under the door's policy, which pulls with all force; success ends 30 mm on."""
     thing = stress.distance("drawer-open-v3", "foreign", "object")[:, -1]
@@ -197,6 +201,7 @@ def test_the_drawer_ends_where_it_does_officially(stress):
     assert np.all(thing < 1.0)
 
 
+@pytest.mark.reliability
 @pytest.mark.parametrize("task", ALL_TASKS)
 def test_extreme_actions_move_the_hand_as_officially(stress, task):
     hand = stress.distance(task, "extreme", "hand")[:, 4:]
@@ -333,6 +338,7 @@ def test_physics_that_diverges_ends_that_episode_alone(start, step):
     assert np.all(np.isfinite(state.env_state.pipeline_state.physics.qvel))
 
 
+@pytest.mark.reliability
 def test_a_task_alone_is_the_same_as_among_all(start, step, recorded):
     task = ALL_TASKS.index("drawer-open-v3")
     alone = make_suite("drawer-open-v3")

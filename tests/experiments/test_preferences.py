@@ -67,7 +67,7 @@ def test_an_answer_ends_at_its_first_end(language):
     np.testing.assert_allclose(found, [expected] * 2, rtol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_groups_by_style_beat_one_policy(script, tmp_path):
     sizes = {
         "sets_per_style": 2,

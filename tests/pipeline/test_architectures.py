@@ -60,7 +60,7 @@ def read_network(network):
     "name",
     # Half a minute each: the others with the faults that are injected.
     [
-        pytest.param(x, marks=[] if x in FURTHER else pytest.mark.reliability)
+        pytest.param(x, marks=[] if x == "multi_head" else pytest.mark.reliability)
         for x in RUN
     ],
 )

@@ -49,13 +49,8 @@ def config_of(learner, adapter="policy_gradient", **changes):
     return config
 
 
-@pytest.mark.parametrize(
-    "learner",
-    [
-        pytest.param(x, marks=[] if x == "reptile" else pytest.mark.reliability)
-        for x in LEARNERS[1:]
-    ],
-)
+@pytest.mark.reliability
+@pytest.mark.parametrize("learner", LEARNERS[1:])
 def test_a_run_goes_on_exactly_where_it_was_stopped(learner, tmp_path):
     config = PipelineConfig.from_dict(config_of(learner))
     results = run_pipeline(config, tmp_path / "whole", tensorboard=False)

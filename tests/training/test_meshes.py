@@ -165,7 +165,7 @@ def test_eight_devices_give_the_numbers_of_one(tmp_path):
     assert run_on_eight(SETUP + TRAINING, str(tmp_path / "checkpoints")) == refusal
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_oracle_and_sums_are_those_of_one_device():
     assert run_on_eight(SETUP + ORACLE_AND_SUMS) == "same"
 
