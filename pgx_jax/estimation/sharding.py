@@ -91,8 +91,6 @@ def call_with_auto_axes(
         return _lay_out(out, mesh, specs)
     with jax.set_mesh(auto_mesh(outer) if mesh is None else mesh):
         out = function(*arrays)
-    if is_of_one_host(outer):
-        return jax.device_put(out, shardings_of(outer, specs))
     return _lay_out(out, outer, specs)
 
 
@@ -102,8 +100,16 @@ def is_of_one_host(mesh: Mesh) -> bool:
 
 
 def _lay_out(arrays: PyTree, mesh: Mesh, specs: PyTree) -> PyTree:
-    """Moves arrays between hosts; each gets a copy of what is replicated."""
-    return jax.jit(lambda x: x, out_shardings=shardings_of(mesh, specs))(arrays)
+    """Moves arrays on a mesh, between hosts too: each has what is replicated."""
+    shardings = shardings_of(mesh, specs)
+    if is_of_one_host(mesh):
+        return jax.device_put(arrays, shardings)
+    return jax.jit(_identity, out_shardings=shardings)(arrays)
+
+
+def _identity(arrays: PyTree) -> PyTree:
+    """One function for all calls, so that JAX compiles it once for each layout."""
+    return arrays
 
 
 def shardings_of(mesh: Mesh, specs: PyTree) -> PyTree:
